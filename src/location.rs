@@ -1,0 +1,231 @@
+//! `Location`: where a node is reached, and its name on the ring.
+//!
+//! A location is an address (an IP address, or a host name that resolves to one)
+//! with a port, written `address:port`. That text is the node's name on the hash
+//! ring, so two spellings of one address would be two nodes: nodes announce IP
+//! addresses. On the wire the port is an `i16` whose 16 bits are those of an
+//! unsigned port, because the original's interface says `i16`.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::locator;
+
+/// Longest address accepted, in bytes: that of a DNS name.
+pub const LONGEST_ADDRESS: usize = 255;
+
+/// Where a node is reached: a non-empty address and a port other than 0.
+///
+/// Cloning shares the text. Locations are equal, ordered and hashed as their
+/// text `address:port`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Location {
+    name: Arc<str>,
+    port: u16,
+}
+
+/// Text or a wire value that names no location.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLocation(String);
+
+impl Location {
+    /// The location of `port` at `address`.
+    ///
+    /// # Errors
+    /// An address that is empty, longer than [`LONGEST_ADDRESS`] or holds
+    /// spaces or control characters; port 0.
+    pub fn new(address: &str, port: u16) -> Result<Location, BadLocation> {
+        if address.is_empty() {
+            return Err(BadLocation("a location needs an address".into()));
+        }
+        if address.len() > LONGEST_ADDRESS {
+            return Err(BadLocation(format!(
+                "an address has at most {LONGEST_ADDRESS} bytes"
+            )));
+        }
+        if address.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(BadLocation(format!("{address:?} is not an address")));
+        }
+        if port == 0 {
+            return Err(BadLocation(format!(
+                "port 0 of {address} cannot be reached"
+            )));
+        }
+        Ok(Location {
+            name: format!("{address}:{port}").into(),
+            port,
+        })
+    }
+
+    /// The address, without the port.
+    pub fn address(&self) -> &str {
+        let (address, _) = self.name.rsplit_once(':').unwrap_or((&self.name, ""));
+        address
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `address:port`, the node's name on the ring.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The socket addresses behind this location, IPv4 ones first, as the
+    /// original knew only those.
+    ///
+    /// Blocks while a host name is looked up; an IP address needs no look-up.
+    ///
+    /// # Errors
+    /// The resolver's, for a name that does not resolve.
+    pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+        let mut found: Vec<SocketAddr> = (self.address(), self.port).to_socket_addrs()?.collect();
+        found.sort_by_key(SocketAddr::is_ipv6);
+        Ok(found)
+    }
+}
+
+impl From<SocketAddr> for Location {
+    fn from(socket: SocketAddr) -> Location {
+        Location {
+            name: format!("{}:{}", socket.ip(), socket.port()).into(),
+            port: socket.port(),
+        }
+    }
+}
+
+impl FromStr for Location {
+    type Err = BadLocation;
+
+    /// Reads `address:port`; an IPv6 address may stand in brackets.
+    fn from_str(text: &str) -> Result<Location, BadLocation> {
+        let Some((address, port)) = text.rsplit_once(':') else {
+            return Err(BadLocation(format!(
+                "{text:?} has no port: write ADDRESS:PORT, as in localhost:9900"
+            )));
+        };
+        let port = port
+            .parse::<u16>()
+            .ok()
+            .filter(|&port| port != 0)
+            .ok_or_else(|| {
+                BadLocation(format!(
+                    "{port:?} is not a port: a port is a number from 1 to 65535"
+                ))
+            })?;
+        let bare = address
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        Location::new(bare.unwrap_or(address), port)
+    }
+}
+
+impl TryFrom<&locator::Location> for Location {
+    type Error = BadLocation;
+
+    fn try_from(wire: &locator::Location) -> Result<Location, BadLocation> {
+        Location::new(
+            wire.address.as_deref().unwrap_or(""),
+            wire.port.unwrap_or(0) as u16,
+        )
+    }
+}
+
+impl From<&Location> for locator::Location {
+    fn from(location: &Location) -> locator::Location {
+        locator::Location::new(location.address().to_owned(), location.port as i16)
+    }
+}
+
+impl Ord for Location {
+    fn cmp(&self, other: &Location) -> Ordering {
+        self.name.cmp(&other.name)
+    }
+}
+
+impl PartialOrd for Location {
+    fn partial_cmp(&self, other: &Location) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl fmt::Display for BadLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadLocation {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(text: &str) -> Location {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn text_reads_back_as_written() {
+        for text in ["127.0.0.1:9900", "localhost:1", "::1:65535"] {
+            assert_eq!(location(text).to_string(), text);
+        }
+        assert_eq!(location("[::1]:9900"), location("::1:9900"));
+        assert_eq!(location("::1:9900").address(), "::1");
+    }
+
+    #[test]
+    fn ports_above_32767_survive_the_signed_wire() {
+        let high = location("127.0.0.1:65535");
+        let wire = locator::Location::from(&high);
+        assert_eq!(wire.port, Some(-1));
+        assert_eq!(Location::try_from(&wire), Ok(high));
+    }
+
+    #[test]
+    fn what_names_no_place_is_refused() {
+        for text in [
+            "",
+            "nonsense",
+            "host:",
+            ":9900",
+            "host:0",
+            "host:70000",
+            "host:-1",
+            "a b:1",
+            "a\n:1",
+        ] {
+            assert!(
+                text.parse::<Location>().is_err(),
+                "{text:?} was taken for a location"
+            );
+        }
+        assert!(Location::new(&"a".repeat(LONGEST_ADDRESS + 1), 1).is_err());
+        assert!(Location::try_from(&locator::Location::new(None, 9900)).is_err());
+        assert!(
+            Location::try_from(&locator::Location::new("localhost".to_string(), None)).is_err()
+        );
+    }
+
+    #[test]
+    fn order_is_that_of_the_names() {
+        assert!(location("127.0.0.1:10000") < location("127.0.0.1:9900"));
+    }
+}
