@@ -1,5 +1,6 @@
 //! thrifty-p2p: a flat peer-to-peer location service over Thrift RPC.
 
+pub mod hash_ring;
 pub mod location;
 
 #[path = "gen/diststore.rs"]

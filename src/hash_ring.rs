@@ -1,0 +1,467 @@
+//! The hash ring: which node a key belongs to.
+//!
+//! Every node stands on the ring at many points; a key belongs to the node of the
+//! first point past the key's own. When a node comes or goes, only the keys next
+//! to its points change hands (Karger et al., "Consistent hashing and random
+//! trees", 1997). The ring is that of thrifty-p2p, itself Amir Salihefendic's
+//! `hash_ring` with changes, point for point: all nodes of a network must agree,
+//! so its peculiarities are kept.
+//!
+//! * A node has `30 * nodes * weight / total weight` labels `name-0`, `name-1`, …,
+//!   rounded down: 30 each while all weigh the same.
+//! * The md5 of a label gives four points: its first four bytes as a number `h`,
+//!   then `h << 4`, `h << 8` and `h << 12`. So points reach 44 bits. That is a slip
+//!   of the original: keys have 32 bits, and most points of the last three kinds
+//!   serve only to order the nodes met after the last low point.
+//! * A key's point is the first four bytes of its md5. A key of exactly 32
+//!   hexadecimal digits is taken for a digest already.
+//! * Where points of two nodes fall together, the smaller node has the point. (In
+//!   the original the order of a Python set decides; two nodes could disagree.)
+//!
+//! A ring never changes: a change makes a new one, so that readers share a ring
+//! without waiting. Making it hashes the labels of the nodes that changed and
+//! merges their points into the old ring's in one pass.
+
+use std::fmt::Display;
+use std::ops::Range;
+
+use md5::{Digest, Md5};
+
+/// Labels of a node of average weight, each worth four points.
+const LABELS: u64 = 30;
+
+/// Bits of an entry that hold the index of its node; the point is in the bits above.
+const NODE_BITS: u32 = 20;
+
+/// The most nodes that a ring holds.
+pub const MOST_NODES: usize = 1 << NODE_BITS;
+
+/// One past the largest point that a key can have.
+const KEY_SPACE: u64 = 1 << 32;
+
+/// An immutable consistent-hash ring of nodes of type `N`.
+///
+/// A node's name on the ring is what it displays as. Cloning a node should be
+/// cheap, because every new ring has its own list of them.
+#[derive(Debug, Clone)]
+pub struct HashRing<N> {
+    /// Sorted, without repetition. Entries refer to nodes by their place here,
+    /// so that sorting entries puts the smaller of two nodes first.
+    nodes: Vec<Node<N>>,
+    /// `point << NODE_BITS | node`, sorted. Of several entries with one point
+    /// the first counts; the others wait for its node to leave.
+    entries: Vec<u64>,
+    index: Index,
+}
+
+#[derive(Debug, Clone)]
+struct Node<N> {
+    node: N,
+    weight: u32,
+    labels: u64,
+}
+
+impl<N: Clone + Ord + Display> HashRing<N> {
+    /// A ring without nodes.
+    pub fn new() -> HashRing<N> {
+        HashRing {
+            nodes: Vec::new(),
+            entries: Vec::new(),
+            index: Index::of(&[]),
+        }
+    }
+
+    /// A ring of weighted nodes: one of weight 2 gets twice the points of one of weight 1.
+    ///
+    /// Of a node named twice the last weight counts; one of weight 0 has no points.
+    ///
+    /// # Panics
+    /// With more than [`MOST_NODES`] nodes.
+    pub fn weighted(nodes: impl IntoIterator<Item = (N, u32)>) -> HashRing<N> {
+        HashRing::new().changed(nodes, &[])
+    }
+
+    /// This ring with one more node, of weight 1.
+    pub fn with(&self, node: N) -> HashRing<N> {
+        self.changed([(node, 1)], &[])
+    }
+
+    /// This ring without one node.
+    pub fn without(&self, node: &N) -> HashRing<N> {
+        self.changed([], std::slice::from_ref(node))
+    }
+
+    /// This ring with weighted nodes `added` and others `removed`, made at once.
+    ///
+    /// # Panics
+    /// With more than [`MOST_NODES`] nodes.
+    pub fn changed(&self, added: impl IntoIterator<Item = (N, u32)>, removed: &[N]) -> HashRing<N> {
+        let mut nodes: Vec<Node<N>> = self
+            .nodes
+            .iter()
+            .filter(|old| !removed.contains(&old.node))
+            .cloned()
+            .collect();
+        for (node, weight) in added {
+            match nodes.binary_search_by(|old| old.node.cmp(&node)) {
+                Ok(place) => nodes[place].weight = weight,
+                Err(place) => nodes.insert(
+                    place,
+                    Node {
+                        node,
+                        weight,
+                        labels: 0,
+                    },
+                ),
+            }
+        }
+        assert!(
+            nodes.len() <= MOST_NODES,
+            "a ring holds at most {MOST_NODES} nodes"
+        );
+        count_labels(&mut nodes);
+        let entries = merge(self.kept_entries(&nodes), self.fresh_entries(&nodes));
+        let index = Index::of(&entries);
+        HashRing {
+            nodes,
+            entries,
+            index,
+        }
+    }
+
+    /// The nodes, sorted.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &N> {
+        self.nodes.iter().map(|node| &node.node)
+    }
+
+    /// How many nodes the ring has.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Has the ring no nodes?
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Is this node on the ring?
+    pub fn contains(&self, node: &N) -> bool {
+        self.find(node).is_some()
+    }
+
+    /// The node that `key` belongs to; none on an empty ring.
+    pub fn owner(&self, key: &[u8]) -> Option<&N> {
+        self.owner_of(point(key))
+    }
+
+    /// The node that the keys at `point` belong to; none on an empty ring.
+    pub fn owner_of(&self, point: u32) -> Option<&N> {
+        let entry = self.entries.get(self.first_past(point))?;
+        Some(&self.nodes[node_of(*entry)].node)
+    }
+
+    /// All nodes in the order in which `key` prefers them: its owner, then each
+    /// node met for the first time on the way once around the ring.
+    pub fn preferred(&self, key: &[u8]) -> Preferred<'_, N> {
+        self.preferred_at(point(key))
+    }
+
+    /// All nodes in the order in which the keys at `point` prefer them.
+    pub fn preferred_at(&self, point: u32) -> Preferred<'_, N> {
+        Preferred {
+            ring: self,
+            next: self.first_past(point),
+            left: self.entries.len(),
+            last: None,
+            seen: vec![0; self.nodes.len().div_ceil(64)],
+        }
+    }
+
+    /// Each node with its share of the keys, from 0 to 1; together they have all of them.
+    pub fn shares(&self) -> Vec<(&N, f64)> {
+        let mut widths = vec![0u64; self.nodes.len()];
+        let mut from = 0;
+        for range in self.distinct() {
+            let entry = self.entries[range.start];
+            let to = (entry >> NODE_BITS).min(KEY_SPACE);
+            widths[node_of(entry)] += to - from;
+            from = to;
+        }
+        if let Some(first) = self.entries.first() {
+            widths[node_of(*first)] += KEY_SPACE - from;
+        }
+        let shares = widths.iter().map(|width| *width as f64 / KEY_SPACE as f64);
+        self.nodes().zip(shares).collect()
+    }
+
+    fn find(&self, node: &N) -> Option<usize> {
+        self.nodes
+            .binary_search_by(|other| other.node.cmp(node))
+            .ok()
+    }
+
+    /// Where the first entry past `point` is; past the last one, the first.
+    fn first_past(&self, point: u32) -> usize {
+        let mut at = self.index.start(point);
+        while at < self.entries.len() && self.entries[at] >> NODE_BITS <= u64::from(point) {
+            at += 1;
+        }
+        if at == self.entries.len() { 0 } else { at }
+    }
+
+    /// Runs of entries that share a point.
+    fn distinct(&self) -> impl Iterator<Item = Range<usize>> {
+        let mut start = 0;
+        self.entries
+            .chunk_by(|a, b| a >> NODE_BITS == b >> NODE_BITS)
+            .map(move |run| {
+                let range = start..start + run.len();
+                start = range.end;
+                range
+            })
+    }
+
+    /// The entries whose nodes keep their labels among `nodes`, renumbered.
+    fn kept_entries(&self, nodes: &[Node<N>]) -> impl Iterator<Item = u64> {
+        let places: Vec<Option<u64>> = self
+            .nodes
+            .iter()
+            .map(|old| {
+                let place = nodes.binary_search_by(|new| new.node.cmp(&old.node)).ok()?;
+                (nodes[place].labels == old.labels).then_some(place as u64)
+            })
+            .collect();
+        self.entries.iter().filter_map(move |entry| {
+            places[node_of(*entry)].map(|place| entry >> NODE_BITS << NODE_BITS | place)
+        })
+    }
+
+    /// The entries of those `nodes` that were not here, or had other labels, sorted.
+    fn fresh_entries(&self, nodes: &[Node<N>]) -> Vec<u64> {
+        let mut fresh = Vec::new();
+        for (place, new) in nodes.iter().enumerate() {
+            if self
+                .find(&new.node)
+                .is_none_or(|old| self.nodes[old].labels != new.labels)
+            {
+                fresh.extend(points(&new.node, new.labels).map(|p| p << NODE_BITS | place as u64));
+            }
+        }
+        fresh.sort_unstable();
+        fresh
+    }
+}
+
+impl<N: Clone + Ord + Display> Default for HashRing<N> {
+    fn default() -> HashRing<N> {
+        HashRing::new()
+    }
+}
+
+impl<N: Clone + Ord + Display> FromIterator<N> for HashRing<N> {
+    fn from_iter<I: IntoIterator<Item = N>>(nodes: I) -> HashRing<N> {
+        HashRing::weighted(nodes.into_iter().map(|node| (node, 1)))
+    }
+}
+
+/// The nodes of a ring in a key's order of preference.
+#[derive(Debug, Clone)]
+pub struct Preferred<'a, N> {
+    ring: &'a HashRing<N>,
+    next: usize,
+    /// Entries not yet looked at.
+    left: usize,
+    /// The point looked at last: only the first entry of a point counts.
+    last: Option<u64>,
+    /// One bit a node.
+    seen: Vec<u64>,
+}
+
+impl<'a, N> Iterator for Preferred<'a, N> {
+    type Item = &'a N;
+
+    fn next(&mut self) -> Option<&'a N> {
+        while self.left > 0 {
+            let entry = self.ring.entries[self.next];
+            self.left -= 1;
+            self.next = if self.next + 1 == self.ring.entries.len() {
+                0
+            } else {
+                self.next + 1
+            };
+            if self.last.replace(entry >> NODE_BITS) == Some(entry >> NODE_BITS) {
+                continue;
+            }
+            let node = node_of(entry);
+            let (word, bit) = (node / 64, 1 << (node % 64));
+            if self.seen[word] & bit == 0 {
+                self.seen[word] |= bit;
+                return Some(&self.ring.nodes[node].node);
+            }
+        }
+        None
+    }
+}
+
+/// Where the search for a key's point begins: a table of the places at which
+/// evenly spaced points would stand, about two for each entry that keys can meet.
+#[derive(Debug, Clone)]
+struct Index {
+    shift: u32,
+    starts: Vec<u32>,
+}
+
+impl Index {
+    fn of(entries: &[u64]) -> Index {
+        let met = entries.partition_point(|entry| entry >> NODE_BITS < KEY_SPACE);
+        let bits = (met.max(1) * 2)
+            .next_power_of_two()
+            .trailing_zeros()
+            .min(24);
+        let shift = 32 - bits;
+        let mut starts = vec![0; 1 << bits];
+        let mut at = 0;
+        for (cell, start) in starts.iter_mut().enumerate() {
+            while at < met && entries[at] >> NODE_BITS < (cell as u64) << shift {
+                at += 1;
+            }
+            *start = at as u32;
+        }
+        Index { shift, starts }
+    }
+
+    fn start(&self, point: u32) -> usize {
+        self.starts[(point >> self.shift) as usize] as usize
+    }
+}
+
+/// A key's point on the ring.
+pub fn point(key: &[u8]) -> u32 {
+    if key.len() == 32 && key.iter().all(u8::is_ascii_hexdigit) {
+        let digits = key
+            .iter()
+            .take(8)
+            .filter_map(|digit| (*digit as char).to_digit(16));
+        return digits.fold(0, |point, digit| point << 4 | digit);
+    }
+    first_four(key)
+}
+
+/// The points of a node with so many labels.
+fn points<N: Display>(node: &N, labels: u64) -> impl Iterator<Item = u64> {
+    let name = node.to_string();
+    (0..labels).flat_map(move |label| {
+        let head = u64::from(first_four(format!("{name}-{label}").as_bytes()));
+        [head, head << 4, head << 8, head << 12]
+    })
+}
+
+fn first_four(text: &[u8]) -> u32 {
+    let digest = Md5::digest(text);
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+fn node_of(entry: u64) -> usize {
+    entry as usize & (MOST_NODES - 1)
+}
+
+fn count_labels<N>(nodes: &mut [Node<N>]) {
+    let total: u64 = nodes.iter().map(|node| u64::from(node.weight)).sum();
+    let labels = LABELS * nodes.len() as u64;
+    for node in nodes {
+        node.labels = (labels * u64::from(node.weight))
+            .checked_div(total)
+            .unwrap_or(0);
+    }
+}
+
+/// Two sorted runs as one.
+fn merge(kept: impl Iterator<Item = u64>, fresh: Vec<u64>) -> Vec<u64> {
+    let mut fresh = fresh.into_iter().peekable();
+    let mut merged = Vec::with_capacity(kept.size_hint().1.unwrap_or(0) + fresh.len());
+    for entry in kept {
+        while let Some(new) = fresh.next_if(|new| *new < entry) {
+            merged.push(new);
+        }
+        merged.push(entry);
+    }
+    merged.extend(fresh);
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(names: &[&str]) -> HashRing<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn an_empty_ring_owns_nothing() {
+        let empty = ring(&[]);
+        assert_eq!(empty.owner(b"a"), None);
+        assert_eq!(empty.preferred(b"a").count(), 0);
+        assert_eq!(empty.shares(), []);
+    }
+
+    #[test]
+    fn a_ring_is_the_same_however_its_nodes_came() {
+        let at_once = ring(&["a:1", "b:1", "c:1", "d:1"]);
+        let one_by_one = ring(&["d:1", "x:1", "b:1"])
+            .with("c:1".into())
+            .without(&"x:1".into())
+            .with("a:1".into())
+            .with("a:1".into());
+        assert_eq!(at_once.entries, one_by_one.entries);
+        assert_eq!(at_once.index.starts, one_by_one.index.starts);
+    }
+
+    #[test]
+    fn a_key_keeps_its_owner_unless_the_newcomer_takes_it() {
+        let old = ring(&["a:1", "b:1", "c:1"]);
+        let new = old.with("d:1".into());
+        for key in 0..1000u32 {
+            let (before, after) = (old.owner(&key.to_be_bytes()), new.owner(&key.to_be_bytes()));
+            assert!(before == after || after.is_some_and(|owner| owner == "d:1"));
+        }
+    }
+
+    #[test]
+    fn the_smaller_of_two_nodes_has_a_shared_point_until_it_leaves() {
+        let mut tied = ring(&["a:1", "b:1"]);
+        let shared = tied
+            .entries
+            .iter()
+            .find(|entry| node_of(**entry) == 0)
+            .copied()
+            .unwrap();
+        tied.entries.push(shared | 1);
+        tied.entries.sort_unstable();
+        tied.index = Index::of(&tied.entries);
+        let below = (shared >> NODE_BITS) as u32 - 1;
+        assert_eq!(tied.owner_of(below), Some(&"a:1".to_string()));
+        assert_eq!(tied.preferred_at(below).count(), 2);
+        let alone = tied.without(&"a:1".into());
+        assert!(alone.entries.contains(&(shared >> NODE_BITS << NODE_BITS)));
+    }
+
+    #[test]
+    fn shares_are_what_lookups_find_and_add_up_to_one() {
+        let ring = HashRing::weighted([("a:1".to_string(), 1), ("b:1".to_string(), 3)]);
+        let shares = ring.shares();
+        assert!((shares.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-9);
+        let keys = 20_000u32;
+        let found = (0..keys)
+            .filter(|k| ring.owner(&k.to_be_bytes()) == Some(shares[0].0))
+            .count();
+        assert!((found as f64 / f64::from(keys) - shares[0].1).abs() < 0.02);
+    }
+
+    #[test]
+    fn a_digest_is_taken_as_it_is_in_either_case() {
+        assert_eq!(point(b"0123456789abcdef0123456789abcdef"), 0x0123_4567);
+        assert_eq!(point(b"ABCDEF0123456789abcdef0123456789"), 0xabcd_ef01);
+        assert_ne!(point(b"0123456789abcdef0123456789abcdeg"), 0x0123_4567);
+    }
+}
