@@ -1,0 +1,135 @@
+//! `Error`: what can go wrong between a node and its peers, told apart by what it
+//! means for the caller.
+
+use std::fmt;
+use std::io;
+
+use thrift::{ApplicationErrorKind, TransportErrorKind};
+
+use crate::location::{BadLocation, Location};
+
+/// Why a call, or the start of a node, failed. None of them changes the state of
+/// the node that reports it.
+#[derive(Debug)]
+pub enum Error {
+    /// The text names no location. Nothing was tried.
+    BadLocation(BadLocation),
+    /// The location's host name does not resolve. Nothing was sent.
+    Unresolved(Location, io::Error),
+    /// The host is up and nothing listens at the port, or the host says that it
+    /// cannot be reached. Nothing was sent.
+    Refused(Location, io::Error),
+    /// No connection or no answer in time. The peer may have done what was asked.
+    Silent(Location, thrift::Error),
+    /// The connection ended in mid-call, or what came back is not Thrift. The peer
+    /// may have done what was asked.
+    Broken(Location, thrift::Error),
+    /// The peer answered with an exception: it did not do what was asked.
+    Answered(Location, thrift::Error),
+    /// A node cannot listen where it was told to.
+    Bind(Location, io::Error),
+    /// The peer belongs to another kind of network. Nothing was exchanged.
+    Foreign {
+        /// The peer that was asked.
+        peer: Location,
+        /// What it serves, or the name of its network.
+        found: String,
+        /// What was looked for.
+        expected: String,
+    },
+    /// No peer was found where one was looked for.
+    NoPeer(String),
+}
+
+impl Error {
+    /// Sorts the failure of a call that had a connection to `location`.
+    pub(crate) fn of_call(location: &Location, error: thrift::Error) -> Error {
+        let location = location.clone();
+        match &error {
+            thrift::Error::Transport(e) if e.kind == TransportErrorKind::TimedOut => {
+                Error::Silent(location, error)
+            }
+            thrift::Error::Transport(_) | thrift::Error::Protocol(_) => {
+                Error::Broken(location, error)
+            }
+            thrift::Error::Application(_) | thrift::Error::User(_) => {
+                Error::Answered(location, error)
+            }
+        }
+    }
+
+    /// Did the peer answer that it does not know the method, as a peer of an
+    /// older interface does?
+    pub fn is_unknown_method(&self) -> bool {
+        matches!(self, Error::Answered(_, thrift::Error::Application(e))
+            if e.kind == ApplicationErrorKind::UnknownMethod)
+    }
+
+    /// Did the peer answer nothing at all in time, though its host took the connection
+    /// or said nothing?
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Error::Silent(..))
+    }
+
+    /// Could nobody be reached there, by whatever failure?
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Error::Refused(..) | Error::Silent(..) | Error::Broken(..)
+        )
+    }
+}
+
+/// What a Thrift error says; its own `Display` hides the message.
+pub(crate) fn told(error: &thrift::Error) -> String {
+    match error {
+        thrift::Error::Transport(e) => e.message.clone(),
+        thrift::Error::Protocol(e) => e.message.clone(),
+        thrift::Error::Application(e) => e.message.clone(),
+        thrift::Error::User(e) => e.to_string(),
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::BadLocation(e) => e.fmt(f),
+            Error::Unresolved(at, e) => {
+                write!(f, "{} does not resolve to an address: {e}", at.address())
+            }
+            Error::Refused(at, e) => write!(f, "nobody answers at {at}: {e}"),
+            Error::Silent(at, e) => write!(f, "no answer from {at} in time: {}", told(e)),
+            Error::Broken(at, e) => write!(f, "the call to {at} broke off: {}", told(e)),
+            Error::Answered(at, e) => write!(f, "{at} answered: {}", told(e)),
+            Error::Bind(at, e) if e.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "the address {at} is in use already: choose another port")
+            }
+            Error::Bind(at, e) => write!(f, "cannot listen at {at}: {e}"),
+            Error::Foreign {
+                peer,
+                found,
+                expected,
+            } => {
+                write!(f, "{peer} is of a network of {found}, not of {expected}")
+            }
+            Error::NoPeer(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::BadLocation(e) => Some(e),
+            Error::Unresolved(_, e) | Error::Refused(_, e) | Error::Bind(_, e) => Some(e),
+            Error::Silent(_, e) | Error::Broken(_, e) | Error::Answered(_, e) => Some(e),
+            Error::Foreign { .. } | Error::NoPeer(_) => None,
+        }
+    }
+}
+
+impl From<BadLocation> for Error {
+    fn from(bad: BadLocation) -> Error {
+        Error::BadLocation(bad)
+    }
+}

@@ -1,0 +1,219 @@
+//! Calls to other nodes: one at a time (`call`), or over kept connections (`Links`).
+//!
+//! A node of the original serves one connection to its end before it accepts the
+//! next: an idle connection to it would shut everybody else out. So `call`
+//! connects, calls and closes; only who knows its peer keeps connections.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::location::Location;
+use crate::rpc::connection::protocols;
+
+pub use crate::rpc::connection::{Input, Output};
+
+/// How long a call may wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For the connection.
+    pub connect: Duration,
+    /// For the request to be taken, and then for the answer to be complete.
+    pub answer: Duration,
+}
+
+impl Default for Patience {
+    /// A second for the connection, ten for the answer: a peer may itself have to
+    /// ask others before it answers.
+    fn default() -> Patience {
+        Patience {
+            connect: Duration::from_secs(1),
+            answer: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Connects to `location`, makes the calls of `body` and closes.
+///
+/// `client` is the constructor of a generated client: `StoreSyncClient::new`.
+/// Blocks as long as [`Patience::default`] says, at the most, for each call.
+///
+/// # Errors
+/// See [`Error`]; it names the location.
+///
+/// ```no_run
+/// use thrifty_p2p::locator::{LocatorSyncClient, TLocatorSyncClient};
+/// use thrifty_p2p::rpc::client::call;
+///
+/// let peer = "127.0.0.1:9900".parse()?;
+/// let owner = call(LocatorSyncClient::new, &peer, |client| client.get_node(b"a".to_vec()))?;
+/// println!("a belongs to {owner:?}");
+/// # Ok::<(), thrifty_p2p::error::Error>(())
+/// ```
+pub fn call<C, T>(
+    client: impl FnOnce(Input, Output) -> C,
+    location: &Location,
+    body: impl FnOnce(&mut C) -> thrift::Result<T>,
+) -> Result<T, Error> {
+    call_within(Patience::default(), client, location, body)
+}
+
+/// [`call`] with a patience of one's own.
+///
+/// # Errors
+/// See [`Error`]; it names the location.
+pub fn call_within<C, T>(
+    patience: Patience,
+    client: impl FnOnce(Input, Output) -> C,
+    location: &Location,
+    body: impl FnOnce(&mut C) -> thrift::Result<T>,
+) -> Result<T, Error> {
+    let mut client = connect(patience, client, location)?;
+    body(&mut client).map_err(|e| Error::of_call(location, e))
+}
+
+fn connect<C>(
+    patience: Patience,
+    client: impl FnOnce(Input, Output) -> C,
+    location: &Location,
+) -> Result<C, Error> {
+    let stream = open(patience, location)?;
+    let (input, output) = protocols(Arc::new(stream), patience.answer);
+    Ok(client(input, output))
+}
+
+/// Tries the location's addresses in turn, all of them within the patience.
+fn open(patience: Patience, location: &Location) -> Result<TcpStream, Error> {
+    let deadline = Instant::now() + patience.connect;
+    let unresolved = |e| Error::Unresolved(location.clone(), e);
+    let mut failure = None;
+    for address in location.resolve().map_err(unresolved)? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(&address, left).and_then(|s| set_up(s, patience)) {
+            Ok(stream) => return Ok(stream),
+            Err(e) => failure = Some(e),
+        }
+    }
+    let failure = failure.unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+    Err(match failure.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Error::Silent(
+            location.clone(),
+            io::Error::from(io::ErrorKind::TimedOut).into(),
+        ),
+        _ => Error::Refused(location.clone(), failure),
+    })
+}
+
+fn set_up(stream: TcpStream, patience: Patience) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(patience.answer))?;
+    stream.set_write_timeout(Some(patience.answer))?;
+    Ok(stream)
+}
+
+/// Connections of clients `C` that wait here between calls, some to each location.
+///
+/// Shared by threads; each call has a connection to itself while it lasts. Only
+/// for methods that answer and may be repeated: a call that finds a kept
+/// connection closed by its peer is made once more on a new one. A oneway call
+/// over a dead connection would be lost unseen.
+pub struct Links<C> {
+    client: fn(Input, Output) -> C,
+    patience: Patience,
+    /// The connections not in use, the one used last at each list's end.
+    idle: Mutex<HashMap<Location, Vec<Kept<C>>>>,
+}
+
+struct Kept<C> {
+    client: C,
+    since: Instant,
+}
+
+impl<C> Links<C> {
+    /// Connections kept to one location at the most.
+    const KEPT: usize = 64;
+
+    /// A connection that was idle for so long is not used again: its peer closes
+    /// it in its own time, which is longer.
+    const FRESH: Duration = Duration::from_secs(60);
+
+    /// No connections yet; `client` makes a client of a new one.
+    pub fn new(client: fn(Input, Output) -> C, patience: Patience) -> Links<C> {
+        Links {
+            client,
+            patience,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Makes the calls of `body` over a kept connection to `location`, or a new one.
+    ///
+    /// Blocks for the patience given, at the most, for each call.
+    ///
+    /// # Errors
+    /// See [`Error`]; it names the location.
+    pub fn call<T>(
+        &self,
+        location: &Location,
+        body: impl Fn(&mut C) -> thrift::Result<T>,
+    ) -> Result<T, Error> {
+        if let Some(mut client) = self.take(location) {
+            match body(&mut client).map_err(|e| Error::of_call(location, e)) {
+                Err(Error::Broken(..)) => self.forget(location),
+                outcome => return self.settle(location, client, outcome),
+            }
+        }
+        let mut client = connect(self.patience, self.client, location)?;
+        let outcome = body(&mut client).map_err(|e| Error::of_call(location, e));
+        self.settle(location, client, outcome)
+    }
+
+    /// Closes the idle connections to `location`.
+    pub fn forget(&self, location: &Location) {
+        let closed = self.idle().remove(location);
+        drop(closed);
+    }
+
+    /// Keeps the connection of a call that was answered without an exception.
+    fn settle<T>(
+        &self,
+        location: &Location,
+        client: C,
+        outcome: Result<T, Error>,
+    ) -> Result<T, Error> {
+        if outcome.is_ok() {
+            let mut idle = self.idle();
+            let kept = idle.entry(location.clone()).or_default();
+            if kept.len() < Self::KEPT {
+                kept.push(Kept {
+                    client,
+                    since: Instant::now(),
+                });
+            }
+        }
+        outcome
+    }
+
+    fn take(&self, location: &Location) -> Option<C> {
+        let mut idle = self.idle();
+        let kept = idle.get_mut(location)?;
+        let last = kept.pop()?;
+        if last.since.elapsed() < Self::FRESH {
+            return Some(last.client);
+        }
+        // The others have waited longer still.
+        idle.remove(location);
+        None
+    }
+
+    /// The idle connections; held for a moment, never during a call.
+    fn idle(&self) -> MutexGuard<'_, HashMap<Location, Vec<Kept<C>>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,244 @@
+//! One connection's two directions: bytes in, bytes out, and their bounds.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use thrift::TConfiguration;
+use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
+
+/// Bytes read ahead of need: many small messages, or the head of a large one.
+/// Longer values are read straight to their place.
+const READ_AHEAD: usize = 8 * 1024;
+
+/// An outgoing buffer that grew beyond this for one large message is given back.
+const KEPT_BUFFER: usize = 64 * 1024;
+
+/// The longest string taken: the longest value and some room for what surrounds it.
+pub(crate) const LONGEST_STRING: usize = 17 * 1024 * 1024;
+
+/// The longest list taken.
+const LONGEST_LIST: usize = 65_536;
+
+/// Method names are short: whatever announces a longer one does not speak Thrift.
+const LONGEST_METHOD: u32 = 128;
+
+/// The reading protocol over one connection.
+pub type Input = TBinaryInputProtocol<Incoming>;
+
+/// The writing protocol over one connection.
+pub type Output = TBinaryOutputProtocol<Outgoing>;
+
+/// The two protocols over `stream`, whose timeouts bound each read and write.
+pub(crate) fn protocols(stream: Arc<TcpStream>, message_time: Duration) -> (Input, Output) {
+    let limits = TConfiguration::builder()
+        .max_string_size(Some(LONGEST_STRING))
+        .max_container_size(Some(LONGEST_LIST))
+        .build()
+        .expect("the limits are in order");
+    let turned = Arc::new(AtomicBool::new(false));
+    let incoming = Incoming::new(
+        Socket {
+            stream: stream.clone(),
+            turned: turned.clone(),
+        },
+        message_time,
+    );
+    let input = TBinaryInputProtocol::with_config(incoming, false, limits);
+    (
+        input,
+        TBinaryOutputProtocol::new(Outgoing::new(Socket { stream, turned }), true),
+    )
+}
+
+/// A stream that its reader and its writer share, and others may shut down.
+struct Socket {
+    stream: Arc<TcpStream>,
+    /// A message was sent since the last read: what comes next begins a new one.
+    turned: Arc<AtomicBool>,
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.stream).read(buffer).map_err(timeout_by_name)
+    }
+}
+
+/// A socket's timeout reports "would block" on Unix; Thrift looks for "timed out".
+fn timeout_by_name(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        io::Error::new(io::ErrorKind::TimedOut, "timed out")
+    } else {
+        error
+    }
+}
+
+/// The incoming direction: buffered, and bounded in the time that one message may take.
+pub struct Incoming {
+    reader: BufReader<Socket>,
+    message_time: Duration,
+    /// When the message being read must be complete; none between messages.
+    deadline: Option<Instant>,
+}
+
+impl Incoming {
+    fn new(socket: Socket, message_time: Duration) -> Incoming {
+        let reader = BufReader::with_capacity(READ_AHEAD, socket);
+        Incoming {
+            reader,
+            message_time,
+            deadline: None,
+        }
+    }
+
+    /// Waits for the first bytes of a message; false if the peer closed instead.
+    ///
+    /// # Errors
+    /// The peer sends nothing for `idle`, or something that begins no Thrift message.
+    pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<bool> {
+        self.deadline = None;
+        if self.reader.buffer().is_empty() && !self.wait(idle)? {
+            return Ok(false);
+        }
+        looks_like_thrift(self.reader.buffer())?;
+        Ok(true)
+    }
+
+    /// Reads ahead when bytes come, however often the socket's own timeout runs out before.
+    fn wait(&mut self, idle: Duration) -> io::Result<bool> {
+        let until = Instant::now() + idle;
+        loop {
+            match self.reader.fill_buf() {
+                Ok(bytes) => return Ok(!bytes.is_empty()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+                Err(e) if e.kind() == io::ErrorKind::TimedOut && Instant::now() < until => (),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Called before each read that will go to the socket: the first such read
+    /// of a message starts its clock.
+    fn check_deadline(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        if self.reader.get_ref().turned.swap(false, Relaxed) {
+            self.deadline = None;
+        }
+        let deadline = *self.deadline.get_or_insert(now + self.message_time);
+        if now < deadline {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "a message was begun and not ended in time",
+        ))
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.reader.buffer().is_empty() {
+            self.check_deadline()?;
+        }
+        self.reader.read(buffer)
+    }
+}
+
+/// Tells a message of Thrift from the openings of other protocols by its first bytes.
+fn looks_like_thrift(first: &[u8]) -> io::Result<()> {
+    let alien = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
+    let Some(head) = first.first_chunk::<4>() else {
+        return Ok(());
+    };
+    let size = u32::from_be_bytes(*head);
+    if size >> 16 == 0x8001 || size <= LONGEST_METHOD {
+        return Ok(());
+    }
+    match head {
+        [0x16, 0x03, ..] => alien("TLS, where Thrift was expected"),
+        b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" => alien("HTTP, where Thrift was expected"),
+        _ => alien("no message of Thrift's binary protocol"),
+    }
+}
+
+/// The outgoing direction: a message is gathered, and sent whole when it is flushed.
+pub struct Outgoing {
+    socket: Socket,
+    message: Vec<u8>,
+    /// Throw the message away instead of sending it.
+    muted: bool,
+    /// The last message flushed was an exception.
+    exception: bool,
+}
+
+impl Outgoing {
+    fn new(socket: Socket) -> Outgoing {
+        Outgoing {
+            socket,
+            message: Vec::new(),
+            muted: false,
+            exception: false,
+        }
+    }
+
+    /// From here on messages are sent, or, after a oneway call, thrown away.
+    pub(crate) fn mute(&mut self, muted: bool) {
+        self.muted = muted;
+        self.exception = false;
+    }
+
+    /// Was an exception the last message, sent or thrown away?
+    pub(crate) fn was_exception(&self) -> bool {
+        self.exception
+    }
+}
+
+impl Write for Outgoing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.message.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        const EXCEPTION: u8 = 3;
+        if self.message.is_empty() {
+            return Ok(());
+        }
+        // The type of a message is the fourth byte of its strict header. An
+        // exception is flushed twice, the second time with nothing to send.
+        self.exception = self.message.get(3) == Some(&EXCEPTION);
+        let sent = if self.muted {
+            Ok(())
+        } else {
+            (&*self.socket.stream).write_all(&self.message)
+        };
+        self.message.clear();
+        self.message.shrink_to(KEPT_BUFFER);
+        self.socket.turned.store(true, Relaxed);
+        sent.map_err(timeout_by_name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_openings_of_other_protocols_are_named() {
+        let told = |bytes: &[u8]| looks_like_thrift(bytes).map_err(|e| e.to_string());
+        assert_eq!(
+            told(b"GET / HTTP/1.1"),
+            Err("HTTP, where Thrift was expected".into())
+        );
+        assert_eq!(
+            told(&[0x16, 3, 1, 2]),
+            Err("TLS, where Thrift was expected".into())
+        );
+        assert!(told(&[0x7f, 0xff, 0xff, 0xff]).is_err());
+        assert_eq!(told(&[0x80, 1, 0, 1]), Ok(()));
+        assert_eq!(told(&[0, 0, 0, 4, b'p']), Ok(()));
+        assert_eq!(told(&[0x80]), Ok(()), "too little to tell");
+    }
+}

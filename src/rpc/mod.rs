@@ -1,0 +1,8 @@
+//! Calls and the server of calls: the only modules that open sockets.
+//!
+//! Messages are Thrift's binary protocol on an unframed, buffered stream, as the
+//! original speaks it: strict headers are written, strict and old ones are read.
+
+pub mod client;
+mod connection;
+pub mod server;

@@ -1,0 +1,341 @@
+//! `Server`: blocking, threaded service of Thrift calls, one thread a connection.
+//!
+//! The Thrift crate's own `TServer` has a fixed pool of workers, one per
+//! *connection*: two nodes that forward to each other exhaust it and stand still.
+//! It cannot be stopped, and bounds neither connections nor waits. This one keeps
+//! its promise of being prompt in both directions: a port is claimed before
+//! anything is announced, and a stop lets calls that were begun end, then closes.
+//!
+//! What a stranger may do to it is bounded: the number of connections, the size of
+//! strings and lists, the time that a message may take to come and a reply to go.
+//! Whatever is not Thrift costs its own connection and one line in the log.
+//!
+//! Oneway calls are never answered, not even by an exception, and not even when
+//! they come as ordinary ones, as the original's stubs send them: that is why the
+//! server is told the names of the oneway methods.
+//!
+//! An exception ends its connection once it is sent: the generated code does not
+//! read the arguments of a method that it does not know, or all of them when one
+//! is bad, so what follows could not be told from them.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+use thrift::protocol::{TInputProtocol, TMessageType, TStoredInputProtocol};
+use thrift::server::TProcessor;
+
+use crate::error::told;
+use crate::rpc::connection::{Input, Output, protocols};
+
+/// Stack of a connection's thread; only what is used takes memory.
+const STACK: usize = 1024 * 1024;
+
+/// A pause after a failed accept (no file descriptors left, say), lest it spin.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// What one server takes at the most.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections open at once; one more is closed at once.
+    pub connections: usize,
+    /// How long a connection may be open without a call.
+    pub idle: Duration,
+    /// How long a message may take to come once begun, and a reply to be taken.
+    pub message: Duration,
+    /// How long a stop waits for the calls that were begun.
+    pub farewell: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 10_000,
+            idle: Duration::from_secs(600),
+            message: Duration::from_secs(20),
+            farewell: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A claimed port, on one or more addresses of this host.
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    limits: Limits,
+    stopper: Stopper,
+}
+
+/// Stops a server from any thread.
+#[derive(Clone)]
+pub struct Stopper {
+    state: Arc<State>,
+}
+
+struct State {
+    stopped: AtomicBool,
+    /// Where the listeners are, to wake them for a stop.
+    listening: Vec<SocketAddr>,
+    /// The connections that are open, by a number each.
+    open: Mutex<HashMap<u64, Arc<TcpStream>>>,
+    /// Notified when a connection has closed.
+    closed: Condvar,
+    next: AtomicU64,
+}
+
+impl Server {
+    /// Claims `port` at every one of `addresses`; with port 0, one that is free at all of them.
+    ///
+    /// # Errors
+    /// The port is taken at one of them, or an address is not this host's.
+    pub fn bind(addresses: &[IpAddr], port: u16, limits: Limits) -> io::Result<Server> {
+        let mut listeners: Vec<TcpListener> = Vec::new();
+        for address in addresses {
+            let port = match listeners.first() {
+                Some(first) => first.local_addr()?.port(),
+                None => port,
+            };
+            listeners.push(TcpListener::bind((*address, port))?);
+        }
+        let listening = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<Result<_, _>>()?;
+        let state = State {
+            stopped: AtomicBool::new(false),
+            listening,
+            open: Mutex::default(),
+            closed: Condvar::new(),
+            next: AtomicU64::new(0),
+        };
+        Ok(Server {
+            listeners,
+            limits,
+            stopper: Stopper {
+                state: Arc::new(state),
+            },
+        })
+    }
+
+    /// The port that was claimed.
+    pub fn port(&self) -> u16 {
+        self.stopper
+            .state
+            .listening
+            .first()
+            .map_or(0, SocketAddr::port)
+    }
+
+    /// A handle to stop this server with.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Serves calls until [`Stopper::stop`], then until the calls that were begun
+    /// have ended, for [`Limits::farewell`] at most.
+    ///
+    /// Handlers are called on the thread of their connection and may block; each
+    /// connection has one call at a time. `oneway` names the methods that are
+    /// never answered.
+    pub fn run<P>(self, processor: P, oneway: Vec<String>)
+    where
+        P: TProcessor + Send + Sync + 'static,
+    {
+        let service = Arc::new(Service {
+            processor,
+            oneway,
+            limits: self.limits,
+            state: self.stopper.state.clone(),
+        });
+        let mut listeners = self.listeners.into_iter();
+        let first = listeners.next();
+        let others: Vec<_> = listeners
+            .filter_map(|listener| {
+                let service = service.clone();
+                spawn("accept", move || service.accept(&listener))
+            })
+            .collect();
+        if let Some(first) = first {
+            service.accept(&first);
+        }
+        for other in others {
+            if other.join().is_err() {
+                warn!("a thread that accepts connections has failed");
+            }
+        }
+        service.state.close(service.limits.farewell);
+    }
+}
+
+impl Stopper {
+    /// Tells the server to accept no more and end; returns at once.
+    pub fn stop(&self) {
+        self.state.stopped.store(true, Relaxed);
+        for address in &self.state.listening {
+            // An accept wakes up for a connection only.
+            let _ = TcpStream::connect_timeout(&reachable(*address), Duration::from_secs(1));
+        }
+        self.state.end_reading();
+    }
+}
+
+impl State {
+    /// The open connections; held for a moment, never during a read or a write.
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<TcpStream>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets every connection end as if its peer had closed it: a call that was
+    /// begun is still answered.
+    fn end_reading(&self) {
+        for stream in self.open().values() {
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+    }
+
+    fn close(&self, farewell: Duration) {
+        self.end_reading();
+        let deadline = Instant::now() + farewell;
+        let mut open = self.open();
+        while !open.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                warn!("{} calls had not ended when the server stopped", open.len());
+                break;
+            }
+            open = self
+                .closed
+                .wait_timeout(open, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        for stream in open.values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// What every connection's thread shares.
+struct Service<P> {
+    processor: P,
+    oneway: Vec<String>,
+    limits: Limits,
+    state: Arc<State>,
+}
+
+impl<P: TProcessor + Send + Sync + 'static> Service<P> {
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        while !self.state.stopped.load(Relaxed) {
+            match listener.accept() {
+                Ok((stream, peer)) => self.admit(stream, peer),
+                Err(e) => {
+                    warn!("cannot accept a connection now: {e}");
+                    thread::sleep(BREATH);
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let Some(connection) = Connection::new(self.state.clone(), stream, &self.limits) else {
+            return warn!("closed the connection of {peer}: too many are open");
+        };
+        let service = self.clone();
+        let talk = move || match service.converse(&connection) {
+            Ok(()) => debug!("{peer} has closed its connection"),
+            Err(e) => warn!("closed the connection of {peer}: {}", told(&e)),
+        };
+        if spawn("connection", talk).is_none() {
+            warn!("closed the connection of {peer}: no thread could be started");
+        }
+    }
+
+    /// Answers calls until the peer closes, the server stops, or a message cannot be understood.
+    fn converse(&self, connection: &Connection) -> thrift::Result<()> {
+        let (mut input, mut output) = connection.protocols(&self.limits)?;
+        while !self.state.stopped.load(Relaxed) && input.transport.begins(self.limits.idle)? {
+            self.answer(&mut input, &mut output)?;
+            if output.transport.was_exception() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&self, input: &mut Input, output: &mut Output) -> thrift::Result<()> {
+        let message = input.read_message_begin()?;
+        let oneway =
+            message.message_type == TMessageType::OneWay || self.oneway.contains(&message.name);
+        output.transport.mute(oneway);
+        let name = message.name.clone();
+        self.processor
+            .process(&mut TStoredInputProtocol::new(input, message), output)?;
+        if output.transport.was_exception() {
+            warn!("a call of {name:?} ended in an exception");
+        }
+        Ok(())
+    }
+}
+
+/// An open connection, counted as such until it is dropped.
+struct Connection {
+    state: Arc<State>,
+    number: u64,
+    stream: Arc<TcpStream>,
+}
+
+impl Connection {
+    /// Registers the connection, unless there are too many.
+    fn new(state: Arc<State>, stream: TcpStream, limits: &Limits) -> Option<Connection> {
+        let number = state.next.fetch_add(1, Relaxed);
+        let stream = Arc::new(stream);
+        let mut open = state.open();
+        if open.len() >= limits.connections {
+            return None;
+        }
+        open.insert(number, stream.clone());
+        drop(open);
+        Some(Connection {
+            state,
+            number,
+            stream,
+        })
+    }
+
+    fn protocols(&self, limits: &Limits) -> io::Result<(Input, Output)> {
+        self.stream.set_nodelay(true)?;
+        self.stream.set_read_timeout(Some(limits.message))?;
+        self.stream.set_write_timeout(Some(limits.message))?;
+        Ok(protocols(self.stream.clone(), limits.message))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.state.open().remove(&self.number);
+        self.state.closed.notify_all();
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Option<thread::JoinHandle<()>> {
+    thread::Builder::new()
+        .name(name.into())
+        .stack_size(STACK)
+        .spawn(body)
+        .ok()
+}
+
+/// The address at which this host reaches a listener of its own.
+fn reachable(mut listener: SocketAddr) -> SocketAddr {
+    if listener.ip().is_unspecified() {
+        listener.set_ip(match listener {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    listener
+}
