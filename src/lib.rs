@@ -1,9 +1,16 @@
 //! thrifty-p2p: a flat peer-to-peer location service over Thrift RPC.
 
+pub mod cli;
+pub mod discover;
+pub mod endpoint;
 pub mod error;
+pub mod handler;
 pub mod hash_ring;
 pub mod location;
+pub mod membership;
+pub mod node;
 pub mod rpc;
+pub mod shutdown;
 
 #[path = "gen/diststore.rs"]
 #[allow(missing_docs, clippy::all)]
