@@ -32,14 +32,16 @@ struct Member {
     4: i64 started,
 }
 
-/** A node's recent news, or, when `full`, everything it knows. */
+/** What one node tells another of the members of its network. */
 struct Gossip {
     1: Location sender,
     /** Nodes of differently named networks do not merge. */
     2: string network,
     /** A sum over all live records that does not depend on their order: equal views, equal rings. */
     3: i64 view,
+    /** Recent news, corrections, or everything that the sender knows. */
     4: list<Member> members,
+    /** In a request: everything is sent, answer with the rest. In a reply: you taught me something. */
     5: bool full,
 }
 
@@ -62,6 +64,8 @@ service Locator extends Base {
 
     /** Heartbeat, gossip and repair in one: the reply holds corrections, news and the callee's view. */
     Gossip exchange(1: Gossip gossip),
+    /** Everything that the callee knows; it learns nothing. For programs that show the network. */
+    Gossip members(),
     /** Does the callee reach that location now? Asked before a silent member is suspected. */
     bool reach(1: Location location),
 }

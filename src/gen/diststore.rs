@@ -148,6 +148,9 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   fn process_exchange(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TLocatorProcessFunctions::process_exchange(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
+  fn process_members(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    locator::TLocatorProcessFunctions::process_members(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
   fn process_reach(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TLocatorProcessFunctions::process_reach(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
@@ -261,6 +264,9 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       },
       "exchange" => {
         self.process_exchange(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "members" => {
+        self.process_members(message_ident.sequence_number, i_prot, o_prot)
       },
       "reach" => {
         self.process_reach(message_ident.sequence_number, i_prot, o_prot)

@@ -277,7 +277,7 @@ impl Default for Member {
 // Gossip
 //
 
-/// A node's recent news, or, when `full`, everything it knows.
+/// What one node tells another of the members of its network.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Gossip {
   pub sender: Option<Location>,
@@ -285,7 +285,9 @@ pub struct Gossip {
   pub network: Option<String>,
   /// A sum over all live records that does not depend on their order: equal views, equal rings.
   pub view: Option<i64>,
+  /// Recent news, corrections, or everything that the sender knows.
   pub members: Option<Vec<Member>>,
+  /// In a request: everything is sent, answer with the rest. In a reply: you taught me something.
   pub full: Option<bool>,
 }
 
@@ -1161,6 +1163,8 @@ pub trait TLocatorSyncClient : TBaseSyncClient {
   fn get_node(&mut self, key: Vec<u8>) -> thrift::Result<Location>;
   /// Heartbeat, gossip and repair in one: the reply holds corrections, news and the callee's view.
   fn exchange(&mut self, gossip: Gossip) -> thrift::Result<Gossip>;
+  /// Everything that the callee knows; it learns nothing. For programs that show the network.
+  fn members(&mut self) -> thrift::Result<Gossip>;
   /// Does the callee reach that location now? Asked before a silent member is suspected.
   fn reach(&mut self, location: Location) -> thrift::Result<bool>;
 }
@@ -1313,6 +1317,33 @@ impl <C: TThriftClient + TLocatorSyncClientMarker + TBaseSyncClientMarker> TLoca
       result.ok_or()
     }
   }
+  fn members(&mut self) -> thrift::Result<Gossip> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("members", TMessageType::Call, self.sequence_number());
+        let call_args = LocatorMembersArgs {  };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("members", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = LocatorMembersResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
   fn reach(&mut self, location: Location) -> thrift::Result<bool> {
     (
       {
@@ -1355,6 +1386,8 @@ pub trait LocatorSyncHandler : BaseSyncHandler {
   fn handle_get_node(&self, key: Vec<u8>) -> thrift::Result<Location>;
   /// Heartbeat, gossip and repair in one: the reply holds corrections, news and the callee's view.
   fn handle_exchange(&self, gossip: Gossip) -> thrift::Result<Gossip>;
+  /// Everything that the callee knows; it learns nothing. For programs that show the network.
+  fn handle_members(&self) -> thrift::Result<Gossip>;
   /// Does the callee reach that location now? Asked before a silent member is suspected.
   fn handle_reach(&self, location: Location) -> thrift::Result<bool>;
 }
@@ -1386,6 +1419,9 @@ impl <H: LocatorSyncHandler> LocatorSyncProcessor<H> {
   }
   fn process_exchange(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TLocatorProcessFunctions::process_exchange(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_members(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TLocatorProcessFunctions::process_members(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_reach(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TLocatorProcessFunctions::process_reach(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -1593,6 +1629,43 @@ impl TLocatorProcessFunctions {
       },
     }
   }
+  pub fn process_members<H: LocatorSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let _ = LocatorMembersArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_members() {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("members", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = LocatorMembersResult { result_value: Some(handler_return) };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("members", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("members", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
   pub fn process_reach<H: LocatorSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = LocatorReachArgs::read_from_in_protocol(i_prot)?;
     match handler.handle_reach(args.location) {
@@ -1653,6 +1726,9 @@ impl <H: LocatorSyncHandler> TProcessor for LocatorSyncProcessor<H> {
       },
       "exchange" => {
         self.process_exchange(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "members" => {
+        self.process_members(message_ident.sequence_number, i_prot, o_prot)
       },
       "reach" => {
         self.process_reach(message_ident.sequence_number, i_prot, o_prot)
@@ -2193,6 +2269,105 @@ impl LocatorExchangeResult {
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("LocatorExchangeResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// LocatorMembersArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct LocatorMembersArgs {
+}
+
+impl LocatorMembersArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorMembersArgs> {
+    i_prot.read_struct_begin()?;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = LocatorMembersArgs {};
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("members_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// LocatorMembersResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct LocatorMembersResult {
+  result_value: Option<Gossip>,
+}
+
+impl LocatorMembersResult {
+  fn ok_or(self) -> thrift::Result<Gossip> {
+    if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for LocatorMembers"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorMembersResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<Gossip> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = Gossip::read_from_in_protocol(i_prot)?;
+          f_0 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = LocatorMembersResult {
+      result_value: f_0,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("LocatorMembersResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.result_value {
       o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;

@@ -169,6 +169,13 @@ impl Membership {
         membership
     }
 
+    /// One more peer that is tried until it is live, and again whenever it is not.
+    pub fn seed(&mut self, now: Now, location: Location) {
+        self.begin(now);
+        self.seeds.push(Seed::new(location));
+        self.heal_at = now.monotonic;
+    }
+
     /// Does what is due and returns the calls to make. Calling it early does no harm.
     pub fn tick(&mut self, now: Now) -> Vec<Action> {
         self.begin(now);

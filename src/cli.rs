@@ -1,0 +1,139 @@
+//! What the programs share: options, logging, signals and exit statuses.
+//!
+//! `-h` is `--host`, as in the original; help is `--help` alone.
+
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use clap::Args;
+use log::{LevelFilter, error, info};
+
+use crate::discover::{check_peer, find_peer};
+use crate::endpoint::Place;
+use crate::error::Error;
+use crate::location::Location;
+use crate::rpc::client::Patience;
+use crate::shutdown::Shutdown;
+
+/// The exit statuses, as every program's `--help` tells them.
+pub const STATUSES: &str =
+    "Exit status: 0 done, 1 key missing, 2 wrong usage, 3 no peer, 4 the call failed.";
+
+/// Options of the programs that are nodes.
+#[derive(Debug, Args)]
+pub struct NodeOptions {
+    /// Join the network of this peer; without it, of a peer found on this host, if any
+    #[arg(short = 'h', long = "host", value_name = "PEER")]
+    pub peer: Option<Location>,
+
+    /// Listen at this port (0: one that the system chooses); without it, at the first
+    /// free one from 9900 upward
+    #[arg(short, long)]
+    pub port: Option<u16>,
+
+    /// Announce this address of this host to others; without it, the one by which the
+    /// peer is reached, else what the host name resolves to, else 127.0.0.1
+    #[arg(long)]
+    pub address: Option<IpAddr>,
+
+    /// Listen at this address only (0.0.0.0: at every one); without it, at the one
+    /// announced and on loopback
+    #[arg(long)]
+    pub bind: Option<IpAddr>,
+
+    /// Print this help
+    #[arg(long, action = clap::ArgAction::HelpLong)]
+    help: Option<bool>,
+}
+
+/// Options of the programs that call a node.
+#[derive(Debug, Args)]
+pub struct ClientOptions {
+    /// Call this peer; without it, one that is found on this host
+    #[arg(short = 'h', long = "host", value_name = "PEER")]
+    pub peer: Option<Location>,
+
+    /// Print this help
+    #[arg(long, action = clap::ArgAction::HelpLong)]
+    help: Option<bool>,
+}
+
+impl NodeOptions {
+    /// Where the node should be: at the port given, or the first free one of `ports`.
+    pub fn place(&self, ports: u16) -> Place {
+        let place = match self.port {
+            Some(port) => Place::at(port..=port),
+            None => Place::first_of(ports),
+        };
+        Place {
+            address: self.address,
+            bind: self.bind,
+            peer: self.peer.clone(),
+            ..place
+        }
+    }
+}
+
+impl ClientOptions {
+    /// The peer to call: the one given, if it serves `service_type`, or one found on this host.
+    ///
+    /// # Errors
+    /// [`Error::NoPeer`], [`Error::Foreign`], or why the peer given cannot be asked.
+    pub fn peer(&self, service_type: &str) -> Result<Location, Error> {
+        match &self.peer {
+            Some(peer) => {
+                check_peer(peer, service_type, Patience::default()).map(|()| peer.clone())
+            }
+            None => find_peer(service_type, None),
+        }
+    }
+}
+
+/// Runs a program's body and turns its outcome into an exit status.
+///
+/// `quiet` programs tell only of failures unless `RUST_LOG` says otherwise.
+pub fn run(quiet: bool, body: impl FnOnce() -> Result<ExitCode, Error>) -> ExitCode {
+    let level = if quiet {
+        LevelFilter::Warn
+    } else {
+        LevelFilter::Info
+    };
+    env_logger::Builder::new()
+        .filter_level(level)
+        .parse_default_env()
+        .format_target(false)
+        .init();
+    body().unwrap_or_else(|e| {
+        error!("{e}");
+        status(&e)
+    })
+}
+
+/// The exit status for a failure.
+fn status(error: &Error) -> ExitCode {
+    ExitCode::from(match error {
+        Error::BadLocation(_) | Error::Bind(..) => 2,
+        Error::Unresolved(..) | Error::Refused(..) | Error::Foreign { .. } | Error::NoPeer(_) => 3,
+        Error::Silent(..) | Error::Broken(..) | Error::Answered(..) => 4,
+    })
+}
+
+/// Turns the switch at the first ctrl-C or SIGTERM; ends the process at the second.
+///
+/// `at_risk` tells what the second one throws away.
+pub fn end_on_signals(shutdown: &Shutdown, at_risk: impl Fn() -> String + Send + 'static) {
+    let shutdown = shutdown.clone();
+    let again = AtomicBool::new(false);
+    let on_signal = move || {
+        if again.swap(true, Relaxed) {
+            error!("ended at once: {}", at_risk());
+            std::process::exit(130);
+        }
+        info!("leaving the network; once more to end at once");
+        shutdown.request();
+    };
+    if let Err(e) = ctrlc::set_handler(on_signal) {
+        error!("signals will end this process without a farewell: {e}");
+    }
+}

@@ -1,0 +1,293 @@
+//! Does bad input cost its sender a clear error, and nobody else anything?
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use common::{NodeProcess, SOON, eventually, run};
+use thrift::protocol::{TBinaryInputProtocol, TInputProtocol, TMessageType};
+use thrifty_p2p::location::Location;
+use thrifty_p2p::locator::{self, LocatorSyncClient, TBaseSyncClient, TLocatorSyncClient};
+use thrifty_p2p::rpc::client::call;
+
+fn connect(node: &NodeProcess) -> TcpStream {
+    let stream = TcpStream::connect(node.at()).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream
+}
+
+/// What comes back until the server closes the connection.
+fn answer_to(node: &NodeProcess, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = connect(node);
+    stream.write_all(bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => answer,
+        Err(e) if e.kind() == ErrorKind::ConnectionReset => answer,
+        Err(e) => panic!("the connection stayed open: {e}"),
+    }
+}
+
+fn is_serving(node: &NodeProcess) -> bool {
+    call(LocatorSyncClient::new, &node.location, |peer| peer.ping()).is_ok()
+}
+
+fn resident_kilobytes(node: &NodeProcess) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn message(name: &str, arguments: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x80, 1, 0, 1];
+    bytes.extend((name.len() as u32).to_be_bytes());
+    bytes.extend(name.as_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(arguments);
+    bytes
+}
+
+#[test]
+fn other_protocols_cost_their_connection_and_one_line() {
+    let node = NodeProcess::start("location", &[]);
+    let alien: [(&[u8], &str); 4] = [
+        (
+            b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "HTTP, where Thrift was expected",
+        ),
+        (
+            &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
+            "TLS, where Thrift was expected",
+        ),
+        (&[0xff; 64], "no message of Thrift's binary protocol"),
+        (
+            &[0x12, 0x34, 0x56, 0x78, 0x9a],
+            "no message of Thrift's binary protocol",
+        ),
+    ];
+    for (bytes, complaint) in alien {
+        let before = node.lines().len();
+        assert_eq!(answer_to(&node, bytes), b"", "{complaint}");
+        node.wait_for(complaint);
+        assert!(is_serving(&node));
+        assert_eq!(
+            node.lines().len(),
+            before + 1,
+            "more than a line for {complaint}"
+        );
+    }
+}
+
+#[test]
+fn a_message_that_ends_too_soon_is_given_up_when_its_sender_goes() {
+    let node = NodeProcess::start("location", &[]);
+    let whole = message("get_node", &[0x0b, 0, 1, 0, 0, 0, 1, b'a', 0]);
+    for length in 1..whole.len() {
+        let mut stream = connect(&node);
+        stream.write_all(&whole[..length]).unwrap();
+        drop(stream);
+    }
+    assert!(is_serving(&node));
+    eventually("nothing is left of the broken calls", SOON, || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", node.id()))
+            .unwrap()
+            .count();
+        tasks < 10
+    });
+}
+
+#[test]
+fn announced_sizes_take_no_memory() {
+    let node = NodeProcess::start("location", &[]);
+    assert!(is_serving(&node));
+    let before = resident_kilobytes(&node);
+    let huge_name = [&[0x80, 1, 0, 1][..], &0x7fff_ffff_u32.to_be_bytes()].concat();
+    let huge_key = message("get_node", &[0x0b, 0, 1, 0x7f, 0xff, 0xff, 0xff]);
+    let negative_key = message("get_node", &[0x0b, 0, 1, 0xff, 0xff, 0xff, 0xff]);
+    let huge_list = message("add", &[0x0f, 0, 2, 0x0c, 0x7f, 0xff, 0xff, 0xff]);
+    for _ in 0..20 {
+        for bytes in [&huge_name, &huge_key, &negative_key, &huge_list] {
+            answer_to(&node, bytes);
+        }
+    }
+    assert!(is_serving(&node));
+    let grown = resident_kilobytes(&node).saturating_sub(before);
+    assert!(grown < 4096, "{grown} kB more are resident");
+}
+
+#[test]
+fn an_unknown_method_is_answered_as_such() {
+    let node = NodeProcess::start("location", &[]);
+    let answer = answer_to(&node, &message("no_such_method", &[0]));
+    let mut protocol = TBinaryInputProtocol::new(&answer[..], true);
+    let head = protocol.read_message_begin().unwrap();
+    assert_eq!(
+        (head.name.as_str(), head.message_type),
+        ("no_such_method", TMessageType::Exception)
+    );
+    let error = thrift::Error::read_application_error_from_in_protocol(&mut protocol).unwrap();
+    assert_eq!(error.kind, thrift::ApplicationErrorKind::UnknownMethod);
+    assert!(is_serving(&node));
+}
+
+#[test]
+fn a_oneway_call_is_never_answered_not_even_a_bad_one() {
+    let node = NodeProcess::start("location", &[]);
+    // A join whose location is a number, and one without any.
+    for arguments in [&[0x08, 0, 1, 0, 0, 0, 7, 0][..], &[0]] {
+        assert_eq!(answer_to(&node, &message("join", arguments)), b"");
+    }
+    assert!(is_serving(&node));
+}
+
+#[test]
+fn a_location_that_names_no_place_is_refused() {
+    let node = NodeProcess::start("location", &[]);
+    let nowhere = [
+        locator::Location::new(String::new(), 9900),
+        locator::Location::new("127.0.0.1".to_owned(), 0),
+        locator::Location::new(None, None),
+    ];
+    for location in nowhere {
+        call(LocatorSyncClient::new, &node.location, |peer| {
+            peer.join(location.clone())
+        })
+        .unwrap();
+        let reach = call(LocatorSyncClient::new, &node.location, |peer| {
+            peer.reach(location.clone())
+        });
+        assert!(reach.is_err(), "{location:?} was taken for a place");
+    }
+    node.wait_for("refused a join");
+    let all = call(LocatorSyncClient::new, &node.location, |peer| {
+        peer.get_all()
+    })
+    .unwrap();
+    assert_eq!(all, [locator::Location::from(&node.location)]);
+}
+
+#[test]
+fn a_gossip_that_cannot_be_true_is_refused_and_bounded() {
+    let node = NodeProcess::start("location", &[]);
+    let member = |port: i16, incarnation: i64| {
+        let location = locator::Location::new("127.0.0.1".to_owned(), port);
+        locator::Member::new(location, incarnation, locator::Status::ALIVE, incarnation)
+    };
+    let gossip = |network: &str, members| {
+        let sender = locator::Location::new("127.0.0.1".to_owned(), 1);
+        locator::Gossip::new(sender, network.to_owned(), 0, members, false)
+    };
+    let exchange = |gossip: locator::Gossip| {
+        call(LocatorSyncClient::new, &node.location, |peer| {
+            peer.exchange(gossip.clone())
+        })
+    };
+    let known = || {
+        call(LocatorSyncClient::new, &node.location, |peer| {
+            peer.members()
+        })
+        .unwrap()
+        .members
+        .unwrap()
+        .len()
+    };
+
+    let foreign = exchange(gossip("another.Network", vec![member(2, 1)])).unwrap();
+    assert_eq!(foreign.network.as_deref(), Some("locator.Locator"));
+    assert_eq!(
+        foreign.members,
+        Some(vec![]),
+        "nothing is told to a foreign network"
+    );
+    exchange(gossip(
+        "locator.Locator",
+        vec![member(2, i64::MAX), member(3, -1)],
+    ))
+    .unwrap();
+    exchange(locator::Gossip::default()).unwrap_err();
+    let flood = (1..=20_000).map(|port| member(port, 1)).collect();
+    exchange(gossip("locator.Locator", flood)).unwrap_err();
+    assert_eq!(known(), 1, "only the node itself is known");
+}
+
+#[test]
+fn wrong_usage_is_explained_and_exits_with_2() {
+    for (arguments, word) in [
+        (&["--port", "70000"][..], "70000"),
+        (&["--host", "nonsense"], "ADDRESS:PORT"),
+        (&["--host", "host:"], "a port is a number from 1 to 65535"),
+        (&["--address", "nonsense"], "nonsense"),
+        (&["--what"], "--what"),
+        (&["surplus"], "surplus"),
+    ] {
+        let output = run("location", arguments);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+        assert!(told.contains(word), "{arguments:?}: {told}");
+        assert!(
+            told.contains("Usage") || told.contains("--help"),
+            "{arguments:?}: {told}"
+        );
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_to_be_in_use() {
+    let node = NodeProcess::start("location", &[]);
+    let output = run("location", &["--port", &node.location.port().to_string()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("in use"));
+}
+
+#[test]
+fn a_peer_that_cannot_be_joined_exits_with_3() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    for (peer, word) in [
+        (nobody.to_string(), "nobody answers"),
+        ("no.such.host.invalid:9900".into(), "does not resolve"),
+    ] {
+        let output = run("location", &["--port", "0", "--host", &peer]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{peer}: {told}");
+        assert!(told.contains(word), "{peer}: {told}");
+    }
+}
+
+#[test]
+fn a_connection_that_says_nothing_does_not_delay_others() {
+    let node = NodeProcess::start("location", &[]);
+    let silent: Vec<TcpStream> = (0..100).map(|_| connect(&node)).collect();
+    assert!(is_serving(&node));
+    drop(silent);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_idle_connections() {
+    let mut node = NodeProcess::start("location", &[]);
+    let idle: Vec<TcpStream> = (0..10).map(|_| connect(&node)).collect();
+    let began = std::time::Instant::now();
+    assert!(node.interrupt().success());
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "took {:?}",
+        began.elapsed()
+    );
+    drop(idle);
+    assert!(matches!(
+        call(
+            LocatorSyncClient::new,
+            &Location::clone(&node.location),
+            |peer| peer.ping()
+        ),
+        Err(thrifty_p2p::error::Error::Refused(..))
+    ));
+}

@@ -1,0 +1,192 @@
+//! What the process tests share: programs as children, and waiting for a fact.
+
+#![allow(dead_code)] // Each test file uses a part of it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thrifty_p2p::location::Location;
+
+/// How long a test waits for what should take a moment.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Polls until `fact` holds.
+///
+/// # Panics
+/// When it does not hold within `time`.
+pub fn eventually(what: &str, time: Duration, mut fact: impl FnMut() -> bool) {
+    let deadline = Instant::now() + time;
+    while !fact() {
+        assert!(Instant::now() < deadline, "not within {time:?}: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The path of one of the crate's programs.
+pub fn program(name: &str) -> &'static str {
+    match name {
+        "location" => env!("CARGO_BIN_EXE_location"),
+        _ => panic!("there is no program {name}"),
+    }
+}
+
+/// A node as a child process: killed when dropped, its stderr shown when the test fails.
+pub struct NodeProcess {
+    child: Child,
+    name: String,
+    stderr: Arc<Mutex<Vec<String>>>,
+    pub location: Location,
+}
+
+impl NodeProcess {
+    /// Starts a node at a free port and waits until it serves.
+    pub fn start(name: &str, arguments: &[&str]) -> NodeProcess {
+        let ports = ["--port", "0"];
+        NodeProcess::start_exactly(name, &[&ports, arguments].concat())
+    }
+
+    /// Starts a node with these arguments alone and waits until it serves.
+    pub fn start_exactly(name: &str, arguments: &[&str]) -> NodeProcess {
+        let mut node = NodeProcess::spawn(name, arguments);
+        node.wait_until_it_serves();
+        node
+    }
+
+    /// Starts a node, without waiting until it serves.
+    pub fn spawn(name: &str, arguments: &[&str]) -> NodeProcess {
+        let mut child = Command::new(program(name))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        gather(child.stderr.take().unwrap(), stderr.clone());
+        let name = format!("{name} {}", arguments.join(" "));
+        let location = Location::new("0.0.0.0", 1).unwrap();
+        NodeProcess {
+            child,
+            name,
+            stderr,
+            location,
+        }
+    }
+
+    /// Waits for the node's own word that it serves, and learns its location from it.
+    pub fn wait_until_it_serves(&mut self) {
+        const SERVING: &str = "Starting the server at ";
+        self.wait_for(SERVING);
+        let line = self
+            .lines()
+            .into_iter()
+            .find(|line| line.contains(SERVING))
+            .unwrap();
+        let (_, rest) = line.split_once(SERVING).unwrap();
+        self.location = rest.trim_end_matches('.').parse().unwrap();
+    }
+
+    /// What the node has said so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Waits until the node says something that contains `text`.
+    pub fn wait_for(&self, text: &str) {
+        eventually(&format!("{} says {text:?}", self.name), SOON, || {
+            self.says(text)
+        });
+    }
+
+    /// Has the node said something that contains `text`?
+    pub fn says(&self, text: &str) -> bool {
+        self.lines().iter().any(|line| line.contains(text))
+    }
+
+    /// `address:port`, as options take it.
+    pub fn at(&self) -> &str {
+        self.location.name()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name, as `kill` takes it.
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .args(["-s", signal, &id])
+            .status()
+            .unwrap();
+        assert!(sent.success(), "cannot send {signal} to {}", self.name);
+    }
+
+    /// Waits for the process to end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        let name = self.name.clone();
+        eventually(&format!("{name} ends"), SOON, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    /// Ends the node as ctrl-C does, and waits for it.
+    pub fn interrupt(&mut self) -> ExitStatus {
+        self.signal("INT");
+        self.wait()
+    }
+
+    /// Kills the node on the spot.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- {} said:\n{}\n---", self.name, self.lines().join("\n"));
+        }
+    }
+}
+
+/// Reads a child's lines as they come.
+fn gather(stderr: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
+    thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            lines.lock().unwrap().push(line);
+        }
+    });
+}
+
+/// Runs a program to its end.
+pub fn run(name: &str, arguments: &[&str]) -> Output {
+    run_with_input(name, arguments, b"")
+}
+
+/// Runs a program to its end, with something on its stdin.
+pub fn run_with_input(name: &str, arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(program(name))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // A program that does not read its input may end before it is written.
+    let writer = thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    output
+}
