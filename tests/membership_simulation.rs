@@ -37,6 +37,7 @@ fn everyone_agrees_when_the_faults_have_ended() {
     };
     let runs = seeds.end - seeds.start;
     let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut failed: Vec<String> = Vec::new();
     let mut disconnected = 0;
     let mut slowest = Duration::ZERO;
     for seed in seeds {
@@ -47,8 +48,8 @@ fn everyone_agrees_when_the_faults_have_ended() {
         match end {
             Ok(End::Agreed(time)) => slowest = slowest.max(time),
             Ok(End::Disconnected) => disconnected += 1,
-            Ok(End::Disagreed(what)) => panic!("seed {seed}: {what}\n{replay}"),
-            Err(_) => panic!("seed {seed}: a rule was broken, see above\n{replay}"),
+            Ok(End::Disagreed(what)) => failed.push(format!("seed {seed}: {what}; {replay}")),
+            Err(_) => failed.push(format!("seed {seed}: a rule was broken; {replay}")),
         }
         for (fault, times) in churn.faults {
             *faults.entry(fault).or_default() += times;
@@ -57,6 +58,7 @@ fn everyone_agrees_when_the_faults_have_ended() {
     println!(
         "{runs} runs, {disconnected} disconnected, slowest agreement {slowest:?}\n{faults:#?}"
     );
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
     if runs >= 100 {
         for fault in FAULTS {
             assert!(faults.contains_key(fault), "{fault:?} never happened");

@@ -118,6 +118,9 @@ impl Churn {
             _ => None,
         };
         if let Some(fault) = fault {
+            if std::env::var("TRACE").is_ok() {
+                eprintln!("{:?} FAULT {fault}", self.simulator.clock);
+            }
             *self.faults.entry(fault).or_default() += 1;
         }
     }
@@ -228,8 +231,9 @@ impl Churn {
     fn join_original(&mut self) -> Option<&'static str> {
         let peer = self.one_of_ours()?;
         let id = self.simulator.add_host();
-        self.simulator.start_original(id, Some(peer));
-        Some(FAULTS[14])
+        self.simulator
+            .start_original(id, peer)
+            .then_some(FAULTS[14])
     }
 
     fn crash_original(&mut self) -> Option<&'static str> {
@@ -257,6 +261,13 @@ impl Churn {
             if up.contains(&id) && found.insert(id) {
                 open.extend(near.get(&id).into_iter().flatten());
             }
+        }
+        if std::env::var("TRACE").is_ok() && found != up {
+            let lost: Vec<_> = up
+                .difference(&found)
+                .map(|&i| (i, self.simulator.is_original(i)))
+                .collect();
+            eprintln!("CUT {} of {}: {lost:?} orig", lost.len(), up.len());
         }
         found == up
     }

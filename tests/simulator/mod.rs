@@ -206,18 +206,20 @@ impl Simulator {
         self.after_step(id, Vec::new());
     }
 
-    /// Starts a node of the original, which joins through `peer` if that answers.
-    pub fn start_original(&mut self, id: Id, peer: Option<Id>) {
-        let peer = peer.filter(|&peer| self.answers(id, peer));
-        let known = peer.map(|peer| self.get_all(peer)).unwrap_or_default();
+    /// Starts a node of the original, which joins through `peer`; without an answer
+    /// from there it gives up, as the original does.
+    pub fn start_original(&mut self, id: Id, peer: Id) -> bool {
+        if !self.answers(id, peer) {
+            return false;
+        }
+        let known = self.get_all(peer);
         let me = self.hosts[id].location.clone();
         self.boot(id, Process::Original(Original::new(me.clone(), known)));
         if let Some(rules) = &mut self.rules {
             rules.speaks_for_no_one(&me);
         }
-        if let Some(peer) = peer {
-            self.send(id, peer, Oneway::Join(me));
-        }
+        self.send(id, peer, Oneway::Join(me));
+        true
     }
 
     /// The process ends at once. A host that is `refusing` still says so.
@@ -358,8 +360,8 @@ impl Simulator {
                 let known = node.members().filter(|m| m.status != Status::Left);
                 known.filter_map(|m| places(&m.location)).collect()
             }
-            Process::Original(original) => original.ring.iter().filter_map(places).collect(),
-            Process::Nothing => Vec::new(),
+            // It waits to be called.
+            Process::Original(_) | Process::Nothing => Vec::new(),
         }
     }
 
@@ -505,6 +507,14 @@ impl Simulator {
         let events = node.events();
         let wake = node.wake_at().max(clock);
         self.note_false_deaths(id, &events);
+        if std::env::var("TRACE").is_ok() {
+            for e in &events {
+                eprintln!(
+                    "{:?} host {id}: {e:?} heal {}",
+                    self.clock, self.hosts[id].is_paused
+                );
+            }
+        }
         self.check(id, &events);
         let host = &mut self.hosts[id];
         if host.wake.is_none_or(|scheduled| scheduled > wake) {
