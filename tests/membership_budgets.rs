@@ -101,3 +101,82 @@ fn a_hanging_node_is_off_every_ring() {
         assert!(time <= seconds(7), "{time:?} at {size} nodes");
     }
 }
+
+#[test]
+fn a_graceful_leave_is_seen_by_all() {
+    for (size, budget) in SIZES.into_iter().zip([seconds(1), seconds(1), seconds(2)]) {
+        let time = slowest("leave", size, |simulator| {
+            simulator.leave(victim(simulator));
+        });
+        assert!(time <= budget, "{time:?} at {size} nodes");
+    }
+}
+
+#[test]
+fn two_halves_of_a_network_become_one_again_and_lose_no_one() {
+    for size in SIZES {
+        let time = slowest("heal", size, |simulator| {
+            simulator.split((0..size).map(|id| (id % 2) as u8).collect());
+            simulator.run(seconds(25));
+            let split = (0..size).filter_map(|id| simulator.node(id));
+            for node in split {
+                assert_eq!(node.size(), size / 2, "the halves have not parted");
+            }
+            simulator.network.heal();
+            for host in &mut simulator.hosts {
+                host.false_deaths = 0;
+            }
+        });
+        assert!(time <= seconds(4), "{time:?} at {size} nodes");
+    }
+}
+
+#[test]
+fn a_thousand_nodes_join_through_one_seed() {
+    let mut simulator = Simulator::new(1, Settings::default());
+    for _ in 0..1000 {
+        simulator.add_host();
+    }
+    for id in 0..1000 {
+        simulator.start(id, vec![location(0)]);
+        simulator.run(millis(1));
+    }
+    let time = simulator.time_until(seconds(30), Simulator::is_agreed);
+    println!(
+        "mass join: {time:?}, {} calls a node",
+        calls(&simulator) / 1000
+    );
+    assert!(time.is_some_and(|time| time <= seconds(5)), "{time:?}");
+}
+
+#[test]
+fn a_network_at_rest_sends_little() {
+    for size in SIZES {
+        let mut simulator = network(size, 1);
+        let before: Vec<u64> = simulator.hosts.iter().map(|host| host.sent).collect();
+        simulator.run(seconds(20));
+        let sent = simulator.hosts.iter().zip(before);
+        let sent: Vec<u64> = sent
+            .map(|(host, before)| (host.sent - before) / 20)
+            .collect();
+        let mean = sent.iter().sum::<u64>() / size as u64;
+        println!(
+            "rest n={size}: {mean} bytes a second, at most {:?}",
+            sent.iter().max()
+        );
+        assert!(mean <= 500, "{mean} bytes a second at {size} nodes");
+    }
+}
+
+#[test]
+fn pauses_kill_no_one() {
+    let mut simulator = network(100, 1);
+    for id in 0..10 {
+        simulator.run(seconds(55));
+        simulator.pause(id * 7, seconds(3));
+        simulator.run(seconds(5));
+    }
+    let deaths: u64 = simulator.hosts.iter().map(|host| host.false_deaths).sum();
+    assert_eq!(deaths, 0);
+    assert!(simulator.is_agreed());
+}

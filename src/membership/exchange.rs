@@ -124,7 +124,10 @@ impl Membership {
             };
             match merged {
                 Ok(Merged::Taken(_)) => lesson.learned = true,
-                Ok(Merged::Known) => {}
+                Ok(Merged::Known) => {
+                    let limit = self.settings.gossip_misses;
+                    self.news.is_known(&member.location, limit);
+                }
                 Ok(Merged::Older) => lesson.corrected.push(member.location.clone()),
                 Err(disbelief) => self.disbelieve(&gossip.sender, disbelief),
             }
