@@ -73,12 +73,16 @@ impl Membership {
             return self.goes_by_another_name(&call, gossip.sender);
         }
         self.hearsay.remove(&call.peer);
+        let is_useful = lesson.learned || gossip.full;
         match call.purpose {
-            Purpose::Gossip => self.count(lesson.learned || gossip.full),
+            Purpose::Gossip => self.count(is_useful),
             _ => self.health.improve(),
         }
-        // A change of ours while the call was under way explains a difference.
-        if gossip.view != self.view() && !call.full && view_before == call.view {
+        // While news teaches, it goes on to; and a change of ours while the call was
+        // under way explains a difference.
+        let is_spreading = call.purpose == Purpose::Gossip && is_useful;
+        let is_explained = is_spreading || view_before != call.view;
+        if gossip.view != self.view() && !call.full && !is_explained {
             self.exchange_all(&call.peer);
         }
     }
@@ -136,12 +140,17 @@ impl Membership {
     }
 
     fn hear_of_other(&mut self, member: &Member) -> Result<Merged, Disbelief> {
+        // Nearly all that is heard is known, so that comes first and costs little.
+        let known = self.members.get(&member.location);
+        let is_new = match known {
+            Some(known) if known == member => return Ok(Merged::Known),
+            Some(known) if !member.beats(known) => return Ok(Merged::Older),
+            Some(known) => !known.status.is_live(),
+            None => true,
+        };
         if member.incarnation > self.latest_credible(1) {
             return Err(Disbelief::Ahead);
         }
-        let is_new = self
-            .status_of(&member.location)
-            .is_none_or(|s| !s.is_live());
         let is_full = self.members.live() >= self.settings.most_live;
         if member.status.is_live() && is_new && is_full {
             return Err(Disbelief::TableFull);
