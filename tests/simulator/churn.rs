@@ -118,8 +118,8 @@ impl Churn {
             _ => None,
         };
         if let Some(fault) = fault {
-            if std::env::var("TRACE").is_ok() {
-                eprintln!("{:?} FAULT {fault}", self.simulator.clock);
+            if self.simulator.tells_story {
+                eprintln!("{:?} {fault}", self.simulator.clock);
             }
             *self.faults.entry(fault).or_default() += 1;
         }
@@ -261,13 +261,6 @@ impl Churn {
             if up.contains(&id) && found.insert(id) {
                 open.extend(near.get(&id).into_iter().flatten());
             }
-        }
-        if std::env::var("TRACE").is_ok() && found != up {
-            let lost: Vec<_> = up
-                .difference(&found)
-                .map(|&i| (i, self.simulator.is_original(i)))
-                .collect();
-            eprintln!("CUT {} of {}: {lost:?} orig", lost.len(), up.len());
         }
         found == up
     }

@@ -27,7 +27,7 @@ use thrifty_p2p::membership::{
 pub use network::{Id, Network};
 use original::{Oneway, Original};
 use rules::Rules;
-pub use size::exchange as exchange_size;
+pub use size::request as request_size;
 
 /// The wall clock when a simulation begins, in milliseconds.
 pub const START_MILLIS: i64 = 1_700_000_000_000;
@@ -130,6 +130,8 @@ pub struct Simulator {
     pub tamper: Option<fn(&Gossip, &mut Gossip)>,
     /// All wall clocks show 1 and stand still: for rules broken on purpose.
     pub clocks_stand: bool,
+    /// Prints what happens.
+    pub tells_story: bool,
     name: Arc<str>,
     places: BTreeMap<Location, Id>,
     queue: BinaryHeap<Reverse<Entry>>,
@@ -153,6 +155,7 @@ impl Simulator {
             rules: None,
             tamper: None,
             clocks_stand: false,
+            tells_story: false,
             name: "diststore.Store".into(),
             places: BTreeMap::new(),
             queue: BinaryHeap::new(),
@@ -507,12 +510,9 @@ impl Simulator {
         let events = node.events();
         let wake = node.wake_at().max(clock);
         self.note_false_deaths(id, &events);
-        if std::env::var("TRACE").is_ok() {
-            for e in &events {
-                eprintln!(
-                    "{:?} host {id}: {e:?} heal {}",
-                    self.clock, self.hosts[id].is_paused
-                );
+        if self.tells_story {
+            for event in &events {
+                eprintln!("{:?} host {id}: {event:?}", self.clock);
             }
         }
         self.check(id, &events);

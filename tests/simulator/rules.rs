@@ -25,7 +25,7 @@ pub struct Rules {
     speechless: BTreeSet<Location>,
     /// The last incarnation at which each host knew a member to have left.
     left: BTreeMap<(Id, Location), i64>,
-    /// When two hosts were last on different sides.
+    /// When one of two hosts could last not call the other.
     apart: BTreeMap<(Id, Id), Duration>,
 }
 
@@ -64,7 +64,7 @@ impl Rules {
         let Some(node) = simulator.node(id) else {
             return;
         };
-        self.note_sides(simulator, id);
+        self.note_distance(simulator, id);
         let mine = node.members().find(|m| m.location == *node.me());
         let mine = mine.expect("a node knows itself");
         assert!(
@@ -170,12 +170,13 @@ impl Rules {
         );
     }
 
-    fn note_sides(&mut self, simulator: &Simulator, id: Id) {
-        if !simulator.network.is_split() {
+    fn note_distance(&mut self, simulator: &Simulator, id: Id) {
+        let network = &simulator.network;
+        if !network.is_split() && network.cuts.is_empty() {
             return;
         }
         for other in 0..simulator.hosts.len() {
-            if simulator.network.side(id) != simulator.network.side(other) {
+            if !network.connects(id, other) || !network.connects(other, id) {
                 self.apart.insert(pair(id, other), simulator.clock);
             }
         }
