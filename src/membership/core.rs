@@ -58,7 +58,7 @@ pub(super) struct Seed {
 /// has come, makes the calls it is given, and reports each by
 /// [`reply`](Membership::reply). After any call that may change something it
 /// drains [`events`](Membership::events) and asks `wake_at` anew.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Membership {
     pub(super) me: Location,
     pub(super) network: Arc<str>,

@@ -37,15 +37,17 @@ impl Membership {
         self.gossip_of(members, lesson.learned)
     }
 
-    /// What to tell `peer`: our news; our own record unless its last view says that
-    /// it knows us; and what is said of it, if that is anything to object to.
+    /// What to tell `peer`: our news; ourselves, if it may not know us; what is said of
+    /// it, if that is anything to object to; or everything.
     pub(super) fn gossip_for(&self, peer: &Location, full: bool) -> Gossip {
         let mut told: BTreeSet<&Location> = self.news.iter().collect();
         if full {
             told = self.members.iter().map(|member| &member.location).collect();
         }
+        // At rest a peer of our view knows us, and views are compared anyway.
         let view = self.heard.get(peer).and_then(|heard| heard.view);
-        if view != Some(self.view()) {
+        let is_estranged = view.is_some_and(|view| view != self.view());
+        if is_estranged || self.status_of(peer) != Some(Status::Alive) {
             told.insert(&self.me);
         }
         if self.is_objectionable(peer) {

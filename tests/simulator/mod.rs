@@ -11,7 +11,7 @@ pub mod churn;
 mod network;
 mod original;
 mod rules;
-mod size;
+pub mod size;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -20,19 +20,19 @@ use std::time::Duration;
 
 use thrifty_p2p::location::Location;
 use thrifty_p2p::membership::{
-    Action, Event, Gossip, Member, Membership, Now, Outcome, Random, Request, Settings, Status,
-    Token,
+    Action, Event, Failure, Gossip, Member, Membership, Now, Outcome, Random, Request, Settings,
+    Status, Token,
 };
 
 pub use network::{Id, Network};
 use original::{Oneway, Original};
 use rules::Rules;
-pub use size::request as request_size;
 
 /// The wall clock when a simulation begins, in milliseconds.
 pub const START_MILLIS: i64 = 1_700_000_000_000;
 
 /// What runs on a host.
+#[derive(Clone)]
 enum Process {
     Nothing,
     Ours(Box<Membership>),
@@ -40,6 +40,7 @@ enum Process {
 }
 
 /// A place where a process can run.
+#[derive(Clone)]
 pub struct Host {
     pub location: Location,
     process: Process,
@@ -63,11 +64,11 @@ pub struct Host {
     pub sent: u64,
     /// Calls made.
     pub calls: u64,
-    /// Members that went off its ring while they ran, though they did not leave.
-    pub false_deaths: u64,
+    /// Members that it suspected itself.
+    pub suspicions: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Happening {
     Wake(Id, u32),
     Arrival {
@@ -94,6 +95,7 @@ enum Happening {
     Departure(Id, u32),
 }
 
+#[derive(Clone)]
 struct Entry(Duration, u64, Happening);
 
 impl PartialEq for Entry {
@@ -118,6 +120,7 @@ impl Entry {
     }
 }
 
+#[derive(Clone)]
 pub struct Simulator {
     pub clock: Duration,
     pub network: Network,
@@ -130,6 +133,7 @@ pub struct Simulator {
     pub tamper: Option<fn(&Gossip, &mut Gossip)>,
     /// All wall clocks show 1 and stand still: for rules broken on purpose.
     pub clocks_stand: bool,
+    no_death: bool,
     /// Prints what happens.
     pub tells_story: bool,
     name: Arc<str>,
@@ -155,6 +159,7 @@ impl Simulator {
             rules: None,
             tamper: None,
             clocks_stand: false,
+            no_death: false,
             tells_story: false,
             name: "diststore.Store".into(),
             places: BTreeMap::new(),
@@ -189,7 +194,7 @@ impl Simulator {
             outstanding: 0,
             sent: 0,
             calls: 0,
-            false_deaths: 0,
+            suspicions: 0,
         });
         id
     }
@@ -253,6 +258,20 @@ impl Simulator {
         self.step(id, |node, now| node.leave(now));
         let boot = self.hosts[id].boot;
         self.schedule(Duration::from_millis(20), Happening::Departure(id, boot));
+    }
+
+    /// The layer above failed to reach `peer` from host `id`.
+    pub fn report_unreachable(&mut self, id: Id, peer: Id, failure: Failure) {
+        let peer = self.hosts[peer].location.clone();
+        self.step(id, |node, now| {
+            node.unreachable(now, &peer, failure);
+            Vec::new()
+        });
+    }
+
+    /// From now on a member that goes off a ring while it runs ends the test.
+    pub fn expect_no_death(&mut self) {
+        self.no_death = true;
     }
 
     /// Sets a host's wall clock wrong by so many milliseconds.
@@ -509,7 +528,7 @@ impl Simulator {
         };
         let events = node.events();
         let wake = node.wake_at().max(clock);
-        self.note_false_deaths(id, &events);
+        self.note_deaths(id, &events);
         if self.tells_story {
             for event in &events {
                 eprintln!("{:?} host {id}: {event:?}", self.clock);
@@ -744,12 +763,15 @@ impl Simulator {
 
     // Rules.
 
-    fn note_false_deaths(&mut self, id: Id, events: &[Event]) {
+    fn note_deaths(&mut self, id: Id, events: &[Event]) {
         let deaths = rules::deaths(events).filter(|dead| {
             let dead = self.places.get(*dead).copied();
             dead.is_some_and(|dead| self.is_running(dead) && !self.hosts[dead].is_leaving)
         });
-        self.hosts[id].false_deaths += deaths.count() as u64;
+        let deaths = deaths.count();
+        assert!(!self.no_death || deaths == 0, "host {id} lost one who runs");
+        let suspicions = events.iter().filter(|e| matches!(e, Event::Suspected(_)));
+        self.hosts[id].suspicions += suspicions.count() as u64;
     }
 
     fn check(&mut self, id: Id, events: &[Event]) {

@@ -9,6 +9,7 @@ use thrifty_p2p::membership::Random;
 pub type Id = usize;
 
 /// What happens to packets on their way.
+#[derive(Clone)]
 pub struct Network {
     /// The shortest way from host to host.
     pub latency: Duration,

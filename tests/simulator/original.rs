@@ -13,6 +13,7 @@ pub enum Oneway {
 }
 
 /// Knows `get_all`, `join`, `add` and `remove`, and nothing else.
+#[derive(Clone)]
 pub struct Original {
     pub me: Location,
     pub ring: BTreeSet<Location>,

@@ -13,7 +13,7 @@ use super::{Id, Simulator};
 const MEMORY: Duration = Duration::from_secs(10);
 
 /// What the simulator has seen, against which each step is checked.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Rules {
     /// The last records of each host's present process.
     tables: BTreeMap<Id, BTreeMap<Location, Member>>,
