@@ -502,6 +502,8 @@ impl Membership {
         for call in self.calls.forget_before(limit + Duration::from_nanos(1)) {
             if call.purpose == Purpose::Reach {
                 self.helped(&call, None);
+            } else if self.members.get(&call.peer).is_none() {
+                self.tried_in_vain(&call.peer);
             }
         }
     }
@@ -580,9 +582,10 @@ impl Membership {
             .clone()
     }
 
-    pub(super) fn try_soon(&mut self, location: &Location) {
+    /// Probes `location` in the next tick. False if too many are waiting for that.
+    pub(super) fn try_soon(&mut self, location: &Location) -> bool {
         let most = self.settings.most_waiting;
-        self.errands.add(location, self.now.monotonic, most);
+        self.errands.add(location, self.now.monotonic, most)
     }
 
     pub(super) fn note(&mut self, event: Event) {

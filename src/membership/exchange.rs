@@ -241,6 +241,7 @@ impl Membership {
     pub(super) fn hear_from(&mut self, sender: &Location, view: Option<u64>) {
         if *sender != self.me && self.ring.contains(sender) {
             let at = self.now.monotonic;
+            self.verdicts.remove(sender);
             self.heard.insert(sender.clone(), Heard { view, at });
         }
     }

@@ -221,13 +221,23 @@ impl Simulator {
             return false;
         }
         let known = self.get_all(peer);
+        self.boot_original(id, known);
         let me = self.hosts[id].location.clone();
-        self.boot(id, Process::Original(Original::new(me.clone(), known)));
+        self.send(id, peer, Oneway::Join(me));
+        true
+    }
+
+    /// Starts a network of the original.
+    pub fn start_first_original(&mut self, id: Id) {
+        self.boot_original(id, Vec::new());
+    }
+
+    fn boot_original(&mut self, id: Id, known: Vec<Location>) {
+        let me = self.hosts[id].location.clone();
         if let Some(rules) = &mut self.rules {
             rules.speaks_for_no_one(&me);
         }
-        self.send(id, peer, Oneway::Join(me));
-        true
+        self.boot(id, Process::Original(Original::new(me, known)));
     }
 
     /// The process ends at once. A host that is `refusing` still says so.
@@ -265,6 +275,24 @@ impl Simulator {
         let peer = self.hosts[peer].location.clone();
         self.step(id, |node, now| {
             node.unreachable(now, &peer, failure);
+            Vec::new()
+        });
+    }
+
+    /// Someone tells host `id`, in the original's words, that `other` is gone.
+    pub fn hear_removal(&mut self, id: Id, other: Id) {
+        let other = self.hosts[other].location.clone();
+        self.step(id, |node, now| {
+            node.remove(now, other);
+            Vec::new()
+        });
+    }
+
+    /// Someone tells host `id`, in the original's words, that `other` is there.
+    pub fn hear_addition(&mut self, id: Id, other: Id) {
+        let other = self.hosts[other].location.clone();
+        self.step(id, |node, now| {
+            node.add(now, other);
             Vec::new()
         });
     }
