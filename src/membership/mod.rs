@@ -78,9 +78,10 @@
 //! # Map
 //!
 //! `member` the record; `members` the table; `gossip` what is exchanged; `call` and
-//! `event` what goes out; `core` the node and its rhythm; `exchange`, `transition`,
-//! `suspicion`, `original` what it does with what it hears; `settings` all constants;
-//! `roster`, `deadlines`, `news`, `probing`, `health`, `random` the parts.
+//! `event` what goes out; `core` the node, as the driver calls it, and `reading` what
+//! it shows; `rhythm` when it acts; `exchange`, `transition`, `suspicion`, `original`
+//! what it does with what it hears; `settings` all constants; `roster`, `deadlines`,
+//! `news`, `probing`, `health`, `random` the parts.
 
 mod call;
 mod core;
@@ -95,6 +96,8 @@ mod news;
 mod original;
 mod probing;
 mod random;
+mod reading;
+mod rhythm;
 mod roster;
 mod settings;
 mod suspicion;
