@@ -53,6 +53,9 @@ pub struct Settings {
     /// From SUSPECT to DOWN when the layer above waits for the verdict, and the
     /// connection was refused. 150 ms, so that all of it takes some 200 ms.
     pub verdict_suspicion: Duration,
+    /// How many of those who hear of an accusation tell the accused, on average, so
+    /// that it can object. 8.
+    pub tellers: usize,
     /// How long a member stays on the ring that jumped to DOWN without having been
     /// SUSPECT here. 4 s: when two halves of a split network meet, each tells the
     /// other that it is dead, and the dead need this time to object.
@@ -111,6 +114,7 @@ impl Default for Settings {
             refused_suspicion: seconds(1),
             silent_suspicion: seconds(4),
             verdict_suspicion: millis(150),
+            tellers: 8,
             grace: seconds(4),
             pause_tolerance: millis(500),
             down_kept: seconds(24 * 3600),
