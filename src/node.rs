@@ -80,6 +80,8 @@ struct Shared {
     generation: AtomicU64,
     /// When another member was last heard, in milliseconds since the start.
     heard_at: AtomicU64,
+    /// Is this node the only one on its ring?
+    is_alone: AtomicBool,
     /// Are there nodes of the original among the members?
     has_originals: AtomicBool,
     /// The node's own threads, to be waited for by a stop.
@@ -148,6 +150,7 @@ impl Node {
             ring: RwLock::new(Arc::new(ring)),
             generation: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
+            is_alone: AtomicBool::new(true),
             has_originals: AtomicBool::new(false),
             threads: Mutex::default(),
         };
@@ -189,7 +192,8 @@ impl Node {
     /// have been given up by the others. Never waits for a call.
     pub(crate) fn is_in_touch(&self) -> bool {
         let heard_at = Duration::from_millis(self.shared.heard_at.load(Acquire));
-        self.shared.start.elapsed().saturating_sub(heard_at) < OUT_OF_TOUCH || self.ring().len() < 2
+        self.shared.is_alone.load(Relaxed)
+            || self.shared.start.elapsed().saturating_sub(heard_at) < OUT_OF_TOUCH
     }
 
     /// Who takes part, and since when each process has. Waits for no call.
@@ -515,6 +519,7 @@ impl Shared {
         self.has_originals.store(has_originals, Relaxed);
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         *ring = Arc::new(ring.changed(added, &removed));
+        self.is_alone.store(ring.len() < 2, Relaxed);
     }
 
     /// The driver's thread: wakes when the core wants it, until the node stops.

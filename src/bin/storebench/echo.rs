@@ -81,10 +81,11 @@ struct Server(Child);
 
 impl Server {
     fn start(request: usize, reply: usize) -> io::Result<Server> {
-        let sizes = format!("{request},{reply}");
+        let sizes = [request.to_string(), reply.to_string()];
         let mut command = Command::new(std::env::current_exe()?);
         command
-            .args(["--serve-echo", &sizes])
+            .arg("--serve-echo")
+            .args(sizes)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         command.spawn().map(Server)

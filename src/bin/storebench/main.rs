@@ -58,13 +58,7 @@ struct Options {
     limit: bool,
 
     /// Serve as the other side of that echo, with these sizes (it is started by `--limit`)
-    #[arg(
-        long,
-        hide = true,
-        value_name = "REQUEST,REPLY",
-        value_delimiter = ',',
-        num_args = 2
-    )]
+    #[arg(long, hide = true, num_args = 2, value_names = ["REQUEST", "REPLY"])]
     serve_echo: Option<Vec<usize>>,
 }
 
