@@ -2,6 +2,7 @@
 //!
 //! `-h` is `--host`, as in the original; help is `--help` alone.
 
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use clap::Args;
 use log::{LevelFilter, error, info};
 
-use crate::discover::{check_peer, find_peer};
+use crate::discover::{check_peer, find_peer, find_peer_of_kind};
 use crate::endpoint::Place;
 use crate::error::Error;
 use crate::location::Location;
@@ -88,6 +89,18 @@ impl ClientOptions {
             None => find_peer(service_type, None),
         }
     }
+
+    /// The same, but a peer found on this host may also be of a kind that descends
+    /// from `service_type`.
+    ///
+    /// # Errors
+    /// As for [`ClientOptions::peer`].
+    pub fn peer_of_kind(&self, service_type: &str) -> Result<Location, Error> {
+        match &self.peer {
+            Some(_) => self.peer(service_type),
+            None => find_peer_of_kind(service_type),
+        }
+    }
 }
 
 /// Runs a program's body and turns its outcome into an exit status.
@@ -108,6 +121,14 @@ pub fn run(quiet: bool, body: impl FnOnce() -> Result<ExitCode, Error>) -> ExitC
         error!("{e}");
         status(&e)
     })
+}
+
+/// Prints a program's answer. That nobody reads it to its end (`| head`) is no failure.
+pub fn answer(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
 }
 
 /// The exit status for a failure.

@@ -11,6 +11,7 @@ pub mod membership;
 pub mod node;
 pub mod rpc;
 pub mod shutdown;
+pub mod status;
 
 #[path = "gen/diststore.rs"]
 #[allow(missing_docs, clippy::all)]

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use common::network::{ring_of, spawn_beside, tell, told_by};
-use common::{NodeProcess, SOON, eventually};
+use common::network::{ring_of, spawn_beside, start_alone, tell, told_by};
+use common::{NodeProcess, SOON, eventually, run};
 use thrift::protocol::{
     TBinaryInputProtocol, TBinaryOutputProtocol, TFieldIdentifier, TInputProtocol, TListIdentifier,
     TMessageIdentifier, TMessageType, TOutputProtocol, TSerializable, TStoredInputProtocol,
@@ -61,6 +61,7 @@ impl Original {
         let handler = Handler {
             here: location.clone(),
             ring: Arc::new(Mutex::new(ring)),
+            hidden: Arc::default(),
         };
         let dead = Arc::new(AtomicBool::new(false));
         let (server, ended) = (handler.clone(), dead.clone());
@@ -99,6 +100,8 @@ impl Drop for Original {
 struct Handler {
     here: Location,
     ring: Arc<Mutex<BTreeSet<Location>>>,
+    /// A member of which it says nothing, whatever it is told.
+    hidden: Arc<Mutex<Option<Location>>>,
 }
 
 impl Handler {
@@ -195,7 +198,10 @@ impl LocatorSyncHandler for Handler {
     }
 
     fn handle_get_all(&self) -> thrift::Result<Vec<locator::Location>> {
-        Ok(self.ring.lock().unwrap().iter().map(Into::into).collect())
+        let hidden = self.hidden.lock().unwrap().clone();
+        let ring = self.ring.lock().unwrap();
+        let told = ring.iter().filter(|node| Some(*node) != hidden.as_ref());
+        Ok(told.map(Into::into).collect())
     }
 
     fn handle_get_node(&self, _key: Vec<u8>) -> thrift::Result<locator::Location> {
@@ -295,7 +301,7 @@ fn start_beside(peer: &Location) -> NodeProcess {
 
 #[test]
 fn each_kind_joins_through_the_other_and_all_see_all() {
-    let a = NodeProcess::start("location", &[]);
+    let a = start_alone();
     let o = Original::start(Some(&a.location));
     all_see_each_other(&[&a], &[&o]);
     let b = start_beside(&o.location);
@@ -319,7 +325,7 @@ fn ours_join_a_network_that_was_only_of_originals() {
 
 #[test]
 fn the_dead_of_either_kind_are_dropped_by_both() {
-    let a = NodeProcess::start("location", &[]);
+    let a = start_alone();
     let o = Original::start(Some(&a.location));
     let mut b = start_beside(&o.location);
     let p = Original::start(Some(&b.location));
@@ -334,7 +340,7 @@ fn the_dead_of_either_kind_are_dropped_by_both() {
 
 #[test]
 fn those_of_either_kind_that_leave_are_dropped_by_both() {
-    let a = NodeProcess::start("location", &[]);
+    let a = start_alone();
     let o = Original::start(Some(&a.location));
     let mut b = start_beside(&o.location);
     let p = Original::start(Some(&b.location));
@@ -349,7 +355,7 @@ fn those_of_either_kind_that_leave_are_dropped_by_both() {
 
 #[test]
 fn two_of_ours_that_join_at_once_beside_an_original_end_in_one_view() {
-    let a = NodeProcess::start("location", &[]);
+    let a = start_alone();
     let o = Original::start(Some(&a.location));
     all_see_each_other(&[&a], &[&o]);
     let mut ours = vec![a];
@@ -369,4 +375,24 @@ fn two_of_ours_that_join_at_once_beside_an_original_end_in_one_view() {
         all_see_each_other(&ours, &[&o]);
         have_one_view(&ours);
     }
+}
+
+#[test]
+fn locationstatus_names_an_original_that_sees_other_members_than_ours() {
+    let a = start_alone();
+    let o = Original::start(Some(&a.location));
+    let b = start_beside(&a.location);
+    all_see_each_other(&[&a, &b], &[&o]);
+    *o.handler.hidden.lock().unwrap() = Some(b.location.clone());
+    let status = |peer: &str| {
+        let output = run("locationstatus", &["-h", peer]);
+        let table = String::from_utf8(output.stdout).unwrap();
+        let last = table.lines().last().unwrap_or("nothing").to_owned();
+        (output.status.code(), last)
+    };
+    let disagree = format!("3 members, 1 disagree: {}", o.location);
+    assert_eq!(status(a.at()), (Some(1), disagree));
+    *o.handler.hidden.lock().unwrap() = None;
+    let agree = "3 members, all agree".to_owned();
+    assert_eq!(status(o.location.name()), (Some(0), agree));
 }

@@ -6,13 +6,12 @@
 
 mod common;
 
-use std::net::TcpListener;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::network::{
-    added, all_agree, all_say, marks, removed, spawn_beside, start_network, tell,
+    added, all_agree, all_say, free_port, marks, removed, spawn_beside, start_network, tell,
 };
 use common::{NodeProcess, SOON, resident_kilobytes};
 
@@ -188,10 +187,4 @@ fn processor_seconds(node: &NodeProcess) -> f64 {
 fn restart(gone: &NodeProcess, peer: &NodeProcess) -> NodeProcess {
     let port = gone.location.port().to_string();
     NodeProcess::start_exactly("location", &["--port", &port, "--host", peer.at()])
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -31,6 +31,7 @@ pub fn eventually(what: &str, time: Duration, mut fact: impl FnMut() -> bool) {
 pub fn program(name: &str) -> &'static str {
     match name {
         "location" => env!("CARGO_BIN_EXE_location"),
+        "locationstatus" => env!("CARGO_BIN_EXE_locationstatus"),
         _ => panic!("there is no program {name}"),
     }
 }

@@ -1,6 +1,7 @@
 //! Networks of child processes, what their nodes know, and how long they take to know it.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,10 +55,24 @@ pub fn all_agree<'a>(nodes: impl IntoIterator<Item = &'a NodeProcess>, time: Dur
     });
 }
 
+/// Starts a node of a network of its own, whoever else is on this host: it is told
+/// to join itself, and so knocks at nobody's port.
+pub fn start_alone() -> NodeProcess {
+    let port = free_port().to_string();
+    let itself = format!("127.0.0.1:{port}");
+    NodeProcess::start_exactly("location", &["--port", &port, "--host", &itself])
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// Starts `size` nodes on this host, all but the first at once, each at a port that
 /// the system chooses, and waits until all agree.
 pub fn start_network(size: usize) -> Vec<NodeProcess> {
-    let mut nodes = vec![NodeProcess::start("location", &[])];
+    let mut nodes = vec![start_alone()];
     let mut others: Vec<NodeProcess> = (1..size).map(|_| spawn_beside(&nodes[0])).collect();
     others
         .iter_mut()
