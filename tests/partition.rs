@@ -226,6 +226,10 @@ fn two_halves_that_buried_each_other_are_one_network_again_and_lose_nobody() {
         }
         thread::sleep(Duration::from_millis(100));
     }
+    let mut status = cable.right.command("locationstatus");
+    let status = status.args(["-h", all[0].at()]).output().unwrap();
+    let table = String::from_utf8(status.stdout).unwrap();
+    assert!(table.ends_with("20 members, all agree\n"), "{table}");
 }
 
 #[test]
