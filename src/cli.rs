@@ -2,7 +2,7 @@
 //!
 //! `-h` is `--host`, as in the original; help is `--help` alone.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -103,6 +103,38 @@ impl ClientOptions {
     }
 }
 
+/// The exit status when there is no such key.
+pub const MISSING: u8 = 1;
+
+/// Writes an answer to stdout. A reader that has gone away is no failure of ours.
+///
+/// # Errors
+/// [`Error::Local`] when stdout cannot be written to.
+pub fn print(parts: &[&[u8]]) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    let written = parts
+        .iter()
+        .try_for_each(|part| stdout.write_all(part))
+        .and_then(|()| stdout.flush());
+    match written {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::Local(e)),
+        _ => Ok(()),
+    }
+}
+
+/// All bytes of stdin.
+///
+/// # Errors
+/// [`Error::Local`] when stdin cannot be read.
+pub fn read_stdin() -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .map_err(Error::Local)?;
+    Ok(bytes)
+}
+
 /// Runs a program's body and turns its outcome into an exit status.
 ///
 /// `quiet` programs tell only of failures unless `RUST_LOG` says otherwise.
@@ -123,20 +155,12 @@ pub fn run(quiet: bool, body: impl FnOnce() -> Result<ExitCode, Error>) -> ExitC
     })
 }
 
-/// Prints a program's answer. That nobody reads it to its end (`| head`) is no failure.
-pub fn answer(text: &str) {
-    let mut stdout = io::stdout().lock();
-    let _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
-}
-
 /// The exit status for a failure.
 fn status(error: &Error) -> ExitCode {
     ExitCode::from(match error {
         Error::BadLocation(_) | Error::Bind(..) => 2,
         Error::Unresolved(..) | Error::Refused(..) | Error::Foreign { .. } | Error::NoPeer(_) => 3,
-        Error::Silent(..) | Error::Broken(..) | Error::Answered(..) => 4,
+        Error::Silent(..) | Error::Broken(..) | Error::Answered(..) | Error::Local(_) => 4,
     })
 }
 

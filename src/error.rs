@@ -39,6 +39,8 @@ pub enum Error {
     },
     /// No peer was found where one was looked for.
     NoPeer(String),
+    /// Stdin could not be read, or stdout not written to.
+    Local(io::Error),
 }
 
 impl Error {
@@ -113,6 +115,7 @@ impl fmt::Display for Error {
                 write!(f, "{peer} is of a network of {found}, not of {expected}")
             }
             Error::NoPeer(what) => f.write_str(what),
+            Error::Local(e) => write!(f, "stdin or stdout failed: {e}"),
         }
     }
 }
@@ -121,7 +124,10 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Error::BadLocation(e) => Some(e),
-            Error::Unresolved(_, e) | Error::Refused(_, e) | Error::Bind(_, e) => Some(e),
+            Error::Unresolved(_, e)
+            | Error::Refused(_, e)
+            | Error::Bind(_, e)
+            | Error::Local(e) => Some(e),
             Error::Silent(_, e) | Error::Broken(_, e) | Error::Answered(_, e) => Some(e),
             Error::Foreign { .. } | Error::NoPeer(_) => None,
         }

@@ -106,6 +106,12 @@ pub trait LocatorHandler: BaseHandler {
         self.node().ring().owner(key).cloned()
     }
 
+    /// The node has entered its network; `first` tells that it began a new one.
+    ///
+    /// Called once, on the thread of [`serve`], before it waits for the end. It
+    /// must not block for long.
+    fn entered(&self, _first: bool) {}
+
     /// The ring has changed, by these changes since the last call.
     ///
     /// Called on a thread of the node's own, one call at a time, in order, with
@@ -198,7 +204,8 @@ where
     let joined = node.enter(&handler.service_type(), peer, move |changes| {
         watcher.ring_changed(changes);
     });
-    if joined.is_ok() {
+    if let Ok(first) = joined {
+        handler.entered(first);
         info!("Starting the server at {}...", node.location());
         node.endpoint().shutdown().wait();
         handler.cleanup();
@@ -208,7 +215,7 @@ where
     if joined.is_ok() {
         info!("done.");
     }
-    joined
+    joined.map(|_| ())
 }
 
 /// A server that runs on a thread of its own.

@@ -1,6 +1,7 @@
 //! thrifty-p2p: a flat peer-to-peer location service over Thrift RPC.
 
 pub mod cli;
+pub mod client;
 pub mod discover;
 pub mod endpoint;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod node;
 pub mod rpc;
 pub mod shutdown;
 pub mod status;
+pub mod store;
 
 #[path = "gen/diststore.rs"]
 #[allow(missing_docs, clippy::all)]

@@ -16,6 +16,9 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
@@ -34,7 +37,7 @@ use crate::locator::{
 };
 use crate::membership::{
     Action, Change, Event, Failure, Gossip, Member, Membership, Now, Outcome, Request, Settings,
-    Why,
+    Status, Why,
 };
 use crate::rpc::client::{Patience, call_within};
 
@@ -48,6 +51,10 @@ const ENTRY: Duration = Duration::from_secs(10);
 
 /// How long a knock at a peer that does not answer yet is put off.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// A node that has heard no other for so long is out of touch: less than it takes
+/// until the others give it up.
+const OUT_OF_TOUCH: Duration = Duration::from_secs(2);
 
 /// The longest that [`Node::leave`] waits for others to be told.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -73,6 +80,12 @@ struct Shared {
     changed: Condvar,
     /// The ring of the live members. Replaced under the state's lock.
     ring: RwLock<Arc<HashRing<Location>>>,
+    /// Counts what has changed in the membership; raised under the state's lock.
+    generation: AtomicU64,
+    /// When another member was last heard, in milliseconds since the start.
+    heard_at: AtomicU64,
+    /// Are there nodes of the original among the members?
+    has_originals: AtomicBool,
     /// The node's own threads, to be waited for by a stop.
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
@@ -85,6 +98,17 @@ struct State {
     /// The last node met that belongs to another network.
     foreigner: Option<(Location, Arc<str>)>,
     stopped: bool,
+}
+
+/// Who takes part in a network: each a location, and the incarnation with which its
+/// process became a member.
+pub(crate) struct Roll {
+    /// The members on the ring that are no nodes of the original.
+    pub live: Vec<(Location, i64)>,
+    /// Members that have left; those whose processes have not ended still answer.
+    pub leaving: Vec<(Location, i64)>,
+    /// When this node itself became a member.
+    pub started: i64,
 }
 
 impl Node {
@@ -126,6 +150,9 @@ impl Node {
             state: Mutex::new(state),
             changed: Condvar::new(),
             ring: RwLock::new(Arc::new(ring)),
+            generation: AtomicU64::new(0),
+            heard_at: AtomicU64::new(0),
+            has_originals: AtomicBool::new(false),
             threads: Mutex::default(),
         };
         Ok(Node {
@@ -157,6 +184,83 @@ impl Node {
         self.shared.state().membership.members().cloned().collect()
     }
 
+    /// Grows whenever something has changed in the membership. Never waits.
+    pub(crate) fn generation(&self) -> u64 {
+        self.shared.generation.load(Acquire)
+    }
+
+    /// Has this node heard another one lately, or is it alone? One that has not may
+    /// have been given up by the others. Never waits for a call.
+    pub(crate) fn is_in_touch(&self) -> bool {
+        let heard_at = Duration::from_millis(self.shared.heard_at.load(Acquire));
+        self.shared.start.elapsed().saturating_sub(heard_at) < OUT_OF_TOUCH || self.ring().len() < 2
+    }
+
+    /// Who takes part, and since when each process has. Waits for no call.
+    pub(crate) fn roll(&self) -> Roll {
+        let state = self.shared.state();
+        let membership = &state.membership;
+        let process = |member: &Member| (member.location.clone(), member.started);
+        let live = membership
+            .live()
+            .filter(|(location, _)| !membership.is_original(location));
+        let others = membership
+            .members()
+            .filter(|member| member.location != *self.location());
+        Roll {
+            live: live
+                .map(|(location, started)| (location.clone(), started))
+                .collect(),
+            leaving: others
+                .filter(|member| member.status == Status::Left)
+                .map(process)
+                .collect(),
+            started: membership.started(),
+        }
+    }
+
+    /// Is this location known to be down?
+    pub(crate) fn is_down(&self, location: &Location) -> bool {
+        let status = self.shared.state().membership.status_of(location);
+        status.is_none_or(|status| status == Status::Down)
+    }
+
+    /// Are there nodes of the original among the members? Never waits.
+    pub(crate) fn has_originals(&self) -> bool {
+        self.shared.has_originals.load(Relaxed)
+    }
+
+    /// Is this a node of the original?
+    pub(crate) fn is_original(&self, location: &Location) -> bool {
+        self.shared.state().membership.is_original(location)
+    }
+
+    /// The members that are nodes of the original.
+    pub(crate) fn originals(&self) -> Vec<Location> {
+        if !self.has_originals() {
+            return Vec::new();
+        }
+        let ring = self.ring();
+        let state = self.shared.state();
+        ring.nodes()
+            .filter(|node| state.membership.is_original(node))
+            .cloned()
+            .collect()
+    }
+
+    /// Exchanges everything with `location`: afterwards both know what either knew.
+    /// Blocks for the time of one call.
+    pub(crate) fn contact(&self, location: &Location) -> Result<(), Error> {
+        let gossip = self.told();
+        let patience = patience(self.shared.settings.call_timeout);
+        let reply = call_within(patience, LocatorSyncClient::new, location, |peer| {
+            peer.exchange(gossip)
+        })?;
+        self.receive(reply)
+            .map(|_| ())
+            .map_err(|e| Error::Answered(location.clone(), e))
+    }
+
     /// Tells the log every member that is known.
     pub fn debug(&self) {
         let ring = self.ring();
@@ -179,7 +283,8 @@ impl Node {
     }
 
     /// Takes part in the network: joins that of `peer` or of a peer found on this
-    /// host, or starts a new one, and begins to hand changes to `on_change`.
+    /// host, or starts a new one, and begins to hand changes to `on_change`. Tells
+    /// whether it started a new one.
     ///
     /// Calls must be served already. Blocks for twenty seconds at the most.
     ///
@@ -190,18 +295,18 @@ impl Node {
         service_type: &str,
         peer: Option<&Location>,
         on_change: impl Fn(&[Change]) + Send + 'static,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let peer = self.choose_peer(service_type, peer)?;
         self.start(on_change);
         let Some(peer) = peer else {
             info!("Initiating the network...");
-            return Ok(());
+            return Ok(true);
         };
         info!("Joining the network...");
         let now = self.shared.now();
         self.shared
             .decide(|membership| membership.seed(now, peer.clone()));
-        self.wait_for_company(&peer)
+        self.wait_for_company(&peer).map(|()| false)
     }
 
     /// Leaves the network: tells members, and returns when they know or cannot be told.
@@ -378,9 +483,13 @@ impl Shared {
 
     /// Brings the ring up to what the core has decided and passes its events on.
     fn follow(&self, state: &mut State) {
-        for event in state.membership.events() {
+        let events = state.membership.events();
+        if !events.is_empty() {
+            self.generation.fetch_add(1, Release);
+        }
+        for event in events {
             match &event {
-                Event::RingChanged(changes) => self.change_ring(changes),
+                Event::RingChanged(changes) => self.change_ring(&state.membership, changes),
                 Event::ForeignNetwork(peer, network) => {
                     state.foreigner = Some((peer.clone(), network.clone()));
                 }
@@ -393,7 +502,7 @@ impl Shared {
         }
     }
 
-    fn change_ring(&self, changes: &[Change]) {
+    fn change_ring(&self, membership: &Membership, changes: &[Change]) {
         let mut added = Vec::new();
         let mut removed = Vec::new();
         for change in changes {
@@ -403,6 +512,10 @@ impl Shared {
                 Change::Restarted { .. } => (),
             }
         }
+        let has_originals = membership
+            .live()
+            .any(|(location, _)| membership.is_original(location));
+        self.has_originals.store(has_originals, Relaxed);
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         *ring = Arc::new(ring.changed(added, &removed));
     }
@@ -433,7 +546,11 @@ impl Shared {
                 let outcome = shared.perform(&action);
                 let now = shared.now();
                 let token = action.token;
+                let heard = matches!(outcome, Outcome::Gossip(_));
                 let more = shared.decide(|membership| membership.reply(now, token, outcome));
+                if heard {
+                    shared.heard();
+                }
                 shared.dispatch(more);
             };
             if let Err(e) = thread::Builder::new().name("caller".into()).spawn(caller) {
@@ -504,6 +621,13 @@ impl Shared {
 
     fn threads(&self) -> MutexGuard<'_, Vec<thread::JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another member was heard. What it said is in the membership already: who
+    /// sees this sees that too.
+    fn heard(&self) {
+        self.heard_at
+            .store(self.start.elapsed().as_millis() as u64, Release);
     }
 
     fn now(&self) -> Now {

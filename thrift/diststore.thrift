@@ -2,11 +2,134 @@
  * A distributed key-value store on the location service.
  *
  * `get` and `put` are those of thrifty-p2p's diststore (2009); there, keys and
- * values were `string`, which is the same bytes on the wire.
+ * values were `string`, which is the same bytes on the wire. The others are this
+ * program's additions: `write`, `fetch` and `unset` are acknowledged, the rest is
+ * for nodes among themselves and for programs that show the store.
  */
 include "locator.thrift"
+
+/** The call was not carried out; the reason says why, for a person to read. */
+exception Refused {
+    1: string reason,
+}
+
+/** What is held for a key. Without a value and with version 0: nothing ever was. */
+struct Found {
+    1: optional binary value,
+    2: i64 version,
+}
+
+/** A key with its value, or, without one, with the mark of its deletion. */
+struct Pair {
+    1: binary key,
+    2: optional binary value,
+    3: i64 version,
+}
+
+/** What came of a write. */
+struct Written {
+    1: i64 version,
+    /** Was there a value before? */
+    2: bool existed,
+}
+
+/** A process: a location, and the incarnation with which it became a member. */
+struct Peer {
+    1: locator.Location location,
+    2: i64 started,
+}
+
+/** How far a node is with the moves to its current view. */
+enum Phase {
+    INSTALLED = 0,
+    DRAINED = 1,
+    SYNCED = 2,
+    SWITCHED = 3,
+    SETTLED = 4,
+}
+
+/** What a node tells others of its moves. */
+struct Word {
+    1: Peer teller,
+    2: i64 view,
+    3: Phase phase,
+    4: bool enrolled,
+    /** The view that is read by; absent before the list of views was taken over. */
+    5: optional i64 reads_by,
+    6: list<i64> views,
+    /** Is the one spoken to in the teller's current view? */
+    7: bool sees,
+    /** Copies kept of each key; absent while it is not known. */
+    8: optional i32 replicas,
+}
+
+/** The list of views of a node that is enrolled, oldest first. */
+struct History {
+    1: list<list<Peer>> views,
+    2: i64 reads_by,
+    3: i32 replicas,
+}
+
+/** The answer to a word. */
+struct Told {
+    1: Word word,
+    2: optional History history,
+}
+
+/** Where the copying of a table goes on. */
+struct Cursor {
+    1: i32 stripe,
+    2: optional binary after,
+}
+
+/** A request for a page of what the puller owns. */
+struct Pull {
+    1: Peer puller,
+    2: i64 view,
+    3: i64 reads_by,
+    4: list<Peer> gone,
+    5: Cursor cursor,
+}
+
+/** Some of what the puller owns; without `rest`, the last of it. */
+struct Page {
+    1: list<Pair> pairs,
+    2: optional Cursor rest,
+}
+
+/** What one node holds, for programs that show the store. */
+struct Holdings {
+    /** Keys with a value. */
+    1: i64 keys,
+    /** Of these, those whose primary the node is. */
+    2: i64 as_primary,
+    /** Memory that they take, in bytes, as the node reckons it. */
+    3: i64 bytes,
+    4: i32 replicas,
+    5: Phase phase,
+    6: bool enrolled,
+    /** Keys copied in the move that is under way, or in the last one. */
+    7: i64 moved,
+}
 
 service Store extends locator.Locator {
     binary get(1: binary key),
     oneway void put(1: binary key, 2: binary value),
+
+    /** Returns when the value is in place on all its owners; its version. */
+    i64 write(1: binary key, 2: binary value) throws (1: Refused refused),
+    /** The value, if there is one. */
+    Found fetch(1: binary key) throws (1: Refused refused),
+    /** Deletes; was there a value? */
+    bool unset(1: binary key) throws (1: Refused refused),
+
+    /** Write this as its primary: asked of it by another node. Its version is given by the primary. */
+    Written coordinate(1: Pair pair) throws (1: Refused refused),
+    /** Keep this as one of its owners. Answers the callee's current view. */
+    i64 replicate(1: Pair pair, 2: i64 view) throws (1: Refused refused),
+    /** What the callee holds as an owner in that view. */
+    Found fetch_at(1: binary key, 2: i64 view) throws (1: Refused refused),
+    Told tell(1: Word word, 2: bool wants_history) throws (1: Refused refused),
+    Page pull(1: Pull pull) throws (1: Refused refused),
+    Holdings holdings(),
 }

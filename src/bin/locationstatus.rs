@@ -30,12 +30,13 @@ fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(true, || {
         let status = Status::ask(&options.client.peer_of_kind("locator.Locator")?)?;
-        if options.json {
-            cli::answer(&format!("{:#}\n", status.json()));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let answer = if options.json {
+            format!("{:#}\n", status.json())
         } else {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            cli::answer(&status.table(now.unwrap_or_default().as_millis() as i64));
-        }
+            status.table(now.unwrap_or_default().as_millis() as i64)
+        };
+        cli::print(&[answer.as_bytes()])?;
         Ok(ExitCode::from(u8::from(!status.is_agreed())))
     })
 }

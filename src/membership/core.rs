@@ -304,6 +304,11 @@ impl Membership {
         &self.me
     }
 
+    /// The incarnation with which this node became a member.
+    pub fn started(&self) -> i64 {
+        self.mine().started
+    }
+
     /// The network's name.
     pub fn network(&self) -> &Arc<str> {
         &self.network

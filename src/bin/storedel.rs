@@ -1,0 +1,34 @@
+//! `storedel`: deletes one key.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+
+use clap::Parser;
+use log::error;
+use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::client::StoreClient;
+use thrifty_p2p::store::handler::SERVICE;
+
+/// Deletes KEY, and returns when it is gone everywhere. Without such a key, exits with 1.
+#[derive(Parser)]
+#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+struct Options {
+    #[command(flatten)]
+    client: ClientOptions,
+
+    /// The key; any bytes
+    key: OsString,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    cli::run(true, || {
+        let key = options.key.into_vec();
+        if StoreClient::new(options.client.peer(SERVICE)?).delete(&key)? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        error!("there is no key {}", String::from_utf8_lossy(&key));
+        Ok(ExitCode::from(cli::MISSING))
+    })
+}

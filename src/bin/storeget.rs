@@ -1,0 +1,44 @@
+//! `storeget`: prints the value of one key.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+
+use clap::Parser;
+use log::error;
+use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::client::StoreClient;
+use thrifty_p2p::store::handler::SERVICE;
+
+/// Prints the value of KEY. Without one, prints an empty line, and exits with 1.
+#[derive(Parser)]
+#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+struct Options {
+    #[command(flatten)]
+    client: ClientOptions,
+
+    /// Print the value's bytes and nothing else, not even a newline
+    #[arg(long)]
+    raw: bool,
+
+    /// The key; any bytes
+    key: OsString,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    cli::run(true, || {
+        let key = options.key.into_vec();
+        let value = StoreClient::new(options.client.peer(SERVICE)?).get(&key)?;
+        let newline: &[u8] = if options.raw { b"" } else { b"\n" };
+        cli::print(&[value.as_deref().unwrap_or_default(), newline])?;
+        if value.is_none() {
+            error!("there is no key {}", String::from_utf8_lossy(&key));
+        }
+        Ok(if value.is_some() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(cli::MISSING)
+        })
+    })
+}

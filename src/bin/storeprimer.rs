@@ -1,0 +1,34 @@
+//! `storeprimer`: fills a store with the NATO alphabet.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::client::StoreClient;
+use thrifty_p2p::store::handler::SERVICE;
+
+/// The words, in the order of their letters.
+const WORDS: [&str; 26] = [
+    "Alpha", "Bravo", "Charlie", "Delta", "Echo", "Foxtrot", "Golf", "Hotel", "India", "Juliet",
+    "Kilo", "Lima", "Mike", "November", "Oscar", "Papa", "Quebec", "Romeo", "Sierra", "Tango",
+    "Uniform", "Victor", "Whiskey", "X-ray", "Yankee", "Zulu",
+];
+
+/// Puts the 26 letters A to Z with their words in the NATO alphabet into the store.
+#[derive(Parser)]
+#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+struct Options {
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    cli::run(true, || {
+        let store = StoreClient::new(options.client.peer(SERVICE)?);
+        for word in WORDS {
+            store.put(&word.as_bytes()[..1], word.as_bytes())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}

@@ -1,0 +1,42 @@
+//! `storeput`: puts one pair into a store.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
+
+use clap::Parser;
+use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::client::StoreClient;
+use thrifty_p2p::store::handler::SERVICE;
+
+/// Puts the pair of KEY and VALUE into the store, and returns when it is in place.
+#[derive(Parser)]
+#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+struct Options {
+    #[command(flatten)]
+    client: ClientOptions,
+
+    /// Read the value from stdin, to its end, instead
+    #[arg(long, conflicts_with = "value")]
+    stdin: bool,
+
+    /// The key; any bytes
+    key: OsString,
+
+    /// The value; any bytes, `-5` and `-` too
+    #[arg(required_unless_present = "stdin", allow_hyphen_values = true)]
+    value: Option<OsString>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    cli::run(true, || {
+        let value = match options.value {
+            Some(value) => value.into_vec(),
+            None => cli::read_stdin()?,
+        };
+        let store = StoreClient::new(options.client.peer(SERVICE)?);
+        store.put(&options.key.into_vec(), &value)?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

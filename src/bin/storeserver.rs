@@ -1,0 +1,61 @@
+//! `storeserver`: a store node, which is a location node that also keeps keys.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use thrifty_p2p::cli::{self, NodeOptions};
+use thrifty_p2p::diststore::StoreSyncProcessor;
+use thrifty_p2p::error::Error;
+use thrifty_p2p::handler::serve;
+use thrifty_p2p::node::Node;
+use thrifty_p2p::store::handler::{SERVICE, StoreHandler};
+use thrifty_p2p::store::limits::{LONGEST_VALUE, Limits};
+
+/// Ports tried from 9900 upward, as in the original.
+const PORTS: u16 = 25;
+
+/// Runs a store node: keeps its share of the keys of its network, and finds all
+/// others. At ctrl-C or SIGTERM it hands its keys over before it ends.
+#[derive(Parser)]
+#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+struct Options {
+    #[command(flatten)]
+    node: NodeOptions,
+
+    /// Keep so many copies of each key; without it, as many as the network does (a new
+    /// one: 3). With 1, each key is where the original would have it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    replicas: Option<u16>,
+
+    /// Refuse values longer than this, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = LONGEST_VALUE)]
+    max_value: usize,
+
+    /// Refuse writes when keys and values take more memory than this, in bytes
+    #[arg(long, value_name = "BYTES")]
+    max_memory: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    cli::run(false, || {
+        let node = Node::bind(&options.node.place(PORTS), SERVICE)?;
+        let limits = Limits {
+            value: options.max_value.min(LONGEST_VALUE),
+            memory: options.max_memory.unwrap_or(usize::MAX),
+            ..Limits::default()
+        };
+        let handler = StoreHandler::new(node.clone(), options.replicas.map(usize::from), limits);
+        let at_risk = handler.clone();
+        cli::end_on_signals(node.endpoint().shutdown(), move || at_risk.at_risk());
+        serve(
+            handler.clone(),
+            StoreSyncProcessor::new,
+            options.node.peer.as_ref(),
+        )?;
+        match handler.store().failure() {
+            Some(why) => Err(Error::NoPeer(why)),
+            None => Ok(ExitCode::SUCCESS),
+        }
+    })
+}

@@ -1,0 +1,37 @@
+//! `storetest`: looks up what `storeprimer` has put.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::client::StoreClient;
+use thrifty_p2p::store::handler::SERVICE;
+
+/// Gets the 26 letters A to Z: prints each value, or `None received from expected
+/// LOCATION` with the key's owner, and then exits with 1.
+#[derive(Parser)]
+#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+struct Options {
+    #[command(flatten)]
+    client: ClientOptions,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    cli::run(true, || {
+        let store = StoreClient::new(options.client.peer(SERVICE)?);
+        let mut status = ExitCode::SUCCESS;
+        for letter in b'A'..=b'Z' {
+            let line = match store.get(&[letter])? {
+                Some(value) => value,
+                None => {
+                    status = ExitCode::from(cli::MISSING);
+                    let owner = store.owner(&[letter])?;
+                    format!("None received from expected {owner}").into_bytes()
+                }
+            };
+            cli::print(&[&line, b"\n"])?;
+        }
+        Ok(status)
+    })
+}

@@ -1,0 +1,260 @@
+//! `StoreHandler`: the store as a service, extended from the locator as a user's would be.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{debug, error, info, warn};
+
+use super::limits::Limits;
+use super::moves::DEFAULT_REPLICAS;
+use super::operations::{NOT_PRIMARY, Store};
+use super::table::Key;
+use super::wire::{found, read_pair, refused};
+use crate::diststore::{self as wire, StoreSyncHandler};
+use crate::endpoint::Endpoint;
+use crate::handler::{BaseHandler, LocatorHandler, lineage};
+use crate::membership::Change;
+use crate::node::Node;
+
+/// The service type of a store.
+pub const SERVICE: &str = "diststore.Store";
+
+/// The most bytes of one page of a copy.
+const PAGE: usize = 1024 * 1024;
+
+/// The most keys looked at for one page, so that it is not long in coming.
+const LOOKS: usize = 50_000;
+
+/// How long a primary may take over a write that another node asked of it.
+const COORDINATE: Duration = Duration::from_millis(2_500);
+
+/// A store node. A cheap handle; clones are the same store.
+#[derive(Clone)]
+pub struct StoreHandler {
+    node: Node,
+    store: Arc<Store>,
+    threads: Arc<Mutex<Vec<thread::JoinHandle<()>>>>,
+}
+
+impl StoreHandler {
+    /// A store on `node` that insists on `replicas` copies of each key; without
+    /// them, it keeps as many as its network does, or three in a new one.
+    pub fn new(node: Node, replicas: Option<usize>, limits: Limits) -> StoreHandler {
+        let store = Arc::new(Store::new(node.clone(), replicas, limits));
+        StoreHandler {
+            node,
+            store,
+            threads: Arc::default(),
+        }
+    }
+
+    /// What would be lost if the process ended at once, for a person to read.
+    pub fn at_risk(&self) -> String {
+        let keys = self.store.table.keys();
+        match self.store.moves().replicas() {
+            Some(1) | None => format!("the {keys} keys here have no other copy"),
+            Some(copies) => {
+                format!("{keys} keys have one copy less than {copies} until they are copied again")
+            }
+        }
+    }
+
+    /// The store itself, for programs that serve it and use it too.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl BaseHandler for StoreHandler {
+    fn endpoint(&self) -> &Endpoint {
+        self.node.endpoint()
+    }
+
+    fn service_types(&self) -> Vec<String> {
+        lineage(&["locator.Base", "locator.Locator", SERVICE])
+    }
+
+    fn oneway_methods(&self) -> Vec<String> {
+        lineage(&["put"])
+    }
+
+    fn debug(&self) {
+        self.node.debug();
+        let moves = self.store.moves();
+        let (keys, bytes) = (self.store.table.keys(), self.store.table.bytes());
+        info!(
+            "{keys} keys in {bytes} bytes, view {:x} {:?}",
+            moves.current().id(),
+            moves.phase()
+        );
+    }
+}
+
+impl LocatorHandler for StoreHandler {
+    fn node(&self) -> &Node {
+        &self.node
+    }
+
+    fn entered(&self, first: bool) {
+        if first {
+            self.store.moves().found(DEFAULT_REPLICAS);
+        }
+        let (teller, puller) = (self.store.clone(), self.store.clone());
+        self.threads().extend([
+            thread::spawn(move || teller.tell_others()),
+            thread::spawn(move || puller.pull_and_sweep()),
+        ]);
+    }
+
+    fn ring_changed(&self, _changes: &[Change]) {
+        // Looking at the moves brings them up to the membership, and wakes who waits.
+        drop(self.store.moves());
+    }
+
+    fn cleanup(&self) {
+        self.node.leave();
+        self.store.wait_until_relieved();
+        self.store.stopped.store(true, Relaxed);
+        let threads = std::mem::take(&mut *self.threads());
+        for thread in threads {
+            if thread.join().is_err() {
+                warn!("a thread of the store has failed");
+            }
+        }
+    }
+}
+
+impl StoreHandler {
+    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<thread::JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    /// Why the store had to end, if it could not go on.
+    pub fn failure(&self) -> Option<String> {
+        self.failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn fail(&self, why: String) {
+        error!("{why}");
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        self.stopped.store(true, Relaxed);
+        self.node.endpoint().shutdown().request();
+    }
+}
+
+impl StoreSyncHandler for StoreHandler {
+    fn handle_get(&self, key: Vec<u8>) -> thrift::Result<Vec<u8>> {
+        let entry = self.store.fetch(&key).map_err(thrift::Error::from)?;
+        let value = entry.and_then(|entry| entry.value);
+        if value.is_some() {
+            debug!("found {}", String::from_utf8_lossy(&key));
+        }
+        Ok(value.map_or_else(Vec::new, |value| value.to_vec()))
+    }
+
+    fn handle_put(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<()> {
+        debug!("received {}", String::from_utf8_lossy(&key));
+        if let Err(e) = self.store.write(&key, Some(value.into())) {
+            warn!("lost the put of {}: {e}", String::from_utf8_lossy(&key));
+        }
+        Ok(())
+    }
+
+    fn handle_write(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<i64> {
+        debug!("received {}", String::from_utf8_lossy(&key));
+        let written = self
+            .store
+            .write(&key, Some(value.into()))
+            .map_err(refused)?;
+        Ok(written.version.unwrap_or(0))
+    }
+
+    fn handle_fetch(&self, key: Vec<u8>) -> thrift::Result<wire::Found> {
+        Ok(found(self.store.fetch(&key).map_err(refused)?))
+    }
+
+    fn handle_unset(&self, key: Vec<u8>) -> thrift::Result<bool> {
+        let written = self.store.write(&key, None).map_err(refused)?;
+        Ok(written.existed.unwrap_or(false))
+    }
+
+    fn handle_coordinate(&self, pair: wire::Pair) -> thrift::Result<wire::Written> {
+        let (key, entry) = read_pair(pair);
+        let deadline = Instant::now() + COORDINATE;
+        let written = self
+            .store
+            .coordinate(&key, entry.value, deadline)
+            .map_err(refused)?;
+        Ok(written.unwrap_or_else(|| wire::Written::new(NOT_PRIMARY, false)))
+    }
+
+    fn handle_replicate(&self, pair: wire::Pair, view: i64) -> thrift::Result<i64> {
+        let (key, entry) = read_pair(pair);
+        Ok(self.store.keep(&key, entry, view as u64).map_err(refused)? as i64)
+    }
+
+    fn handle_fetch_at(&self, key: Vec<u8>, view: i64) -> thrift::Result<wire::Found> {
+        match self.store.answer_at(view as u64, Key::new(&key)) {
+            Some(entry) => Ok(found(entry)),
+            None => Err(refused("this node does not answer for that view")),
+        }
+    }
+
+    fn handle_tell(&self, word: wire::Word, wants_history: bool) -> thrift::Result<wire::Told> {
+        let word = super::moves::Word::try_from(word).map_err(refused)?;
+        let teller = word.from.clone();
+        let asked = self.store.moves().asking();
+        self.store.hear(asked, word, None);
+        let moves = self.store.moves();
+        let history = moves.history().filter(|_| wants_history);
+        Ok(wire::Told::new(
+            wire::Word::from(&moves.word(&teller)),
+            history.as_ref().map(Into::into),
+        ))
+    }
+
+    fn handle_pull(&self, pull: wire::Pull) -> thrift::Result<wire::Page> {
+        let pull = super::moves::Pull::try_from(pull).map_err(refused)?;
+        let offer = self.store.moves().offer(&pull);
+        let offer = offer.ok_or_else(|| refused("this node is not ready to give"))?;
+        let page = self
+            .store
+            .table
+            .page(&pull.cursor, PAGE, LOOKS, |key| offer.gives(key));
+        self.store
+            .given
+            .fetch_add(page.entries.len() as u64, Relaxed);
+        Ok(page.into())
+    }
+
+    fn handle_holdings(&self) -> thrift::Result<wire::Holdings> {
+        let (current, replicas, phase, serving, me) = {
+            let moves = self.store.moves();
+            let me = moves.me().clone();
+            (
+                moves.current().clone(),
+                moves.replicas(),
+                moves.phase(),
+                moves.is_serving(),
+                me,
+            )
+        };
+        let as_primary = self.store.table.count_keys(|key| current.owns(&me, key, 1));
+        Ok(wire::Holdings {
+            keys: Some(self.store.table.keys() as i64),
+            as_primary: Some(as_primary as i64),
+            bytes: Some(self.store.table.bytes() as i64),
+            replicas: replicas.map(|replicas| replicas as i32),
+            phase: Some(phase.into()),
+            enrolled: Some(serving),
+            moved: Some(self.store.received.load(Relaxed) as i64),
+        })
+    }
+}

@@ -1,0 +1,287 @@
+//! `Table`: the keys that one node holds, in memory, shared by threads.
+//!
+//! Keys lie in stripes by the top bits of their point on the ring, each stripe
+//! behind a lock of its own that is held for one look-up or one page. Within a
+//! stripe keys are ordered, so that whoever copies a table can go on after the last
+//! key it got, whatever has changed since.
+//!
+//! A key and its value are one allocation each; with their share of the tree's
+//! nodes a small key costs some 100 bytes beyond what it says.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::versions::Entry;
+use crate::hash_ring::point;
+
+/// Stripes of a table: enough that threads rarely meet in one, and few enough
+/// that an empty table is small.
+pub const STRIPES: usize = 256;
+
+/// Bytes a key is reckoned to cost beyond itself and its value.
+const OVERHEAD: usize = 100;
+
+/// A key with its point, so that the point is computed once for a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'a> {
+    /// The key's bytes.
+    pub bytes: &'a [u8],
+    /// Its point on the ring.
+    pub point: u32,
+}
+
+impl<'a> Key<'a> {
+    /// The key of these bytes.
+    pub fn new(bytes: &'a [u8]) -> Key<'a> {
+        Key {
+            bytes,
+            point: point(bytes),
+        }
+    }
+
+    /// The stripe of the key, from 0 to [`STRIPES`] - 1.
+    pub fn stripe(&self) -> usize {
+        (self.point >> 24) as usize
+    }
+}
+
+/// Where a copy of a table goes on: after this key of this stripe.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cursor {
+    /// The stripe to look at next.
+    pub stripe: usize,
+    /// The last key copied of it, if any.
+    pub after: Option<Vec<u8>>,
+}
+
+/// Some entries of a table, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// Keys with their entries.
+    pub entries: Vec<(Vec<u8>, Entry)>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<Cursor>,
+}
+
+type Stripe = BTreeMap<Box<[u8]>, Entry>;
+
+/// The keys that one node holds. All methods may be called from any thread; none
+/// waits for more than a look at one stripe.
+#[derive(Debug)]
+pub struct Table {
+    stripes: Vec<Mutex<Stripe>>,
+    /// Keys with a value.
+    keys: AtomicI64,
+    /// Bytes reckoned for all keys, values and tombstones.
+    bytes: AtomicI64,
+}
+
+impl Default for Table {
+    fn default() -> Table {
+        Table::new()
+    }
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new() -> Table {
+        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
+        Table {
+            stripes,
+            keys: AtomicI64::new(0),
+            bytes: AtomicI64::new(0),
+        }
+    }
+
+    /// What is held for `key`, a tombstone included.
+    pub fn read(&self, key: Key<'_>) -> Option<Entry> {
+        self.stripe(key.stripe()).get(key.bytes).cloned()
+    }
+
+    /// Keeps `entry` unless one of the same or a larger version is held already; was it kept?
+    pub fn apply(&self, key: Key<'_>, entry: Entry) -> bool {
+        let mut stripe = self.stripe(key.stripe());
+        match stripe.get_mut(key.bytes) {
+            Some(held) if held.version >= entry.version => false,
+            Some(held) => {
+                self.count(key.bytes, held, -1);
+                self.count(key.bytes, &entry, 1);
+                *held = entry;
+                true
+            }
+            None => {
+                self.count(key.bytes, &entry, 1);
+                stripe.insert(key.bytes.into(), entry);
+                true
+            }
+        }
+    }
+
+    /// The entries that are `wanted`, from `cursor` on: as many as are within
+    /// `most_bytes` and within `most_looks` looked at, at least one.
+    pub fn page(
+        &self,
+        cursor: &Cursor,
+        most_bytes: usize,
+        most_looks: usize,
+        wanted: impl Fn(Key<'_>) -> bool,
+    ) -> Page {
+        let mut page = Page::default();
+        let (mut bytes, mut looks) = (0, 0);
+        let mut after = cursor.after.clone();
+        for number in cursor.stripe..STRIPES {
+            let stripe = self.stripe(number);
+            let from = after.take().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut last = None;
+            for (key, entry) in
+                stripe.range::<[u8], _>((from.as_ref().map(Vec::as_slice), Bound::Unbounded))
+            {
+                if bytes >= most_bytes || looks >= most_looks {
+                    page.next = Some(Cursor {
+                        stripe: number,
+                        after: last,
+                    });
+                    return page;
+                }
+                looks += 1;
+                if wanted(Key::new(key)) {
+                    bytes += cost(key, entry);
+                    page.entries.push((key.to_vec(), entry.clone()));
+                }
+                last = Some(key.to_vec());
+            }
+        }
+        page
+    }
+
+    /// Drops what `keep` does not want of one stripe, from 0 to [`STRIPES`] - 1;
+    /// returns how many values went.
+    pub fn sweep(&self, stripe: usize, keep: impl Fn(Key<'_>, &Entry) -> bool) -> usize {
+        let mut dropped = 0;
+        self.stripe(stripe).retain(|key, entry| {
+            let kept = keep(Key::new(key), entry);
+            if !kept {
+                self.count(key, entry, -1);
+                dropped += usize::from(!entry.is_tombstone());
+            }
+            kept
+        });
+        dropped
+    }
+
+    /// Counts the keys with a value that are `wanted`.
+    pub fn count_keys(&self, wanted: impl Fn(Key<'_>) -> bool) -> usize {
+        let live =
+            |(key, entry): (&Box<[u8]>, &Entry)| !entry.is_tombstone() && wanted(Key::new(key));
+        (0..STRIPES)
+            .map(|number| {
+                self.stripe(number)
+                    .iter()
+                    .filter(|held| live(*held))
+                    .count()
+            })
+            .sum()
+    }
+
+    /// Keys with a value.
+    pub fn keys(&self) -> usize {
+        self.keys.load(Relaxed).max(0) as usize
+    }
+
+    /// Bytes that the table takes, as well as can be reckoned.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed).max(0) as usize
+    }
+
+    fn count(&self, key: &[u8], entry: &Entry, sign: i64) {
+        self.bytes
+            .fetch_add(sign * cost(key, entry) as i64, Relaxed);
+        self.keys
+            .fetch_add(sign * i64::from(!entry.is_tombstone()), Relaxed);
+    }
+
+    /// One stripe; the lock guards its keys and entries.
+    fn stripe(&self, number: usize) -> MutexGuard<'_, Stripe> {
+        self.stripes[number]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cost(key: &[u8], entry: &Entry) -> usize {
+    key.len() + entry.value.as_ref().map_or(0, |value| value.len()) + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(version: i64, value: &str) -> Entry {
+        Entry {
+            version,
+            value: Some(value.as_bytes().into()),
+        }
+    }
+
+    #[test]
+    fn the_larger_version_wins_in_any_order() {
+        let table = Table::new();
+        let key = Key::new(b"a");
+        assert!(table.apply(key, entry(2, "new")));
+        assert!(!table.apply(key, entry(1, "old")));
+        assert!(!table.apply(key, entry(2, "again")));
+        assert_eq!(table.read(key), Some(entry(2, "new")));
+        assert!(table.apply(
+            key,
+            Entry {
+                version: 3,
+                value: None
+            }
+        ));
+        assert_eq!(
+            (table.keys(), table.read(key).map(|held| held.version)),
+            (0, Some(3))
+        );
+    }
+
+    #[test]
+    fn pages_cover_the_table_however_small_they_are() {
+        let table = Table::new();
+        let names: Vec<String> = (0..500).map(|i| format!("key{i}")).collect();
+        for name in &names {
+            table.apply(Key::new(name.as_bytes()), entry(1, "value"));
+        }
+        for (most_bytes, most_looks) in [
+            (1, usize::MAX),
+            (usize::MAX, 3),
+            (1000, 100),
+            (usize::MAX, usize::MAX),
+        ] {
+            let mut found = Vec::new();
+            let mut cursor = Some(Cursor::default());
+            while let Some(at) = cursor {
+                let page = table.page(&at, most_bytes, most_looks, |key| key.bytes != b"key7");
+                found.extend(page.entries.into_iter().map(|(key, _)| key));
+                cursor = page.next;
+            }
+            found.sort();
+            found.dedup();
+            assert_eq!(found.len(), names.len() - 1);
+        }
+    }
+
+    #[test]
+    fn counts_follow_what_is_held() {
+        let table = Table::new();
+        for i in 0..100 {
+            table.apply(Key::new(format!("key{i}").as_bytes()), entry(1, "value"));
+        }
+        assert_eq!((table.keys(), table.count_keys(|_| true)), (100, 100));
+        let dropped: usize = (0..STRIPES)
+            .map(|stripe| table.sweep(stripe, |_, _| false))
+            .sum();
+        assert_eq!((dropped, table.keys(), table.bytes()), (100, 0, 0));
+    }
+}
