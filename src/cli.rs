@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use clap::Args;
 use log::{LevelFilter, error, info};
 
-use crate::discover::{check_peer, find_peer};
+use crate::discover::{check_peer, find_peer, find_peer_of_kind};
 use crate::endpoint::Place;
 use crate::error::Error;
 use crate::location::Location;
@@ -87,6 +87,18 @@ impl ClientOptions {
                 check_peer(peer, service_type, Patience::default()).map(|()| peer.clone())
             }
             None => find_peer(service_type, None),
+        }
+    }
+
+    /// The same, but a peer found on this host may also be of a kind that descends
+    /// from `service_type`.
+    ///
+    /// # Errors
+    /// As for [`ClientOptions::peer`].
+    pub fn peer_of_kind(&self, service_type: &str) -> Result<Location, Error> {
+        match &self.peer {
+            Some(_) => self.peer(service_type),
+            None => find_peer_of_kind(service_type),
         }
     }
 }

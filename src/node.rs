@@ -41,9 +41,13 @@ use crate::membership::{
 };
 use crate::rpc::client::{Patience, call_within};
 
-/// How long [`Node::enter`] tries a peer that does not answer yet, and then waits
-/// to be let in: a peer that was started at the same moment needs some of it.
-const ENTRY: Duration = Duration::from_secs(3);
+/// How long [`Node::enter`] tries a peer at which nobody listens: one that was
+/// started at the same moment needs some of it.
+const APPEARANCE: Duration = Duration::from_secs(3);
+
+/// How long it tries a peer that is there but slow, and how long it then waits to
+/// be let in: a host on which hundreds of nodes start at once needs some of it.
+const ENTRY: Duration = Duration::from_secs(10);
 
 /// How long a knock at a peer that does not answer yet is put off.
 const RETRY: Duration = Duration::from_millis(100);
@@ -286,7 +290,7 @@ impl Node {
     /// host, or starts a new one, and begins to hand changes to `on_change`. Tells
     /// whether it started a new one.
     ///
-    /// Calls must be served already. Blocks for some seconds at the most.
+    /// Calls must be served already. Blocks for twenty seconds at the most.
     ///
     /// # Errors
     /// The peer given cannot be reached, or belongs to another kind of network.
@@ -296,8 +300,7 @@ impl Node {
         peer: Option<&Location>,
         on_change: impl Fn(&[Change]) + Send + 'static,
     ) -> Result<bool, Error> {
-        let deadline = Instant::now() + ENTRY;
-        let peer = self.choose_peer(service_type, peer, deadline)?;
+        let peer = self.choose_peer(service_type, peer)?;
         self.start(on_change);
         let Some(peer) = peer else {
             info!("Initiating the network...");
@@ -307,7 +310,7 @@ impl Node {
         let now = self.shared.now();
         self.shared
             .decide(|membership| membership.seed(now, peer.clone()));
-        self.wait_for_company(&peer, deadline).map(|()| false)
+        self.wait_for_company(&peer).map(|()| false)
     }
 
     /// Leaves the network: tells members, and returns when they know or cannot be told.
@@ -406,7 +409,6 @@ impl Node {
         &self,
         service_type: &str,
         peer: Option<&Location>,
-        deadline: Instant,
     ) -> Result<Option<Location>, Error> {
         let Some(given) = peer else {
             let found = find_peer(service_type, Some(self.location()));
@@ -425,7 +427,7 @@ impl Node {
         if own && socket.port() == self.location().port() {
             return Ok(None);
         }
-        knock(service_type, &Location::from(*socket), deadline).map(Some)
+        knock(service_type, &Location::from(*socket)).map(Some)
     }
 
     fn start(&self, on_change: impl Fn(&[Change]) + Send + 'static) {
@@ -439,7 +441,8 @@ impl Node {
         ]);
     }
 
-    fn wait_for_company(&self, peer: &Location, deadline: Instant) -> Result<(), Error> {
+    fn wait_for_company(&self, peer: &Location) -> Result<(), Error> {
+        let deadline = Instant::now() + ENTRY;
         let mut state = self.shared.state();
         while state.membership.live().nth(1).is_none() {
             if let Some((peer, network)) = &state.foreigner {
@@ -638,7 +641,8 @@ impl Shared {
 }
 
 /// Waits until the peer answers, and makes sure that it serves the same.
-fn knock(service_type: &str, peer: &Location, deadline: Instant) -> Result<Location, Error> {
+fn knock(service_type: &str, peer: &Location) -> Result<Location, Error> {
+    let began = Instant::now();
     loop {
         let patience = patience(Duration::from_secs(1));
         match call_within(patience, BaseSyncClient::new, peer, |peer| {
@@ -653,8 +657,14 @@ fn knock(service_type: &str, peer: &Location, deadline: Instant) -> Result<Locat
                     expected,
                 });
             }
-            Err(e) if !e.is_unreachable() || Instant::now() + RETRY > deadline => return Err(e),
-            Err(_) => thread::sleep(RETRY),
+            Err(e) if !e.is_unreachable() => return Err(e),
+            Err(e) => {
+                let limit = if e.is_silence() { ENTRY } else { APPEARANCE };
+                if began.elapsed() + RETRY > limit {
+                    return Err(e);
+                }
+                thread::sleep(RETRY);
+            }
         }
     }
 }

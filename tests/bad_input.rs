@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use common::{NodeProcess, SOON, eventually, run};
+use common::{NodeProcess, SOON, eventually, resident_kilobytes, run};
 use thrift::protocol::{TBinaryInputProtocol, TInputProtocol, TMessageType};
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, LocatorSyncClient, TBaseSyncClient, TLocatorSyncClient};
@@ -33,15 +33,6 @@ fn answer_to(node: &NodeProcess, bytes: &[u8]) -> Vec<u8> {
 
 fn is_serving(node: &NodeProcess) -> bool {
     call(LocatorSyncClient::new, &node.location, |peer| peer.ping()).is_ok()
-}
-
-fn resident_kilobytes(node: &NodeProcess) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn message(name: &str, arguments: &[u8]) -> Vec<u8> {

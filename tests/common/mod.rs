@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use thrifty_p2p::location::Location;
 
+pub mod network;
+
 /// How long a test waits for what should take a moment.
 pub const SOON: Duration = Duration::from_secs(20);
 
@@ -29,6 +31,7 @@ pub fn eventually(what: &str, time: Duration, mut fact: impl FnMut() -> bool) {
 pub fn program(name: &str) -> &'static str {
     match name {
         "location" => env!("CARGO_BIN_EXE_location"),
+        "locationstatus" => env!("CARGO_BIN_EXE_locationstatus"),
         _ => panic!("there is no program {name}"),
     }
 }
@@ -57,8 +60,14 @@ impl NodeProcess {
 
     /// Starts a node, without waiting until it serves.
     pub fn spawn(name: &str, arguments: &[&str]) -> NodeProcess {
-        let mut child = Command::new(program(name))
-            .args(arguments)
+        let mut command = Command::new(program(name));
+        command.args(arguments);
+        NodeProcess::spawn_command(command, format!("{name} {}", arguments.join(" ")))
+    }
+
+    /// Starts a node by a command that becomes the node, without waiting until it serves.
+    pub fn spawn_command(mut command: Command, name: String) -> NodeProcess {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -66,7 +75,6 @@ impl NodeProcess {
             .unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
         let stderr = Arc::new(Mutex::new(Vec::new()));
         gather(child.stderr.take().unwrap(), stderr.clone());
-        let name = format!("{name} {}", arguments.join(" "));
         let location = Location::new("0.0.0.0", 1).unwrap();
         NodeProcess {
             child,
@@ -104,6 +112,21 @@ impl NodeProcess {
     /// Has the node said something that contains `text`?
     pub fn says(&self, text: &str) -> bool {
         self.lines().iter().any(|line| line.contains(text))
+    }
+
+    /// How many lines the node has said so far: a mark for [`NodeProcess::says_after`].
+    pub fn mark(&self) -> usize {
+        self.stderr.lock().unwrap().len()
+    }
+
+    /// Has the node said a line that ends in one of `texts` since `mark`? What
+    /// follows a colon is the reason, and is passed over.
+    pub fn says_after(&self, mark: usize, texts: &[String]) -> bool {
+        let lines = self.stderr.lock().unwrap();
+        lines[mark..].iter().any(|line| {
+            let said = line.split(": it ").next().unwrap_or(line);
+            texts.iter().any(|text| said.ends_with(text.as_str()))
+        })
     }
 
     /// `address:port`, as options take it.
@@ -166,6 +189,16 @@ fn gather(stderr: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
             lines.lock().unwrap().push(line);
         }
     });
+}
+
+/// The memory that the node has resident.
+pub fn resident_kilobytes(node: &NodeProcess) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// Runs a program to its end.
