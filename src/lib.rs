@@ -12,6 +12,7 @@ pub mod membership;
 pub mod node;
 pub mod rpc;
 pub mod shutdown;
+pub mod side_by_side;
 pub mod status;
 pub mod store;
 

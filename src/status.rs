@@ -12,7 +12,7 @@
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::location::Location;
 use crate::locator::{LocatorSyncClient, TLocatorSyncClient};
 use crate::membership::{Gossip, Member, Members};
 use crate::rpc::client::{Patience, call_within};
+use crate::side_by_side::side_by_side;
 
 /// Calls made at the same time.
 const SIDE_BY_SIDE: usize = 32;
@@ -215,24 +216,9 @@ fn answer_of(location: &Location) -> Answer {
     }
 }
 
-/// Asks side by side, so that a few who do not answer do not hold up the rest.
 fn ask_all(locations: &[Location]) -> Vec<(Location, Answer)> {
-    let waiting = Mutex::new(locations.iter());
-    let next = || {
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.next()
-    };
-    let ask = || {
-        std::iter::from_fn(next)
-            .map(|location| (location.clone(), answer_of(location)))
-            .collect::<Vec<_>>()
-    };
-    thread::scope(|scope| {
-        let callers: Vec<_> = (0..SIDE_BY_SIDE.min(locations.len()))
-            .map(|_| scope.spawn(ask))
-            .collect();
-        let answers = callers.into_iter().filter_map(|caller| caller.join().ok());
-        answers.flatten().collect()
+    side_by_side(locations, SIDE_BY_SIDE, |location| {
+        (location.clone(), answer_of(location))
     })
 }
 

@@ -5,6 +5,7 @@ pub mod limits;
 mod mover;
 pub mod moves;
 pub mod operations;
+pub mod status;
 pub mod table;
 pub mod versions;
 pub mod view;
