@@ -32,6 +32,14 @@ pub fn program(name: &str) -> &'static str {
     match name {
         "location" => env!("CARGO_BIN_EXE_location"),
         "locationstatus" => env!("CARGO_BIN_EXE_locationstatus"),
+        "storeserver" => env!("CARGO_BIN_EXE_storeserver"),
+        "storeput" => env!("CARGO_BIN_EXE_storeput"),
+        "storeget" => env!("CARGO_BIN_EXE_storeget"),
+        "storedel" => env!("CARGO_BIN_EXE_storedel"),
+        "storeprimer" => env!("CARGO_BIN_EXE_storeprimer"),
+        "storetest" => env!("CARGO_BIN_EXE_storetest"),
+        "storestatus" => env!("CARGO_BIN_EXE_storestatus"),
+        "storebench" => env!("CARGO_BIN_EXE_storebench"),
         _ => panic!("there is no program {name}"),
     }
 }
