@@ -26,7 +26,7 @@ fn done(output: Output) -> String {
 
 /// Three store nodes in one network.
 fn three() -> [NodeProcess; 3] {
-    let first = NodeProcess::start("storeserver", &[]);
+    let first = NodeProcess::start_alone("storeserver");
     let second = NodeProcess::start("storeserver", &["-h", first.at()]);
     let third = NodeProcess::start("storeserver", &["--host", second.at()]);
     [first, second, third]
@@ -48,7 +48,7 @@ fn what_was_put_through_one_node_is_there_through_any_at_once() {
 
 #[test]
 fn any_value_comes_back_as_it_was_given() {
-    let node = NodeProcess::start("storeserver", &[]);
+    let node = NodeProcess::start_alone("storeserver");
     let host = ["-h", node.at()];
     for value in ["-5", "-", "--", "", "two words", "new\nline", "caf\u{e9}"] {
         done(run(
@@ -80,7 +80,7 @@ fn any_value_comes_back_as_it_was_given() {
 
 #[test]
 fn json_keeps_any_bytes() {
-    let node = NodeProcess::start("storeserver", &[]);
+    let node = NodeProcess::start_alone("storeserver");
     let host = ["-h", node.at()];
     done(run_with_input(
         "storeput",
@@ -102,7 +102,7 @@ fn json_keeps_any_bytes() {
 
 #[test]
 fn a_missing_key_is_an_empty_line_a_word_and_1() {
-    let node = NodeProcess::start("storeserver", &[]);
+    let node = NodeProcess::start_alone("storeserver");
     let missing = run("storeget", &["-h", node.at(), "nobody"]);
     assert_eq!((code(&missing), stdout(&missing)), (1, "\n".into()));
     assert!(stderr(&missing).contains("there is no key nobody"));
@@ -112,7 +112,7 @@ fn a_missing_key_is_an_empty_line_a_word_and_1() {
 
 #[test]
 fn an_empty_value_is_not_a_missing_one() {
-    let node = NodeProcess::start("storeserver", &[]);
+    let node = NodeProcess::start_alone("storeserver");
     done(run("storeput", &["-h", node.at(), "empty", ""]));
     assert_eq!(done(run("storeget", &["-h", node.at(), "empty"])), "\n");
     done(run("storedel", &["-h", node.at(), "empty"]));
@@ -194,7 +194,7 @@ fn who_calls_nobody_ends_with_3_and_who_is_not_answered_with_4() {
 
     let nobody = run("storeget", &["-h", &deaf, "key"]);
     assert_eq!(code(&nobody), 3, "{}", stderr(&nobody));
-    let location = NodeProcess::start("location", &[]);
+    let location = NodeProcess::start_alone("location");
     let foreign = run("storeget", &["-h", location.at(), "key"]);
     assert_eq!(code(&foreign), 3, "{}", stderr(&foreign));
     assert!(
@@ -208,7 +208,7 @@ fn who_calls_nobody_ends_with_3_and_who_is_not_answered_with_4() {
 
 #[test]
 fn nodes_started_at_the_same_instant_never_take_the_same_port() {
-    let first = NodeProcess::start("location", &[]);
+    let first = NodeProcess::start_alone("location");
     let mut nodes: Vec<NodeProcess> = (0..6)
         .map(|_| NodeProcess::spawn("location", &["-h", first.at()]))
         .collect();
@@ -233,7 +233,7 @@ fn ports_above_32767_work_for_nodes_and_clients() {
             .unwrap()
     };
     let port = high(&[]);
-    let first = NodeProcess::start_exactly("storeserver", &["-p", &port.to_string()]);
+    let first = NodeProcess::start_exactly("storeserver", &["--alone", "-p", &port.to_string()]);
     let second = NodeProcess::start("storeserver", &["-h", first.at()]);
     done(run("storeput", &["-h", second.at(), "a", "apple"]));
     assert_eq!(done(run("storeget", &["-h", first.at(), "a"])), "apple\n");

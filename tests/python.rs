@@ -58,7 +58,7 @@ fn a_python_client_puts_gets_and_lists_nodes() {
         .arg(interface);
     assert!(compiler.status().unwrap().success());
 
-    let first = NodeProcess::start("storeserver", &[]);
+    let first = NodeProcess::start_alone("storeserver");
     let second = NodeProcess::start("storeserver", &["-h", first.at()]);
     assert!(
         run("storeput", &["-h", first.at(), "a", "apple"])

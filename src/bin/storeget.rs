@@ -13,7 +13,7 @@ use thrifty_p2p::store::handler::SERVICE;
 
 /// Prints the value of KEY. Without one, prints an empty line, and exits with 1.
 #[derive(Parser)]
-#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

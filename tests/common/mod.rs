@@ -59,6 +59,11 @@ impl NodeProcess {
         NodeProcess::start_exactly(name, &[&ports, arguments].concat())
     }
 
+    /// Starts a node of a network of its own, which knocks at nobody's port.
+    pub fn start_alone(name: &str) -> NodeProcess {
+        NodeProcess::start(name, &["--alone"])
+    }
+
     /// Starts a node with these arguments alone and waits until it serves.
     pub fn start_exactly(name: &str, arguments: &[&str]) -> NodeProcess {
         let mut node = NodeProcess::spawn(name, arguments);
