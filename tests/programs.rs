@@ -260,3 +260,36 @@ fn a_storestatus_ends_in_settled_and_is_json_if_asked() {
     );
     assert_eq!(json["copies"].as_u64(), Some(78));
 }
+
+#[test]
+fn storebench_tells_what_was_borne_beside_the_limit() {
+    let node = NodeProcess::start_alone("storeserver");
+    let load = [
+        "-h",
+        node.at(),
+        "--connections",
+        "2",
+        "--seconds",
+        "1",
+        "--keys",
+        "100",
+    ];
+    let told = done(run(
+        "storebench",
+        &[&load[..], &["--limit", "--read-share", "0.5"]].concat(),
+    ));
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 4, "{told}");
+    assert!(
+        lines[0].starts_with("fill") && lines[0].ends_with("(100 calls, 0 failed)"),
+        "{told}"
+    );
+    assert!(
+        lines[1].starts_with("load") && lines[1].ends_with(", 0 failed)"),
+        "{told}"
+    );
+    assert!(
+        lines[2].starts_with("echo") && lines[3].ends_with("of the echo"),
+        "{told}"
+    );
+}
