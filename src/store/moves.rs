@@ -546,6 +546,11 @@ impl Moves {
         &self.views[self.views.len() - 1]
     }
 
+    /// The view that this node reads by; none while it has no list.
+    pub fn read_view(&self) -> Option<&Arc<View>> {
+        self.read.as_ref()
+    }
+
     /// Grows with whatever may interest those who wait for the moves to go on.
     pub fn changes(&self) -> u64 {
         self.changes
