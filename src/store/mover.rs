@@ -112,14 +112,14 @@ impl Store {
                         contact.is_ok()
                     );
                 }
-                self.hear(asked, word, history);
+                self.hear(Some(asked), word, history);
             }
             Err(e) => debug!("told {} in vain: {e}", peer.location),
         }
     }
 
     /// Takes in what another node says, asked or not.
-    pub(super) fn hear(&self, asked: u64, word: Word, history: Option<History>) {
+    pub(super) fn hear(&self, asked: Option<u64>, word: Word, history: Option<History>) {
         if self.insists_on_other_copies(&word) {
             return;
         }

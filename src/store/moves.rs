@@ -200,6 +200,8 @@ pub struct Moves {
 pub struct Write {
     me: Peer,
     epoch: u64,
+    /// How often this node had been out of touch when it began.
+    absences: u64,
     /// The views when it began.
     views: Vec<Arc<View>>,
     /// Owners that have the write, or are gone.
@@ -329,9 +331,10 @@ impl Moves {
     }
 
     /// Takes in what a member told, with its list if this node asked for that.
-    /// `asked` is what [`asking`](Moves::asking) was when it was asked.
-    pub fn hear(&mut self, asked: u64, word: Word, history: Option<History>) {
-        if asked == self.absences && word.sees {
+    /// `asked` is what [`asking`](Moves::asking) was when it was asked; none for what
+    /// is told unasked, which may have lain about since before this node was out of touch.
+    pub fn hear(&mut self, asked: Option<u64>, word: Word, history: Option<History>) {
+        if asked == Some(self.absences) && word.sees {
             self.renew_lease(&word.from);
         }
         if !self.enrolled && word.enrolled && !self.shares_list_with(&word) {
@@ -459,6 +462,11 @@ impl Moves {
         if self.lease.is_some() {
             return false;
         }
+        // In the place of one that died there, this process holds nothing of that view.
+        let asked_as_owner = |known: &Arc<View>| known.id() == view && known.contains(&self.me);
+        if !self.views.iter().any(asked_as_owner) {
+            return false;
+        }
         let place = |id: u64| self.views.iter().position(|view| view.id() == id);
         let (Some(asked), Some(read)) =
             (place(view), self.read.as_ref().and_then(|r| place(r.id())))
@@ -485,6 +493,7 @@ impl Moves {
         Some(Write {
             me: self.me.clone(),
             epoch: self.epoch,
+            absences: self.absences,
             views: self.views.clone(),
             done,
         })
@@ -511,7 +520,8 @@ impl Moves {
         targets
     }
 
-    /// Ends a write; may it be acknowledged? Not if this node was thought dead meanwhile.
+    /// Ends a write; may it be acknowledged? Not if this node was thought dead
+    /// meanwhile, or out of touch, so that others may have gone on without it.
     pub fn end_write(&mut self, write: Write) -> bool {
         if let Some(count) = self.writes.get_mut(&write.epoch) {
             *count -= 1;
@@ -520,7 +530,7 @@ impl Moves {
             }
         }
         self.advance();
-        write.me == self.me && self.enrolled
+        write.me == self.me && write.absences == self.absences && self.enrolled
     }
 
     /// Has this node that view on its list? If not, its teller knows something new.
@@ -715,24 +725,22 @@ impl Moves {
         })
     }
 
-    /// Where no member is enrolled nobody could be waited for: the first one begins.
+    /// Where nobody is enrolled, nor leaves as one that was, nobody could be waited
+    /// for: the first one begins, with as many copies as any of them insists on.
     fn found_if_nobody_did(&mut self) {
         let current = self.current();
         let first = current.members().next().is_some_and(|peer| peer == self.me);
         if self.enrolled || self.read.is_some() || !self.met || !first {
             return;
         }
-        let alike = current
-            .members()
-            .filter(|peer| *peer != self.me)
-            .all(|peer| {
-                self.words
-                    .get(&peer)
-                    .is_some_and(|word| word.view == current.id() && !word.enrolled)
-            });
-        if alike {
+        let nobody_did = self.others().iter().all(|peer| {
+            let word = self.words.get(peer);
+            word.is_some_and(|word| word.view == current.id() && !word.enrolled)
+        });
+        if nobody_did {
+            let insisted = self.words.values().find_map(|word| word.replicas);
             self.offers_all = true;
-            self.found(DEFAULT_REPLICAS);
+            self.found(insisted.unwrap_or(DEFAULT_REPLICAS));
         }
     }
 

@@ -11,8 +11,11 @@ use super::promises::Read;
 use super::tasks::pause;
 use super::world::{Health, Id, Net, call, call_from, contact};
 
-/// How often an operation is tried before it is refused, for a deadline.
-const TRIES: usize = 40;
+/// Steps of the schedule in which a client's call must be done before it is refused.
+const PATIENCE: i64 = 1500;
+
+/// Steps that a primary may take over a write that another node asked of it.
+const COORDINATE: i64 = 700;
 
 /// What came of a write: its version, and whether there was a value before.
 type Written = Option<(i64, bool)>;
@@ -34,7 +37,7 @@ pub async fn read(net: Net, through: Id, key: Vec<u8>) {
     };
     let name = key.clone();
     let fetched = call(&net, &location, |net, there| async move {
-        newest(&net, there, &name).await
+        newest(&net, there, &name, within(&net, PATIENCE)).await
     });
     let outcome = fetched.await;
     let mut world = net.borrow_mut();
@@ -59,7 +62,7 @@ pub async fn write(net: Net, through: Id, key: Vec<u8>, value: Value) {
     let deletes = value.is_none();
     let name = key.clone();
     let written = call(&net, &location, |net, there| async move {
-        route(&net, there, &name, value).await
+        route(&net, there, &name, value, within(&net, PATIENCE)).await
     });
     let outcome = written.await;
     let mut world = net.borrow_mut();
@@ -77,22 +80,33 @@ pub async fn write(net: Net, through: Id, key: Vec<u8>, value: Value) {
     world.check(outcome, "versions must grow");
 }
 
+/// So many steps from now.
+fn within(net: &Net, steps: i64) -> i64 {
+    net.borrow().now + steps
+}
+
 // Operations at a node.
 
 /// Finds the primary, and has it write.
-async fn route(net: &Net, me: Id, key: &[u8], value: Value) -> Result<(i64, bool), Refused> {
-    for _ in 0..TRIES {
+async fn route(
+    net: &Net,
+    me: Id,
+    key: &[u8],
+    value: Value,
+    deadline: i64,
+) -> Result<(i64, bool), Refused> {
+    while net.borrow().now < deadline {
         let primary = net.borrow_mut().moves(me).primary(Key::new(key));
         pause().await;
         let here = net.borrow().processes[me].location.clone();
         let written = match primary {
             Some(primary) if primary.location == here => {
-                coordinate(net, me, key, value.clone()).await?
+                coordinate(net, me, key, value.clone(), deadline).await?
             }
             Some(primary) => {
                 let (name, value) = (key.to_vec(), value.clone());
                 let forwarded = call_from(net, me, &primary.location, |net, there| async move {
-                    coordinate(&net, there, &name, value).await
+                    coordinate(&net, there, &name, value, within(&net, COORDINATE)).await
                 });
                 match forwarded.await {
                     Ok(written) => written?,
@@ -110,13 +124,19 @@ async fn route(net: &Net, me: Id, key: &[u8], value: Value) -> Result<(i64, bool
 }
 
 /// Writes as the key's primary, if this node is that.
-async fn coordinate(net: &Net, me: Id, key: &[u8], value: Value) -> Result<Written, Refused> {
+async fn coordinate(
+    net: &Net,
+    me: Id,
+    key: &[u8],
+    value: Value,
+    deadline: i64,
+) -> Result<Written, Refused> {
     while !net.borrow_mut().processes[me].turns.insert(key.to_vec()) {
         pause().await;
     }
     let begun = net.borrow_mut().moves(me).begin_write(Key::new(key));
     let written = match begun {
-        Some(write) => carry_out(net, me, write, key, value).await,
+        Some(write) => carry_out(net, me, write, key, value, deadline).await,
         None => Ok(None),
     };
     net.borrow_mut().processes[me].turns.remove(key);
@@ -129,8 +149,9 @@ async fn carry_out(
     mut write: Write,
     key: &[u8],
     value: Value,
+    deadline: i64,
 ) -> Result<Written, Refused> {
-    let outcome = apply_everywhere(net, me, &mut write, key, value).await;
+    let outcome = apply_everywhere(net, me, &mut write, key, value, deadline).await;
     let mut world = net.borrow_mut();
     let acknowledged = world.moves(me).end_write(write);
     let written = outcome?;
@@ -148,8 +169,9 @@ async fn apply_everywhere(
     write: &mut Write,
     key: &[u8],
     value: Value,
+    deadline: i64,
 ) -> Result<(i64, bool), Refused> {
-    let found = newest(net, me, key).await?;
+    let found = newest(net, me, key, deadline).await?;
     let existed = found.as_ref().is_some_and(|entry| !entry.is_tombstone());
     let newest = found.map_or(0, |entry| entry.version);
     if value.is_none() && !existed {
@@ -166,7 +188,7 @@ async fn apply_everywhere(
         world.check(outcome, "versions must differ");
         entry
     };
-    spread(net, me, write, key, &entry).await?;
+    spread(net, me, write, key, &entry, deadline).await?;
     pause().await;
     let version = entry.version;
     net.borrow().processes[me].table.apply(Key::new(key), entry);
@@ -181,8 +203,9 @@ async fn spread(
     write: &mut Write,
     key: &[u8],
     entry: &Entry,
+    deadline: i64,
 ) -> Result<(), Refused> {
-    for _ in 0..TRIES {
+    while net.borrow().now < deadline {
         let (mut targets, view) = {
             let mut world = net.borrow_mut();
             let moves = world.moves(me);
@@ -237,9 +260,9 @@ async fn keep(net: &Net, me: Id, key: &[u8], entry: Entry, view: u64) -> u64 {
 }
 
 /// The newest entry that was acknowledged, or a newer one, from whoever is read.
-async fn newest(net: &Net, me: Id, key: &[u8]) -> Result<Option<Entry>, Refused> {
+async fn newest(net: &Net, me: Id, key: &[u8], deadline: i64) -> Result<Option<Entry>, Refused> {
     let at = Key::new(key);
-    for _ in 0..TRIES {
+    while net.borrow().now < deadline {
         let authority = net.borrow_mut().moves(me).authority(at);
         pause().await;
         let found = match authority {
@@ -325,7 +348,7 @@ pub async fn tell(net: Net, me: Id, peer: Peer) {
                 contact(&net, me, &peer.location).await;
             }
             pause().await;
-            net.borrow_mut().moves(me).hear(asked, word, history);
+            net.borrow_mut().moves(me).hear(Some(asked), word, history);
         }
         Err(_) => end_if_gone(&net, me, &peer),
     }
@@ -333,9 +356,7 @@ pub async fn tell(net: Net, me: Id, peer: Peer) {
 
 /// Hears what another one tells unasked.
 fn hear(net: &Net, me: Id, word: Word) {
-    let mut world = net.borrow_mut();
-    let asked = world.moves(me).asking();
-    world.moves(me).hear(asked, word, None);
+    net.borrow_mut().moves(me).hear(None, word, None);
 }
 
 /// A leaving node that cannot be reached has ended.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::membership::Status;
 use thrifty_p2p::store::moves::Rules;
-use thrifty_p2p::store::table::Key;
+use thrifty_p2p::store::table::{Cursor, Key};
 use thrifty_p2p::store::versions::Entry;
 use thrifty_p2p::store::view::View;
 
@@ -144,7 +144,7 @@ impl Schedule {
             let mut world = self.net.borrow_mut();
             world.now += 1;
             world.settle_if_all_is();
-            let busy = world.tasks.len() > MOST_TASKS;
+            let busy = world.tasks.len() > MOST_TASKS && !world.once_in(4);
             if !churn && world.is_settled() && !world.tasks.is_empty() {
                 // What is under way ends before anything else begins.
                 (1000, busy)
@@ -290,7 +290,9 @@ impl Schedule {
         let mut world = self.net.borrow_mut();
         for id in world.running() {
             let moves = &world.processes[id].moves;
-            if world.status_of_self(id) == Status::Left && moves.may_end() {
+            if world.status_of_self(id) == Status::Left
+                && (moves.may_end() || moves.current().is_empty())
+            {
                 world.end(id);
                 world.count("leaves");
             }
@@ -408,7 +410,18 @@ impl Schedule {
             .map(|id| {
                 let process = &world.processes[id];
                 let status = world.status_of_self(id);
-                format!("{} {status:?}: {:?}", process.location, process.moves)
+                let moves = &process.moves;
+                format!(
+                    "\n  {status:?}, tasks {}, turns {}, copying from {:?}, disturbed {}, serving {}, pulls from {:?}, others {:?}, {:x?}",
+                    world.tasks.iter().filter(|task| task.owner == Some(id)).count(),
+                    process.turns.len(),
+                    process.pulling,
+                    process.disturbed,
+                    moves.is_serving(),
+                    moves.pulls().len(),
+                    moves.others(),
+                    moves.word(moves.me()),
+                )
             })
             .collect();
         world.check(Err(states.join("; ")), "it never settles");
@@ -494,7 +507,10 @@ impl World {
                 let moves = &process.moves;
                 let current = moves.current();
                 let strange = |key: Key<'_>| !current.owns(moves.me(), key, self.replicas);
-                process.table.count_keys(strange) == 0
+                let page = process
+                    .table
+                    .page(&Cursor::default(), 1, usize::MAX, strange);
+                page.entries.is_empty()
             })
     }
 }
