@@ -38,6 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::table::{Cursor, Key};
+use super::versions::next_version;
 use super::view::{Peer, View};
 
 /// How far a node is with its current view.
@@ -189,6 +190,8 @@ pub struct Moves {
     changes: u64,
     /// Writes under way by the epoch they began in.
     writes: BTreeMap<u64, usize>,
+    /// The largest version of a write that reached some owners and then was given up.
+    abandoned: i64,
     /// The current attempt to copy.
     attempt: Attempt,
     /// Where the copying from each source goes on; none when it is done.
@@ -237,6 +240,7 @@ impl Moves {
             epoch: 0,
             changes: 0,
             writes: BTreeMap::new(),
+            abandoned: 0,
             attempt: 0,
             sources: BTreeMap::new(),
         }
@@ -497,6 +501,18 @@ impl Moves {
             views: self.views.clone(),
             done,
         })
+    }
+
+    /// The version of a write here at `unix_millis`, when `newest` is the newest that
+    /// was seen of the key. It is not that of any other write of the key: not of
+    /// another node's, and not of one that this node gave up, which some owner may have.
+    pub fn version(&self, unix_millis: i64, newest: i64) -> i64 {
+        next_version(unix_millis, newest.max(self.abandoned), self.me.writer())
+    }
+
+    /// A write of that version is given up, and some owners may have it.
+    pub fn abandon(&mut self, version: i64) {
+        self.abandoned = self.abandoned.max(version);
     }
 
     /// Whom the write of `key` must still reach: its owners in every view known when it

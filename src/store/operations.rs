@@ -18,7 +18,7 @@ use log::debug;
 use super::limits::Limits;
 use super::moves::{Authority, Moves, Rules, Standing, Write};
 use super::table::{Key, Table};
-use super::versions::{Entry, next_version};
+use super::versions::Entry;
 use super::view::Peer;
 use super::wire::{pair, read_found};
 use crate::diststore::{Refused, StoreSyncClient, TStoreSyncClient, Written};
@@ -189,12 +189,10 @@ impl Store {
             self.table.bytes(),
         )?;
         let own = self.table.read(key).map_or(0, |entry| entry.version);
-        let entry = Entry {
-            version: next_version(unix_millis(), newest.max(own)),
-            value,
-        };
-        self.spread(write, key, &entry, deadline)?;
-        let version = entry.version;
+        let version = self.moves().version(unix_millis(), newest.max(own));
+        let entry = Entry { version, value };
+        self.spread(write, key, &entry, deadline)
+            .inspect_err(|_| self.moves().abandon(version))?;
         self.table.apply(key, entry);
         Ok(Some(Written::new(version, existed)))
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thrifty_p2p::store::moves::{Authority, Pull, Word, Write};
 use thrifty_p2p::store::table::{Key, Page};
-use thrifty_p2p::store::versions::{Entry, next_version};
+use thrifty_p2p::store::versions::Entry;
 use thrifty_p2p::store::view::Peer;
 
 use super::promises::Read;
@@ -12,10 +12,10 @@ use super::tasks::pause;
 use super::world::{Health, Id, Net, call, call_from, contact};
 
 /// Steps of the schedule in which a client's call must be done before it is refused.
-const PATIENCE: i64 = 1500;
+const PATIENCE: i64 = 2000;
 
 /// Steps that a primary may take over a write that another node asked of it.
-const COORDINATE: i64 = 700;
+const COORDINATE: i64 = 1000;
 
 /// What came of a write: its version, and whether there was a value before.
 type Written = Option<(i64, bool)>;
@@ -182,13 +182,17 @@ async fn apply_everywhere(
         let mut world = net.borrow_mut();
         let own = world.processes[me].table.read(Key::new(key));
         let newest = newest.max(own.map_or(0, |entry| entry.version));
-        let version = next_version(world.millis(me), newest);
+        let millis = world.millis(me);
+        let version = world.moves(me).version(millis, newest);
         let entry = Entry { version, value };
         let outcome = world.promises.made(key, &entry);
         world.check(outcome, "versions must differ");
         entry
     };
-    spread(net, me, write, key, &entry, deadline).await?;
+    if let Err(refused) = spread(net, me, write, key, &entry, deadline).await {
+        net.borrow_mut().moves(me).abandon(entry.version);
+        return Err(refused);
+    }
     pause().await;
     let version = entry.version;
     net.borrow().processes[me].table.apply(Key::new(key), entry);

@@ -159,7 +159,7 @@ impl Schedule {
             70..120 if !busy => self.step_puller(),
             120..150 if !busy => self.gossip(),
             150..170 => self.end_relieved(),
-            _ => self.step_task(),
+            _ => (0..3).for_each(|_| self.step_task()),
         }
     }
 

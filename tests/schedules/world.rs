@@ -74,6 +74,8 @@ pub struct World {
     pub tasks: Vec<Task>,
     pub promises: Promises,
     pub counts: Counts,
+    /// Is the story told while it happens?
+    pub narrated: bool,
     /// The first promise that was broken.
     pub broken: Option<String>,
     pub now: i64,
@@ -94,6 +96,7 @@ impl World {
             tasks: Vec::new(),
             promises: Promises::default(),
             counts: Counts::new(),
+            narrated: std::env::var_os("SCHEDULE_SEED").is_some(),
             broken: None,
             now: 1_000_000,
             deaths: 0,
@@ -103,7 +106,15 @@ impl World {
     }
 
     pub fn count(&mut self, what: &'static str) {
+        self.narrate(what);
         *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// Tells what happens, when one schedule is run again.
+    pub fn narrate(&self, what: impl std::fmt::Display) {
+        if self.narrated {
+            println!("{}: {what}", self.now);
+        }
     }
 
     pub fn check(&mut self, outcome: Result<(), String>, what: &str) {
@@ -284,6 +295,15 @@ impl World {
             leaving: left.map(peer).collect(),
         };
         process.moves.stand(standing);
+        let moves = &self.processes[id].moves;
+        let (me, view) = (moves.me(), moves.current());
+        let members: Vec<String> = view.members().map(|peer| name(&peer)).collect();
+        self.narrate(format_args!(
+            "{} has {:x}: {}",
+            name(me),
+            view.id(),
+            members.join(" ")
+        ));
     }
 
     // What holds for all.
@@ -361,6 +381,11 @@ impl World {
             self.check(Err(why), "a key was dropped that is still read");
         }
     }
+}
+
+/// The port and the start of a process.
+pub fn name(peer: &Peer) -> String {
+    format!("{}@{}", peer.location.port(), peer.started % 1_000_000)
 }
 
 /// Calls whoever is at `location` and waits for the answer, or until there is
