@@ -13,8 +13,9 @@
 //!    from the first owner in the view that it reads by.
 //! 4. **Switched**: all members are synced; the node reads by the current view.
 //!    Writes still go to the owners in all views, for some members read by an old one.
-//! 5. **Settled**: all members have switched; older views are forgotten, and what
-//!    the node does not own any more is dropped.
+//! 5. **Settled**: all members have switched, and those that leave too, unless they
+//!    have ended; older views are forgotten, and what the node does not own any
+//!    more is dropped.
 //!
 //! Each step is necessary. Without writing to all views, a key is stale where it is
 //! read; without waiting for the drain, a write that was under way misses the copy;
@@ -296,7 +297,8 @@ impl Moves {
     /// This node has heard nobody for so long that others may go on without it: it
     /// stops serving until every member has said that it did not.
     pub fn lose_touch(&mut self) {
-        if self.lease.is_none() && self.current().members().len() > 1 {
+        let has_company = self.current().members().any(|peer| peer != self.me);
+        if self.lease.is_none() && has_company {
             self.absences += 1;
             self.changes += 1;
             self.lease = Some(BTreeSet::new());
@@ -338,8 +340,11 @@ impl Moves {
     /// `asked` is what [`asking`](Moves::asking) was when it was asked; none for what
     /// is told unasked, which may have lain about since before this node was out of touch.
     pub fn hear(&mut self, asked: Option<u64>, word: Word, history: Option<History>) {
-        if asked == Some(self.absences) && word.sees {
-            self.renew_lease(&word.from);
+        if asked == Some(self.absences)
+            && word.sees
+            && let Some(seen) = &mut self.lease
+        {
+            seen.insert(word.from.clone());
         }
         if !self.enrolled && word.enrolled && !self.shares_list_with(&word) {
             if let Some(history) = history {
@@ -635,14 +640,13 @@ impl Moves {
         self.advance();
     }
 
-    fn renew_lease(&mut self, from: &Peer) {
-        let Some(seen) = &mut self.lease else { return };
-        seen.insert(from.clone());
-        let current = &self.views[self.views.len() - 1];
-        if current
-            .members()
-            .all(|peer| peer == self.me || seen.contains(&peer))
-        {
+    /// Nobody has gone on without this node: all who are left have it in view.
+    fn serve_again_if_all_see(&mut self) {
+        let all_see = self.lease.as_ref().is_some_and(|seen| {
+            let mut others = self.current().members().filter(|peer| *peer != self.me);
+            others.all(|peer| seen.contains(&peer))
+        });
+        if all_see {
             self.lease = None;
         }
     }
@@ -698,14 +702,15 @@ impl Moves {
 
     /// Takes every step that can be taken.
     fn advance(&mut self) {
-        let before = (self.phase, self.enrolled);
+        let before = (self.phase, self.is_serving());
         self.take_steps();
-        if before != (self.phase, self.enrolled) {
+        if before != (self.phase, self.is_serving()) {
             self.changes += 1;
         }
     }
 
     fn take_steps(&mut self) {
+        self.serve_again_if_all_see();
         self.enroll_if_confirmed();
         self.found_if_nobody_did();
         if self.phase == Phase::Installed && (self.is_drained() || !self.rules.drain) {
@@ -719,7 +724,7 @@ impl Moves {
             self.read = Some(self.current().clone());
             self.phase = Phase::Switched;
         }
-        let switched = !self.rules.settle_after_switch || self.all_are(Phase::Switched);
+        let switched = !self.rules.settle_after_switch || self.nobody_reads_by_another();
         if self.phase == Phase::Switched && switched {
             self.views = vec![self.current().clone()];
             self.offers_all = false;
@@ -738,6 +743,15 @@ impl Moves {
             self.words
                 .get(&peer)
                 .is_some_and(|word| word.view == current.id() && word.phase >= phase)
+        })
+    }
+
+    /// Have all switched, those that leave as well? They answer clients to the end.
+    fn nobody_reads_by_another(&self) -> bool {
+        let current = self.current().id();
+        self.others().iter().all(|peer| {
+            let word = self.words.get(peer);
+            word.is_some_and(|word| word.view == current && word.phase >= Phase::Switched)
         })
     }
 
