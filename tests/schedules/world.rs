@@ -345,8 +345,8 @@ impl World {
         })
     }
 
-    /// All who own the key in a view that somebody who serves reads by must hold
-    /// that version, or a newer one.
+    /// All who answer for the key, as owners in a view that somebody who serves reads
+    /// by, must hold that version, or a newer one.
     pub fn check_copies(&mut self, key: &[u8], version: i64) {
         let key = Key::new(key);
         for reader in self.running() {
@@ -358,7 +358,9 @@ impl World {
             for id in self.running() {
                 let process = &self.processes[id];
                 let held = process.table.read(key).map_or(0, |entry| entry.version);
-                if owners.contains(process.moves.me()) && held < version {
+                let moves = &process.moves;
+                let is_asked = owners.contains(moves.me()) && moves.may_answer(read.id());
+                if is_asked && held < version {
                     let me = process.moves.me().location.clone();
                     let why = format!("{me} has {held}, not {version}");
                     self.check(Err(why), "an owner lacks what was acknowledged");
