@@ -2,6 +2,7 @@
 //! node, driven by coroutines that follow the shell step by step, and interleaved by
 //! a seeded source of chance.
 
+pub mod few;
 pub mod operations;
 pub mod promises;
 pub mod schedule;

@@ -151,6 +151,7 @@ async fn carry_out(
     value: Value,
     deadline: i64,
 ) -> Result<Written, Refused> {
+    let deletes = value.is_none();
     let outcome = apply_everywhere(net, me, &mut write, key, value, deadline).await;
     let mut world = net.borrow_mut();
     let acknowledged = world.moves(me).end_write(write);
@@ -159,7 +160,10 @@ async fn carry_out(
         world.count("writes not acknowledged");
         return Ok(None);
     }
-    world.check_copies(key, written.0);
+    world.narrate(format_args!("{me} acknowledges {} of {key:?}", written.0));
+    if written.1 || !deletes {
+        world.check_copies(key, written.0);
+    }
     Ok(Some(written))
 }
 
@@ -185,6 +189,7 @@ async fn apply_everywhere(
         let millis = world.millis(me);
         let version = world.moves(me).version(millis, newest);
         let entry = Entry { version, value };
+        world.narrate(format_args!("{me} begins {version} of {key:?}"));
         let outcome = world.promises.made(key, &entry);
         world.check(outcome, "versions must differ");
         entry

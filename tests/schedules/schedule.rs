@@ -94,7 +94,7 @@ impl Schedule {
         }
     }
 
-    /// `id` comes in by way of `peer`, or of anybody, until it has company.
+    /// `id` comes in by way of `peer`, or of anybody who serves, until it has company.
     fn join(&self, id: Id, peer: Id) {
         let net = self.net.clone();
         let steps = async move {
@@ -104,8 +104,8 @@ impl Schedule {
                 contact(&net, id, &location).await;
                 let mut world = net.borrow_mut();
                 if world.processes[id].moves.others().is_empty() {
-                    let members = world.running();
-                    peer = world.choose(&members).filter(|p| *p != id).unwrap_or(peer);
+                    let serving = world.which(|p| p.moves.is_serving());
+                    peer = world.choose(&serving).unwrap_or(peer);
                     drop(world);
                     pause().await;
                     continue;

@@ -245,6 +245,7 @@ impl World {
                 status: Status::Alive,
                 ..mine
             });
+            self.count("returns");
         }
         self.stand(id);
     }
@@ -363,6 +364,10 @@ impl World {
                 if is_asked && held < version {
                     let me = process.moves.me().location.clone();
                     let why = format!("{me} has {held}, not {version}");
+                    for id in self.running() {
+                        let moves = &self.processes[id].moves;
+                        self.narrate(format_args!("{:x?}", moves.word(moves.me())));
+                    }
                     self.check(Err(why), "an owner lacks what was acknowledged");
                 }
             }
