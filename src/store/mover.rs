@@ -161,7 +161,7 @@ impl Store {
             let due = swept.is_none_or(|(at, when)| at != view || when.elapsed() > SWEEP_EVERY);
             if !pulls.is_empty() {
                 self.pull_from(pulls.into_iter().map(|(peer, _)| peer).collect());
-            } else if settled && due && self.is_undisturbed(UNDISTURBED.min(SWEEP_EVERY)) {
+            } else if settled && due && self.is_undisturbed(UNDISTURBED) {
                 self.sweep();
                 swept = Some((view, Instant::now()));
             } else {
@@ -241,7 +241,8 @@ impl Store {
         let mut dropped = 0;
         for stripe in 0..STRIPES {
             let moves = self.moves();
-            if !moves.is_settled() || moves.current().id() != current.id() {
+            let still = moves.is_settled() && moves.current().id() == current.id();
+            if !still || !self.is_undisturbed(UNDISTURBED) {
                 return;
             }
             // The moves stay as they are while a stripe is swept: nobody may come to

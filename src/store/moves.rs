@@ -346,10 +346,12 @@ impl Moves {
         {
             seen.insert(word.from.clone());
         }
-        if !self.enrolled && word.enrolled && !self.shares_list_with(&word) {
-            if let Some(history) = history {
-                self.adopt(history);
-            }
+        if let Some(history) = history
+            && !self.enrolled
+            && word.enrolled
+            && !self.shares_list_with(&word)
+        {
+            self.adopt(history);
         }
         if word.sees
             && self

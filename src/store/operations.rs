@@ -329,10 +329,13 @@ impl Store {
     pub(super) fn keep(&self, key: &[u8], entry: Entry, view: u64) -> Result<u64, Refusal> {
         let size = entry.value.as_ref().map_or(0, |value| value.len());
         self.limits.check(key.len(), size, self.table.bytes())?;
-        let current = self.moves().current().id();
-        if current != view {
+        let moves = self.moves();
+        if moves.current().id() != view {
+            // Marked while the moves are held, as they are while a stripe is swept:
+            // either that is over before the copy is here, or it sees the mark.
             *self.stray_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
+        drop(moves);
         self.table.apply(Key::new(key), entry);
         Ok(self.moves().current().id())
     }

@@ -102,16 +102,15 @@ impl Schedule {
             loop {
                 let location = net.borrow().processes[peer].location.clone();
                 contact(&net, id, &location).await;
-                let mut world = net.borrow_mut();
-                if world.processes[id].moves.others().is_empty() {
-                    let serving = world.which(|p| p.moves.is_serving());
+                if net.borrow().processes[id].moves.others().is_empty() {
+                    let mut world = net.borrow_mut();
+                    let serving = world.which(|process| process.moves.is_serving());
                     peer = world.choose(&serving).unwrap_or(peer);
-                    drop(world);
-                    pause().await;
-                    continue;
+                } else {
+                    net.borrow_mut().processes[id].entered = true;
+                    return;
                 }
-                world.processes[id].entered = true;
-                return;
+                pause().await;
             }
         };
         self.spawn(Some(id), steps);
