@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use clap::Args;
 use log::{LevelFilter, error, info};
 
-use crate::discover::{check_peer, find_peer};
+use crate::discover::{check_peer, find_peer, find_peer_of_kind};
 use crate::endpoint::Place;
 use crate::error::Error;
 use crate::location::Location;
@@ -26,7 +26,11 @@ pub const STATUSES: &str =
 pub struct NodeOptions {
     /// Join the network of this peer; without it, of a peer found on this host, if any
     #[arg(short = 'h', long = "host", value_name = "PEER")]
-    pub peer: Option<Location>,
+    peer: Option<Location>,
+
+    /// Start a new network, without looking for a peer on this host
+    #[arg(long, conflicts_with = "peer")]
+    alone: bool,
 
     /// Listen at this port (0: one that the system chooses); without it, at the first
     /// free one from 9900 upward
@@ -76,6 +80,18 @@ impl NodeOptions {
     }
 }
 
+impl NodeOptions {
+    /// The peer to join from `own`, a claimed location: the one given, or, when the node is to
+    /// start a new network, itself; none to look for one.
+    pub fn peer<'a>(&'a self, own: &'a Location) -> Option<&'a Location> {
+        if self.alone {
+            Some(own)
+        } else {
+            self.peer.as_ref()
+        }
+    }
+}
+
 impl ClientOptions {
     /// The peer to call: the one given, if it serves `service_type`, or one found on this host.
     ///
@@ -87,6 +103,18 @@ impl ClientOptions {
                 check_peer(peer, service_type, Patience::default()).map(|()| peer.clone())
             }
             None => find_peer(service_type, None),
+        }
+    }
+
+    /// The same, but a peer found on this host may also be of a kind that descends
+    /// from `service_type`.
+    ///
+    /// # Errors
+    /// As for [`ClientOptions::peer`].
+    pub fn peer_of_kind(&self, service_type: &str) -> Result<Location, Error> {
+        match &self.peer {
+            Some(_) => self.peer(service_type),
+            None => find_peer_of_kind(service_type),
         }
     }
 }

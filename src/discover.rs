@@ -8,7 +8,7 @@ use crate::endpoint::FIRST_PORT;
 use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{BaseSyncClient, TBaseSyncClient};
-use crate::rpc::client::{Patience, call_within};
+use crate::rpc::client::{Input, Output, Patience, call_within};
 
 /// Ports that are tried, from [`FIRST_PORT`] on.
 pub const PORTS: u16 = 10;
@@ -27,28 +27,45 @@ const KNOCK: Patience = Patience {
 /// # Errors
 /// [`Error::NoPeer`] when none is found.
 pub fn find_peer(service_type: &str, own: Option<&Location>) -> Result<Location, Error> {
+    find(service_type, own, |peer| {
+        Ok(peer.service_type()? == service_type)
+    })
+}
+
+/// The first peer on this host that has `service_type` in its line of descent, for
+/// programs that speak to every kind of it.
+///
+/// Blocks as [`find_peer`] does.
+///
+/// # Errors
+/// [`Error::NoPeer`] when none is found.
+pub fn find_peer_of_kind(service_type: &str) -> Result<Location, Error> {
+    find(service_type, None, |peer| {
+        let types = peer.service_types()?;
+        Ok(types.iter().any(|found| found == service_type))
+    })
+}
+
+fn find(
+    service_type: &str,
+    own: Option<&Location>,
+    is_wanted: impl Fn(&mut BaseSyncClient<Input, Output>) -> thrift::Result<bool>,
+) -> Result<Location, Error> {
+    let knock = |location: &Location| {
+        call_within(KNOCK, BaseSyncClient::new, location, &is_wanted)
+            .inspect_err(|e| debug!("knocked at {location}: {e}"))
+            .unwrap_or(false)
+    };
     (FIRST_PORT..FIRST_PORT + PORTS)
         .filter(|port| own.is_none_or(|own| own.port() != *port))
         .filter_map(|port| Location::new("127.0.0.1", port).ok())
-        .find(|location| serves(location, service_type))
+        .find(knock)
         .ok_or_else(|| {
             Error::NoPeer(format!(
                 "no {service_type} found on localhost at ports {FIRST_PORT} to {}",
                 FIRST_PORT + PORTS - 1
             ))
         })
-}
-
-fn serves(location: &Location, service_type: &str) -> bool {
-    match call_within(KNOCK, BaseSyncClient::new, location, |peer| {
-        peer.service_type()
-    }) {
-        Ok(found) => found == service_type,
-        Err(e) => {
-            debug!("knocked at {location}: {e}");
-            false
-        }
-    }
 }
 
 /// Makes sure that the peer's line of descent has `service_type` in it.

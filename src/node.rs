@@ -41,9 +41,13 @@ use crate::membership::{
 };
 use crate::rpc::client::{Patience, call_within};
 
-/// How long [`Node::enter`] tries a peer that does not answer yet, and then waits
-/// to be let in: a peer that was started at the same moment needs some of it.
-const ENTRY: Duration = Duration::from_secs(3);
+/// How long [`Node::enter`] tries a peer at which nobody listens: one that was
+/// started at the same moment needs some of it.
+const APPEARANCE: Duration = Duration::from_secs(3);
+
+/// How long it tries a peer that is there but slow, and how long it then waits to
+/// be let in: a host on which hundreds of nodes start at once needs some of it.
+const ENTRY: Duration = Duration::from_secs(10);
 
 /// How long a knock at a peer that does not answer yet is put off.
 const RETRY: Duration = Duration::from_millis(100);
@@ -80,6 +84,8 @@ struct Shared {
     generation: AtomicU64,
     /// When another member was last heard, in milliseconds since the start.
     heard_at: AtomicU64,
+    /// Is this node the only one on its ring?
+    is_alone: AtomicBool,
     /// Are there nodes of the original among the members?
     has_originals: AtomicBool,
     /// The node's own threads, to be waited for by a stop.
@@ -148,6 +154,7 @@ impl Node {
             ring: RwLock::new(Arc::new(ring)),
             generation: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
+            is_alone: AtomicBool::new(true),
             has_originals: AtomicBool::new(false),
             threads: Mutex::default(),
         };
@@ -189,7 +196,8 @@ impl Node {
     /// have been given up by the others. Never waits for a call.
     pub(crate) fn is_in_touch(&self) -> bool {
         let heard_at = Duration::from_millis(self.shared.heard_at.load(Acquire));
-        self.shared.start.elapsed().saturating_sub(heard_at) < OUT_OF_TOUCH || self.ring().len() < 2
+        self.shared.is_alone.load(Relaxed)
+            || self.shared.start.elapsed().saturating_sub(heard_at) < OUT_OF_TOUCH
     }
 
     /// Who takes part, and since when each process has. Waits for no call.
@@ -257,24 +265,36 @@ impl Node {
             .map_err(|e| Error::Answered(location.clone(), e))
     }
 
-    /// Tells the log every member that is known.
+    /// Tells the log every member that is known, and what each was last heard to see.
     pub fn debug(&self) {
         let ring = self.ring();
         let shares: HashMap<&Location, f64> = ring.shares().into_iter().collect();
+        let now = self.shared.now().monotonic;
+        let state = self.shared.state();
+        let membership = &state.membership;
+        let lines: Vec<String> = membership
+            .members()
+            .map(|member| {
+                let share = shares.get(&member.location).unwrap_or(&0.0) * 100.0;
+                let heard = last_heard(membership, &member.location, now);
+                let Member {
+                    location,
+                    status,
+                    incarnation,
+                    ..
+                } = member;
+                format!("{location}  {status}  incarnation {incarnation}  {share:.1} % of the keys{heard}")
+            })
+            .collect();
+        let (view, live) = (membership.view(), ring.len());
+        drop(state);
         info!(
-            "{} of network {} knows:",
+            "{} of network {} knows {live} live members, view {view:016x}:",
             self.location(),
             self.shared.network
         );
-        for member in self.members() {
-            let share = shares.get(&member.location).unwrap_or(&0.0) * 100.0;
-            let Member {
-                location,
-                status,
-                incarnation,
-                ..
-            } = member;
-            info!("  {location}  {status}  incarnation {incarnation}  {share:.1} % of the keys");
+        for line in lines {
+            info!("  {line}");
         }
     }
 
@@ -282,7 +302,7 @@ impl Node {
     /// host, or starts a new one, and begins to hand changes to `on_change`. Tells
     /// whether it started a new one.
     ///
-    /// Calls must be served already. Blocks for some seconds at the most.
+    /// Calls must be served already. Blocks for twenty seconds at the most.
     ///
     /// # Errors
     /// The peer given cannot be reached, or belongs to another kind of network.
@@ -292,8 +312,7 @@ impl Node {
         peer: Option<&Location>,
         on_change: impl Fn(&[Change]) + Send + 'static,
     ) -> Result<bool, Error> {
-        let deadline = Instant::now() + ENTRY;
-        let peer = self.choose_peer(service_type, peer, deadline)?;
+        let peer = self.choose_peer(service_type, peer)?;
         self.start(on_change);
         let Some(peer) = peer else {
             info!("Initiating the network...");
@@ -303,7 +322,7 @@ impl Node {
         let now = self.shared.now();
         self.shared
             .decide(|membership| membership.seed(now, peer.clone()));
-        self.wait_for_company(&peer, deadline).map(|()| false)
+        self.wait_for_company(&peer).map(|()| false)
     }
 
     /// Leaves the network: tells members, and returns when they know or cannot be told.
@@ -402,7 +421,6 @@ impl Node {
         &self,
         service_type: &str,
         peer: Option<&Location>,
-        deadline: Instant,
     ) -> Result<Option<Location>, Error> {
         let Some(given) = peer else {
             let found = find_peer(service_type, Some(self.location()));
@@ -421,7 +439,7 @@ impl Node {
         if own && socket.port() == self.location().port() {
             return Ok(None);
         }
-        knock(service_type, &Location::from(*socket), deadline).map(Some)
+        knock(service_type, &Location::from(*socket)).map(Some)
     }
 
     fn start(&self, on_change: impl Fn(&[Change]) + Send + 'static) {
@@ -435,7 +453,8 @@ impl Node {
         ]);
     }
 
-    fn wait_for_company(&self, peer: &Location, deadline: Instant) -> Result<(), Error> {
+    fn wait_for_company(&self, peer: &Location) -> Result<(), Error> {
+        let deadline = Instant::now() + ENTRY;
         let mut state = self.shared.state();
         while state.membership.live().nth(1).is_none() {
             if let Some((peer, network)) = &state.foreigner {
@@ -515,6 +534,7 @@ impl Shared {
         self.has_originals.store(has_originals, Relaxed);
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         *ring = Arc::new(ring.changed(added, &removed));
+        self.is_alone.store(ring.len() < 2, Relaxed);
     }
 
     /// The driver's thread: wakes when the core wants it, until the node stops.
@@ -633,7 +653,8 @@ impl Shared {
 }
 
 /// Waits until the peer answers, and makes sure that it serves the same.
-fn knock(service_type: &str, peer: &Location, deadline: Instant) -> Result<Location, Error> {
+fn knock(service_type: &str, peer: &Location) -> Result<Location, Error> {
+    let began = Instant::now();
     loop {
         let patience = patience(Duration::from_secs(1));
         match call_within(patience, BaseSyncClient::new, peer, |peer| {
@@ -648,9 +669,28 @@ fn knock(service_type: &str, peer: &Location, deadline: Instant) -> Result<Locat
                     expected,
                 });
             }
-            Err(e) if !e.is_unreachable() || Instant::now() + RETRY > deadline => return Err(e),
-            Err(_) => thread::sleep(RETRY),
+            Err(e) if !e.is_unreachable() => return Err(e),
+            Err(e) => {
+                let limit = if e.is_silence() { ENTRY } else { APPEARANCE };
+                if began.elapsed() + RETRY > limit {
+                    return Err(e);
+                }
+                thread::sleep(RETRY);
+            }
         }
+    }
+}
+
+/// What a member was last heard to see, to be added to a line of the log.
+fn last_heard(membership: &Membership, location: &Location, now: Duration) -> String {
+    let Some(heard) = membership.heard(location) else {
+        return String::new();
+    };
+    let ago = now.saturating_sub(heard.at).as_secs();
+    match heard.view {
+        Some(view) if view == membership.view() => format!(", saw the same {ago} s ago"),
+        Some(_) => format!(", saw something else {ago} s ago"),
+        None => format!(", of the original, was there {ago} s ago"),
     }
 }
 

@@ -28,7 +28,7 @@ struct Member {
     /** Raised by the member itself, at its start and whenever it is accused. */
     2: i64 incarnation,
     3: Status status,
-    /** The incarnation with which the member's process began: a restart changes it, a refutation does not. */
+    /** The incarnation with which the process became a member: a restart changes it, and a return after being taken for dead; the refutation of a suspicion does not. */
     4: i64 started,
 }
 

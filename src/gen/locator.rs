@@ -174,7 +174,7 @@ pub struct Member {
   /// Raised by the member itself, at its start and whenever it is accused.
   pub incarnation: Option<i64>,
   pub status: Option<Status>,
-  /// The incarnation with which the member's process began: a restart changes it, a refutation does not.
+  /// The incarnation with which the process became a member: a restart changes it, and a return after being taken for dead; the refutation of a suspicion does not.
   pub started: Option<i64>,
 }
 

@@ -105,7 +105,7 @@ pub(super) struct Call {
 }
 
 /// The outstanding calls, bounded in number and in age.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Calls {
     outstanding: BTreeMap<Token, Call>,
     last: u64,

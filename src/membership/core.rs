@@ -1,8 +1,8 @@
 //! `Membership`: one node's part of the protocol, as a state machine.
 //!
-//! The fields are here, with what the driver calls and the node's rhythm: when it
-//! gossips, probes and heals. What it does with what it hears is next door, in
-//! `exchange`, `transition`, `suspicion` and `original`.
+//! The fields are here, with what the driver calls. What can be read is next door in
+//! `reading`; when the node gossips, probes and heals, in `rhythm`; what it does with
+//! what it hears, in `exchange`, `transition`, `suspicion` and `original`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub(super) struct Seed {
 /// has come, makes the calls it is given, and reports each by
 /// [`reply`](Membership::reply). After any call that may change something it
 /// drains [`events`](Membership::events) and asks `wake_at` anew.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Membership {
     pub(super) me: Location,
     pub(super) network: Arc<str>,
@@ -90,13 +90,13 @@ pub struct Membership {
     /// Those that do not know `exchange`.
     pub(super) originals: BTreeSet<Location>,
     pub(super) seeds: Vec<Seed>,
-    round: Round,
+    pub(super) round: Round,
     /// The next round of gossip; none while cold.
-    gossip_at: Option<Duration>,
-    misses: u32,
-    probe_at: Duration,
-    successor_next: bool,
-    heal_at: Duration,
+    pub(super) gossip_at: Option<Duration>,
+    pub(super) misses: u32,
+    pub(super) probe_at: Duration,
+    pub(super) successor_next: bool,
+    pub(super) heal_at: Duration,
     pub(super) full_at: Option<Duration>,
     /// Since when we have been running without a pause.
     pub(super) awake_since: Duration,
@@ -248,9 +248,9 @@ impl Membership {
         self.begin(now);
         if location == self.me {
             let originals: Vec<Location> = self.originals.iter().cloned().collect();
-            originals
-                .iter()
-                .for_each(|original| self.try_soon(original));
+            for original in &originals {
+                self.try_soon(original);
+            }
         } else if self.ring.contains(&location) {
             self.try_soon(&location);
         }
@@ -297,83 +297,6 @@ impl Membership {
         now.monotonic >= if is_told { lingered } else { patience }
     }
 
-    // What can be read.
-
-    /// This node.
-    pub fn me(&self) -> &Location {
-        &self.me
-    }
-
-    /// The incarnation with which this node became a member.
-    pub fn started(&self) -> i64 {
-        self.mine().started
-    }
-
-    /// The network's name.
-    pub fn network(&self) -> &Arc<str> {
-        &self.network
-    }
-
-    /// All records, sorted by location: live members, this one, and tombstones.
-    pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter()
-    }
-
-    /// The members on the ring, sorted, each with the start of its process: ALIVE,
-    /// SUSPECT, and DOWN ones in grace.
-    pub fn live(&self) -> impl Iterator<Item = (&Location, i64)> {
-        let records = self.ring.iter().filter_map(|l| self.members.get(l));
-        records.map(|member| (&member.location, member.started))
-    }
-
-    /// The number of members on the ring.
-    pub fn size(&self) -> usize {
-        self.ring.len()
-    }
-
-    /// Is this location on the ring?
-    pub fn is_on_ring(&self, location: &Location) -> bool {
-        self.ring.contains(location)
-    }
-
-    /// The sum of the live records' digests; two nodes of equal views know the same
-    /// live members.
-    pub fn view(&self) -> u64 {
-        self.members.view()
-    }
-
-    /// What is believed of a location; nothing of one never heard of.
-    pub fn status_of(&self, location: &Location) -> Option<Status> {
-        self.members.get(location).map(|member| member.status)
-    }
-
-    /// What a live member said last, if it ever spoke with us.
-    pub fn heard(&self, location: &Location) -> Option<Heard> {
-        self.heard.get(location).copied()
-    }
-
-    /// Does this location speak only the original's methods, as far as we know?
-    pub fn is_original(&self, location: &Location) -> bool {
-        self.originals.contains(location)
-    }
-
-    /// Was the last word of every member that spoke with us the view that we have?
-    /// In a large network, a member's last word can be old: see [`Heard::at`].
-    pub fn is_agreed(&self) -> bool {
-        let mut views = self.heard.values().filter_map(|heard| heard.view);
-        views.all(|view| view == self.view())
-    }
-
-    /// 0 when this node trusts its judgement, up to 3 when it has reason not to.
-    pub fn health(&self) -> u32 {
-        self.health.score()
-    }
-
-    /// Is there news that this node still spreads?
-    pub fn is_hot(&self) -> bool {
-        self.gossip_at.is_some()
-    }
-
     /// What happened since the last time. Drain it after every call that takes
     /// `&mut self`, and change the ring under the same lock.
     pub fn events(&mut self) -> Vec<Event> {
@@ -384,8 +307,6 @@ impl Membership {
         events.extend(self.happened.drain(..));
         events
     }
-
-    // The rhythm.
 
     /// Every entry begins here: it learns the time, and whether time was lost.
     pub(super) fn begin(&mut self, now: Now) {
@@ -408,117 +329,6 @@ impl Membership {
         // Others may think us dead: hear it soon.
         self.become_hot();
     }
-
-    pub(super) fn become_hot(&mut self) {
-        self.misses = 0;
-        if self.gossip_at.is_none() {
-            let delay = self.settings.gossip_delay.mul_f64(self.random.fraction());
-            self.gossip_at = Some(self.now.monotonic + delay);
-        }
-    }
-
-    /// Counts an exchange that taught something, or did not.
-    pub(super) fn count(&mut self, useful: bool) {
-        self.misses = if useful { 0 } else { self.misses + 1 };
-        if self.misses >= self.settings.gossip_misses {
-            self.gossip_at = None;
-            self.news.clear();
-        }
-    }
-
-    fn gossip(&mut self) {
-        if self.gossip_at.is_none_or(|at| at > self.now.monotonic) {
-            return;
-        }
-        self.gossip_at = Some(self.now.monotonic + self.settings.gossip_interval);
-        for _ in 0..self.settings.gossip_fanout {
-            // Probes need room too, and so does what follows from them.
-            let has_room = self.calls.len() < self.settings.most_calls * 3 / 4;
-            let peer = self.ring.draw(&mut self.random).cloned();
-            let called = peer.is_some_and(|peer| {
-                has_room && !self.originals.contains(&peer) && self.contact(&peer, Purpose::Gossip)
-            });
-            if !called {
-                self.count(false);
-            }
-        }
-    }
-
-    fn probe(&mut self) {
-        if self.probe_at > self.now.monotonic {
-            return;
-        }
-        // Half an interval for each of the two kinds of turn, by turns.
-        self.probe_at = self.now.monotonic + self.vary(self.settings.probe_interval / 2);
-        self.successor_next = !self.successor_next;
-        let peer = if self.successor_next {
-            self.round.next(&self.ring, &self.me, &mut self.random)
-        } else {
-            self.ring.successor(&self.me).cloned()
-        };
-        let is_only_one = self.successor_next && self.ring.len() <= 2;
-        if let Some(peer) = peer.filter(|_| !is_only_one) {
-            self.contact(&peer, Purpose::Probe);
-        }
-    }
-
-    fn heal(&mut self) {
-        if self.heal_at > self.now.monotonic {
-            return;
-        }
-        let is_alone = self.is_alone();
-        let interval = if is_alone {
-            self.settings.alone_interval
-        } else {
-            self.settings.heal_interval
-        };
-        self.heal_at = self.now.monotonic + self.vary(interval);
-        let tries = if is_alone { self.settings.helpers } else { 1 };
-        for seed in self.missing_seeds(tries) {
-            self.contact(&seed, Purpose::Probe);
-        }
-        // Together the nodes of a network make as many tries as there are DOWN
-        // members, however many nodes they are.
-        let chance = self.members.down() as f64 / (self.members.live() + 1) as f64;
-        if self.random.fraction() < chance
-            && let Some(down) = self.members.draw_down(&mut self.random).cloned()
-        {
-            self.contact(&down, Purpose::Probe);
-        }
-    }
-
-    fn missing_seeds(&mut self, most: usize) -> Vec<Location> {
-        let is_here = |location: &Location| *location == self.me || self.ring.contains(location);
-        let missing = self.seeds.iter().filter(|seed| {
-            !is_here(&seed.location) && !seed.calls_itself.as_ref().is_some_and(is_here)
-        });
-        let mut missing: Vec<Location> = missing.map(|seed| seed.location.clone()).collect();
-        self.random.shuffle(&mut missing);
-        missing.truncate(most);
-        missing
-    }
-
-    fn run_errands(&mut self) {
-        while self.has_room()
-            && let Some(location) = self.errands.due(self.now.monotonic)
-        {
-            self.contact(&location, Purpose::Probe);
-        }
-    }
-
-    fn give_up_lost_calls(&mut self) {
-        let Some(limit) = self.now.monotonic.checked_sub(self.settings.call_lifetime) else {
-            return;
-        };
-        // A lost call says nothing of the peer, only that no one else waits for it.
-        for call in self.calls.forget_before(limit + Duration::from_nanos(1)) {
-            if call.purpose == Purpose::Reach {
-                self.helped(&call, None);
-            }
-        }
-    }
-
-    // Calls.
 
     /// Exchanges with `peer`, or asks a peer of the original for its list. Was it called?
     pub(super) fn contact(&mut self, peer: &Location, purpose: Purpose) -> bool {
@@ -575,8 +385,6 @@ impl Membership {
         std::mem::take(&mut self.outbox)
     }
 
-    // Small questions and notes.
-
     pub(super) fn has_room(&self) -> bool {
         self.calls.len() < self.settings.most_calls
     }
@@ -592,9 +400,10 @@ impl Membership {
             .clone()
     }
 
-    pub(super) fn try_soon(&mut self, location: &Location) {
+    /// Probes `location` in the next tick. False if too many are waiting for that.
+    pub(super) fn try_soon(&mut self, location: &Location) -> bool {
         let most = self.settings.most_waiting;
-        self.errands.add(location, self.now.monotonic, most);
+        self.errands.add(location, self.now.monotonic, most)
     }
 
     pub(super) fn note(&mut self, event: Event) {
@@ -602,11 +411,6 @@ impl Membership {
             self.happened.pop_front();
         }
         self.happened.push_back(event);
-    }
-
-    /// An interval made up to a twentieth longer or shorter, lest nodes keep in step.
-    fn vary(&mut self, interval: Duration) -> Duration {
-        interval.mul_f64(0.95 + 0.1 * self.random.fraction())
     }
 }
 

@@ -37,15 +37,17 @@ impl Membership {
         self.gossip_of(members, lesson.learned)
     }
 
-    /// What to tell `peer`: our news; our own record unless its last view says that
-    /// it knows us; and what is said of it, if that is anything to object to.
+    /// What to tell `peer`: our news; ourselves, if it may not know us; what is said of
+    /// it, if that is anything to object to; or everything.
     pub(super) fn gossip_for(&self, peer: &Location, full: bool) -> Gossip {
         let mut told: BTreeSet<&Location> = self.news.iter().collect();
         if full {
             told = self.members.iter().map(|member| &member.location).collect();
         }
+        // At rest a peer of our view knows us, and views are compared anyway.
         let view = self.heard.get(peer).and_then(|heard| heard.view);
-        if view != Some(self.view()) {
+        let is_estranged = view.is_some_and(|view| view != self.view());
+        if is_estranged || self.status_of(peer) != Some(Status::Alive) {
             told.insert(&self.me);
         }
         if self.is_objectionable(peer) {
@@ -73,12 +75,16 @@ impl Membership {
             return self.goes_by_another_name(&call, gossip.sender);
         }
         self.hearsay.remove(&call.peer);
+        let is_useful = lesson.learned || gossip.full;
         match call.purpose {
-            Purpose::Gossip => self.count(lesson.learned || gossip.full),
+            Purpose::Gossip => self.count(is_useful),
             _ => self.health.improve(),
         }
-        // A change of ours while the call was under way explains a difference.
-        if gossip.view != self.view() && !call.full && view_before == call.view {
+        // While news teaches, it goes on to; and a change of ours while the call was
+        // under way explains a difference.
+        let is_spreading = call.purpose == Purpose::Gossip && is_useful;
+        let is_explained = is_spreading || view_before != call.view;
+        if gossip.view != self.view() && !call.full && !is_explained {
             self.exchange_all(&call.peer);
         }
     }
@@ -124,7 +130,10 @@ impl Membership {
             };
             match merged {
                 Ok(Merged::Taken(_)) => lesson.learned = true,
-                Ok(Merged::Known) => {}
+                Ok(Merged::Known) => {
+                    let limit = self.settings.gossip_misses;
+                    self.news.is_known(&member.location, limit);
+                }
                 Ok(Merged::Older) => lesson.corrected.push(member.location.clone()),
                 Err(disbelief) => self.disbelieve(&gossip.sender, disbelief),
             }
@@ -133,12 +142,17 @@ impl Membership {
     }
 
     fn hear_of_other(&mut self, member: &Member) -> Result<Merged, Disbelief> {
+        // Nearly all that is heard is known, so that comes first and costs little.
+        let known = self.members.get(&member.location);
+        let is_new = match known {
+            Some(known) if known == member => return Ok(Merged::Known),
+            Some(known) if !member.beats(known) => return Ok(Merged::Older),
+            Some(known) => !known.status.is_live(),
+            None => true,
+        };
         if member.incarnation > self.latest_credible(1) {
             return Err(Disbelief::Ahead);
         }
-        let is_new = self
-            .status_of(&member.location)
-            .is_none_or(|s| !s.is_live());
         let is_full = self.members.live() >= self.settings.most_live;
         if member.status.is_live() && is_new && is_full {
             return Err(Disbelief::TableFull);
@@ -157,18 +171,24 @@ impl Membership {
             if said.incarnation > self.latest_credible(2) {
                 return Err(Disbelief::Ahead);
             }
-            if said.started == mine.started && said.status != Status::Alive {
+            let is_of_this_process = said.started == mine.started;
+            if is_of_this_process && said.status != Status::Alive {
                 self.health.worsen();
             }
-            self.refute(mine, said.incarnation);
+            let given_up = is_of_this_process && !said.status.is_live();
+            self.refute(mine, said.incarnation, given_up);
         }
         Ok(Merged::Older)
     }
 
-    fn refute(&mut self, mine: Member, accusation: i64) {
+    /// Says ALIVE anew. A member that others had `given_up` begins anew for them:
+    /// they went on without it, and whatever it missed it must fetch.
+    fn refute(&mut self, mine: Member, accusation: i64, given_up: bool) {
         let incarnation = self.now.unix_millis.max(accusation + 1);
+        let started = if given_up { incarnation } else { mine.started };
         self.take(Member {
             incarnation,
+            started,
             ..mine
         });
         self.note(Event::Refuted { incarnation });
@@ -227,6 +247,7 @@ impl Membership {
     pub(super) fn hear_from(&mut self, sender: &Location, view: Option<u64>) {
         if *sender != self.me && self.ring.contains(sender) {
             let at = self.now.monotonic;
+            self.verdicts.remove(sender);
             self.heard.insert(sender.clone(), Heard { view, at });
         }
     }

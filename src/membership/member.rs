@@ -33,8 +33,10 @@ pub struct Member {
     pub incarnation: i64,
     /// What is believed of it.
     pub status: Status,
-    /// The incarnation with which the process at that address began. A restart
-    /// changes it (and has lost what was in memory), a refutation does not.
+    /// The incarnation with which the process at that address became a member. A
+    /// restart changes it (and has lost what was in memory), and so does coming back
+    /// after one was taken for dead (and has missed what went on); refuting a mere
+    /// suspicion does not.
     pub started: i64,
 }
 

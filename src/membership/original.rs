@@ -31,7 +31,9 @@ impl Membership {
             }
             self.hearsay.entry(location.clone()).or_insert(0);
         }
-        self.try_soon(location);
+        if !self.try_soon(location) {
+            self.hearsay.remove(location);
+        }
     }
 
     /// A location known by hearsay only did not answer. It may be just starting, so

@@ -44,16 +44,20 @@ pub(super) struct Errands {
 }
 
 impl Errands {
-    /// Try `location` at `time`. When there are `most` already, it is dropped: the
-    /// round and the successor still probe what was not probed out of turn.
-    pub fn add(&mut self, location: &Location, time: Duration, most: usize) {
+    /// Try `location` at `time`, or earlier if that was asked for. Is it noted? Not
+    /// when there are `most` already: the round and the successor still probe members
+    /// that were not probed out of turn.
+    pub fn add(&mut self, location: &Location, time: Duration, most: usize) -> bool {
         let has_room = self.queue.len() < most;
         let known = self.queue.iter_mut().find(|(_, queued)| queued == location);
         if let Some((queued, _)) = known {
             *queued = (*queued).min(time);
-        } else if has_room {
+            return true;
+        }
+        if has_room {
             self.queue.push_back((time, location.clone()));
         }
+        has_room
     }
 
     pub fn earliest(&self) -> Option<Duration> {

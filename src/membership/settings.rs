@@ -21,8 +21,9 @@ pub struct Settings {
     /// Random members exchanged with in each round of gossip. 2.
     pub gossip_fanout: usize,
     /// Exchanges in a row that taught neither side anything, after which a node is
-    /// cold. 4: fewer leave more nodes to the slower repair by views, more only call
-    /// more (Demers et al. 1987, "feedback with a counter").
+    /// cold. 3: fewer leave more nodes to the slower repair by views; with more, a death,
+    /// which is two changes, takes over ten calls a node (Demers et al. 1987,
+    /// "feedback with a counter").
     pub gossip_misses: u32,
     /// Most records of recent news carried in one exchange; what does not fit is
     /// repaired by views. 256 records are some 15 kB.
@@ -53,6 +54,9 @@ pub struct Settings {
     /// From SUSPECT to DOWN when the layer above waits for the verdict, and the
     /// connection was refused. 150 ms, so that all of it takes some 200 ms.
     pub verdict_suspicion: Duration,
+    /// How many of those who hear of an accusation tell the accused, on average, so
+    /// that it can object. 8.
+    pub tellers: usize,
     /// How long a member stays on the ring that jumped to DOWN without having been
     /// SUSPECT here. 4 s: when two halves of a split network meet, each tells the
     /// other that it is dead, and the dead need this time to object.
@@ -100,7 +104,7 @@ impl Default for Settings {
             gossip_interval: millis(100),
             gossip_delay: millis(20),
             gossip_fanout: 2,
-            gossip_misses: 4,
+            gossip_misses: 3,
             most_news: 256,
             full_interval: seconds(1),
             heal_interval: seconds(2),
@@ -111,6 +115,7 @@ impl Default for Settings {
             refused_suspicion: seconds(1),
             silent_suspicion: seconds(4),
             verdict_suspicion: millis(150),
+            tellers: 8,
             grace: seconds(4),
             pause_tolerance: millis(500),
             down_kept: seconds(24 * 3600),

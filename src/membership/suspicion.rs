@@ -40,11 +40,10 @@ impl Membership {
             Purpose::Probe => {}
         }
         // What ran out while we were paused says nothing of the peer.
-        if failure == Failure::Silent && call.began < self.awake_since {
-            return;
-        }
+        let is_ours = failure == Failure::Silent && call.began < self.awake_since;
         match self.members.get(&call.peer).cloned() {
             None => self.tried_in_vain(&call.peer),
+            Some(_) if is_ours => {}
             Some(member) if member.status.is_live() => self.inquire(&member, failure, call.began),
             Some(member) => {
                 if member.status == Status::Down && failure == Failure::Refused {
@@ -84,6 +83,11 @@ impl Membership {
             if failure == Failure::Refused {
                 inquiry.failure = failure;
             }
+            return;
+        }
+        if !self.has_room() {
+            // Nobody is accused because we are too busy to ask: once more, later.
+            self.try_soon(peer);
             return;
         }
         let helpers = self.helpers(peer);

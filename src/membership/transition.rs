@@ -71,6 +71,9 @@ impl Membership {
                 self.bury(location, self.settings.left_kept);
             }
         }
+        if self.ring.contains(location) && member.status != Status::Alive {
+            self.let_object(location);
+        }
         // A tombstone of someone never heard of is remembered, not spread: otherwise
         // nodes that forget would remind one another for ever.
         if before.is_some() || member.status.is_live() {
@@ -98,6 +101,16 @@ impl Membership {
             }
         }
         self.bury(location, self.settings.down_kept.max(wait));
+    }
+
+    /// One who is accused must hear of it to object. Gossip alone may miss it, the more
+    /// so while most of the network cannot be reached; so of all who hear of an
+    /// accusation, some ten try the accused themselves, at any size of the network.
+    fn let_object(&mut self, location: &Location) {
+        let chance = self.settings.tellers as f64 / self.ring.len() as f64;
+        if *location != self.me && self.random.fraction() < chance {
+            self.try_soon(location);
+        }
     }
 
     fn stop_timers(&mut self, location: &Location) {

@@ -169,8 +169,8 @@ pub struct Outgoing {
     message: Vec<u8>,
     /// Throw the message away instead of sending it.
     muted: bool,
-    /// The last message flushed was an exception.
-    exception: bool,
+    /// The method whose call the last message ended in an exception, if it did.
+    exception: Option<String>,
 }
 
 impl Outgoing {
@@ -179,19 +179,20 @@ impl Outgoing {
             socket,
             message: Vec::new(),
             muted: false,
-            exception: false,
+            exception: None,
         }
     }
 
     /// From here on messages are sent, or, after a oneway call, thrown away.
     pub(crate) fn mute(&mut self, muted: bool) {
         self.muted = muted;
-        self.exception = false;
+        self.exception = None;
     }
 
-    /// Was an exception the last message, sent or thrown away?
-    pub(crate) fn was_exception(&self) -> bool {
-        self.exception
+    /// The method whose call ended in an exception, if that was the last message,
+    /// sent or thrown away.
+    pub(crate) fn exception(&self) -> Option<&str> {
+        self.exception.as_deref()
     }
 }
 
@@ -202,13 +203,11 @@ impl Write for Outgoing {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        const EXCEPTION: u8 = 3;
         if self.message.is_empty() {
             return Ok(());
         }
-        // The type of a message is the fourth byte of its strict header. An
-        // exception is flushed twice, the second time with nothing to send.
-        self.exception = self.message.get(3) == Some(&EXCEPTION);
+        // An exception is flushed twice, the second time with nothing to send.
+        self.exception = excepted(&self.message);
         let sent = if self.muted {
             Ok(())
         } else {
@@ -219,6 +218,16 @@ impl Write for Outgoing {
         self.socket.turned.store(true, Relaxed);
         sent.map_err(timeout_by_name)
     }
+}
+
+/// The method of a message that is an exception: the type of a message is the fourth
+/// byte of its strict header, its method follows with its length.
+fn excepted(message: &[u8]) -> Option<String> {
+    const EXCEPTION: u8 = 3;
+    let (head, rest) = message.split_first_chunk::<4>()?;
+    let (length, rest) = rest.split_first_chunk::<4>()?;
+    let name = rest.get(..u32::from_be_bytes(*length) as usize)?;
+    (head[3] == EXCEPTION).then(|| String::from_utf8_lossy(name).into_owned())
 }
 
 #[cfg(test)]

@@ -259,7 +259,8 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
         let (mut input, mut output) = connection.protocols(&self.limits)?;
         while !self.state.stopped.load(Relaxed) && input.transport.begins(self.limits.idle)? {
             self.answer(&mut input, &mut output)?;
-            if output.transport.was_exception() {
+            if let Some(method) = output.transport.exception() {
+                warn!("a call of {method:?} ended in an exception");
                 break;
             }
         }
@@ -271,13 +272,8 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
         let oneway =
             message.message_type == TMessageType::OneWay || self.oneway.contains(&message.name);
         output.transport.mute(oneway);
-        let name = message.name.clone();
         self.processor
-            .process(&mut TStoredInputProtocol::new(input, message), output)?;
-        if output.transport.was_exception() {
-            warn!("a call of {name:?} ended in an exception");
-        }
-        Ok(())
+            .process(&mut TStoredInputProtocol::new(input, message), output)
     }
 }
 

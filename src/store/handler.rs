@@ -116,7 +116,7 @@ impl LocatorHandler for StoreHandler {
     fn cleanup(&self) {
         self.node.leave();
         self.store.wait_until_relieved();
-        self.store.stopped.store(true, Relaxed);
+        self.store.stop();
         let threads = std::mem::take(&mut *self.threads());
         for thread in threads {
             if thread.join().is_err() {
@@ -144,7 +144,7 @@ impl Store {
     pub(super) fn fail(&self, why: String) {
         error!("{why}");
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-        self.stopped.store(true, Relaxed);
+        self.stop();
         self.node.endpoint().shutdown().request();
     }
 }

@@ -6,7 +6,6 @@
 //! all is settled drops what it does not own.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
@@ -17,6 +16,7 @@ use super::table::{Key, Page, STRIPES};
 use super::view::Peer;
 use crate::diststore::TStoreSyncClient;
 use crate::location::Location;
+use crate::side_by_side::side_by_side;
 
 /// While something moves, others are asked so often how far they are, lest a word was lost.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -73,13 +73,7 @@ impl Store {
     /// Tells every other node how far this one is, and hears how far they are.
     fn tell_all(&self) {
         let others = self.moves().others();
-        for some in others.chunks(SIDE_BY_SIDE) {
-            thread::scope(|scope| {
-                for peer in some {
-                    scope.spawn(move || self.tell(peer));
-                }
-            });
-        }
+        side_by_side(&others, SIDE_BY_SIDE, |peer| self.tell(peer));
     }
 
     fn tell(&self, peer: &Peer) {
@@ -160,7 +154,8 @@ impl Store {
             };
             let due = swept.is_none_or(|(at, when)| at != view || when.elapsed() > SWEEP_EVERY);
             if !pulls.is_empty() {
-                self.pull_from(pulls.into_iter().map(|(peer, _)| peer).collect());
+                let sources: Vec<Peer> = pulls.into_iter().map(|(peer, _)| peer).collect();
+                self.pull_from(&sources);
             } else if settled && due && self.is_undisturbed(UNDISTURBED) {
                 self.sweep();
                 swept = Some((view, Instant::now()));
@@ -172,14 +167,12 @@ impl Store {
     }
 
     /// Copies from each source until it has given all, or is not ready.
-    fn pull_from(&self, sources: Vec<Peer>) {
-        for some in sources.chunks(SIDE_BY_SIDE) {
-            thread::scope(|scope| {
-                for source in some {
-                    scope.spawn(move || while self.pull_page(source) {});
-                }
-            });
-        }
+    fn pull_from(&self, sources: &[Peer]) {
+        side_by_side(
+            sources,
+            SIDE_BY_SIDE,
+            |source| while self.pull_page(source) {},
+        );
     }
 
     /// Copies one page; is there another to copy now?

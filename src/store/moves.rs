@@ -454,14 +454,17 @@ impl Moves {
         } else {
             self.current()
         };
-        let mut owners = read
+        if read.primary(key).as_ref() == Some(&self.me) && self.may_answer(read.id()) {
+            return Authority::Me;
+        }
+        let owners: Vec<Peer> = read
             .owners(key, replicas)
             .filter(|peer| !self.is_gone(peer))
-            .peekable();
-        match owners.peek() {
+            .collect();
+        match owners.first() {
             None => Authority::Nobody,
             Some(first) if *first == self.me && self.may_answer(read.id()) => Authority::Me,
-            Some(_) => Authority::Others(read.id(), owners.collect()),
+            Some(_) => Authority::Others(read.id(), owners),
         }
     }
 
@@ -490,7 +493,7 @@ impl Moves {
 
     /// The primary of `key`: where it is written.
     pub fn primary(&self, key: Key<'_>) -> Option<Peer> {
-        self.current().owners(key, 1).next()
+        self.current().primary(key)
     }
 
     /// Begins a write of `key` here; none unless this node is the key's primary and

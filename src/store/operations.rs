@@ -371,7 +371,7 @@ impl Store {
     pub(super) fn wait_since(&self, changes: u64, time: Duration) {
         let mut guard = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + time;
-        while guard.moves.changes() == changes {
+        while guard.moves.changes() == changes && !self.stopped.load(Relaxed) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -382,6 +382,14 @@ impl Store {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    /// Ends the store's own threads, and every wait.
+    pub(super) fn stop(&self) {
+        let guard = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stopped.store(true, Relaxed);
+        self.moved.notify_all();
+        drop(guard);
     }
 
     /// Waits until the moves go on, for `time` at most.

@@ -84,6 +84,12 @@ impl View {
         &self.ring
     }
 
+    /// The process that holds `key` first: its primary. None in an empty view.
+    pub fn primary(&self, key: Key<'_>) -> Option<Peer> {
+        let location = self.ring.owner_of(key.point)?;
+        Some(Peer::new(location.clone(), self.members[location]))
+    }
+
     /// The processes that hold `key` when there are `replicas` copies, its primary first.
     pub fn owners(&self, key: Key<'_>, replicas: usize) -> impl Iterator<Item = Peer> {
         self.ring

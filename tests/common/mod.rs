@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use thrifty_p2p::location::Location;
 
+pub mod network;
+
 /// How long a test waits for what should take a moment.
 pub const SOON: Duration = Duration::from_secs(20);
 
@@ -29,6 +31,15 @@ pub fn eventually(what: &str, time: Duration, mut fact: impl FnMut() -> bool) {
 pub fn program(name: &str) -> &'static str {
     match name {
         "location" => env!("CARGO_BIN_EXE_location"),
+        "locationstatus" => env!("CARGO_BIN_EXE_locationstatus"),
+        "storeserver" => env!("CARGO_BIN_EXE_storeserver"),
+        "storeput" => env!("CARGO_BIN_EXE_storeput"),
+        "storeget" => env!("CARGO_BIN_EXE_storeget"),
+        "storedel" => env!("CARGO_BIN_EXE_storedel"),
+        "storeprimer" => env!("CARGO_BIN_EXE_storeprimer"),
+        "storetest" => env!("CARGO_BIN_EXE_storetest"),
+        "storestatus" => env!("CARGO_BIN_EXE_storestatus"),
+        "storebench" => env!("CARGO_BIN_EXE_storebench"),
         _ => panic!("there is no program {name}"),
     }
 }
@@ -48,6 +59,11 @@ impl NodeProcess {
         NodeProcess::start_exactly(name, &[&ports, arguments].concat())
     }
 
+    /// Starts a node of a network of its own, which knocks at nobody's port.
+    pub fn start_alone(name: &str) -> NodeProcess {
+        NodeProcess::start(name, &["--alone"])
+    }
+
     /// Starts a node with these arguments alone and waits until it serves.
     pub fn start_exactly(name: &str, arguments: &[&str]) -> NodeProcess {
         let mut node = NodeProcess::spawn(name, arguments);
@@ -57,8 +73,14 @@ impl NodeProcess {
 
     /// Starts a node, without waiting until it serves.
     pub fn spawn(name: &str, arguments: &[&str]) -> NodeProcess {
-        let mut child = Command::new(program(name))
-            .args(arguments)
+        let mut command = Command::new(program(name));
+        command.args(arguments);
+        NodeProcess::spawn_command(command, format!("{name} {}", arguments.join(" ")))
+    }
+
+    /// Starts a node by a command that becomes the node, without waiting until it serves.
+    pub fn spawn_command(mut command: Command, name: String) -> NodeProcess {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -66,7 +88,6 @@ impl NodeProcess {
             .unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
         let stderr = Arc::new(Mutex::new(Vec::new()));
         gather(child.stderr.take().unwrap(), stderr.clone());
-        let name = format!("{name} {}", arguments.join(" "));
         let location = Location::new("0.0.0.0", 1).unwrap();
         NodeProcess {
             child,
@@ -104,6 +125,21 @@ impl NodeProcess {
     /// Has the node said something that contains `text`?
     pub fn says(&self, text: &str) -> bool {
         self.lines().iter().any(|line| line.contains(text))
+    }
+
+    /// How many lines the node has said so far: a mark for [`NodeProcess::says_after`].
+    pub fn mark(&self) -> usize {
+        self.stderr.lock().unwrap().len()
+    }
+
+    /// Has the node said a line that ends in one of `texts` since `mark`? What
+    /// follows a colon is the reason, and is passed over.
+    pub fn says_after(&self, mark: usize, texts: &[String]) -> bool {
+        let lines = self.stderr.lock().unwrap();
+        lines[mark..].iter().any(|line| {
+            let said = line.split(": it ").next().unwrap_or(line);
+            texts.iter().any(|text| said.ends_with(text.as_str()))
+        })
     }
 
     /// `address:port`, as options take it.
@@ -166,6 +202,16 @@ fn gather(stderr: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
             lines.lock().unwrap().push(line);
         }
     });
+}
+
+/// The memory that the node has resident.
+pub fn resident_kilobytes(node: &NodeProcess) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// Runs a program to its end.

@@ -1,0 +1,51 @@
+//! `side_by_side`: the same question to many at once, so that the few who do not
+//! answer do not hold up the rest.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// What `ask` makes of each of `items`, `most` of them at a time, on threads of
+/// their own, in no particular order. Blocks until all are done; one whose thread
+/// panics is left out.
+pub fn side_by_side<T: Sync, R: Send>(
+    items: &[T],
+    most: usize,
+    ask: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    let waiting = Mutex::new(items.iter());
+    let next = || {
+        waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next()
+    };
+    let work = || std::iter::from_fn(next).map(&ask).collect::<Vec<R>>();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..most.min(items.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        workers
+            .into_iter()
+            .filter_map(|worker| worker.join().ok())
+            .flatten()
+            .collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_asked_once_however_many_there_are() {
+        for count in [0, 1, 7, 100] {
+            let items: Vec<usize> = (0..count).collect();
+            let mut answers = side_by_side(&items, 8, |item| item * 2);
+            answers.sort_unstable();
+            assert_eq!(
+                answers,
+                items.iter().map(|item| item * 2).collect::<Vec<_>>()
+            );
+        }
+    }
+}
