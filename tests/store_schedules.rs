@@ -59,7 +59,7 @@ fn number(variable: &str) -> Option<u64> {
 fn no_schedule_breaks_a_promise() {
     let seeds = match number("SCHEDULE_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SCHEDULES").unwrap_or(2000),
+        None => 0..number("SCHEDULES").unwrap_or(3000),
     };
     let began = Instant::now();
     let (counts, broken) = run_many(seeds.clone(), Rules::default());

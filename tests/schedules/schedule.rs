@@ -342,7 +342,10 @@ impl Schedule {
         if members.len() < 2 {
             return;
         }
-        if let Some(id) = world.choose(&members) {
+        if let Some(id) = world.choose(&members)
+            && world.processes[id].moves.current().members().len() > 1
+        {
+            // The last one that others have not given up would end with all there is.
             world.leave(id);
         }
     }
