@@ -210,8 +210,7 @@ impl StoreSyncHandler for StoreHandler {
     fn handle_tell(&self, word: wire::Word, wants_history: bool) -> thrift::Result<wire::Told> {
         let word = super::moves::Word::try_from(word).map_err(refused)?;
         let teller = word.from.clone();
-        let asked = self.store.moves().asking();
-        self.store.hear(asked, word, None);
+        self.store.hear(None, word, None);
         let moves = self.store.moves();
         let history = moves.history().filter(|_| wants_history);
         Ok(wire::Told::new(
