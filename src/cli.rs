@@ -138,16 +138,22 @@ pub fn print(parts: &[&[u8]]) -> Result<(), Error> {
     }
 }
 
-/// All bytes of stdin.
+/// All bytes of stdin, `most` at the most.
 ///
 /// # Errors
-/// [`Error::Local`] when stdin cannot be read.
-pub fn read_stdin() -> Result<Vec<u8>, Error> {
+/// [`Error::Local`] when stdin cannot be read; [`Error::Usage`] when it is longer.
+pub fn read_stdin(most: usize) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    io::stdin()
-        .lock()
+    let stdin = io::stdin().lock();
+    stdin
+        .take(most as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::Local)?;
+    if bytes.len() > most {
+        return Err(Error::Usage(format!(
+            "stdin has more than {most} bytes; no longer value is taken"
+        )));
+    }
     Ok(bytes)
 }
 
@@ -174,8 +180,12 @@ pub fn run(quiet: bool, body: impl FnOnce() -> Result<ExitCode, Error>) -> ExitC
 /// The exit status for a failure.
 fn status(error: &Error) -> ExitCode {
     ExitCode::from(match error {
-        Error::BadLocation(_) | Error::Bind(..) => 2,
-        Error::Unresolved(..) | Error::Refused(..) | Error::Foreign { .. } | Error::NoPeer(_) => 3,
+        Error::BadLocation(_) | Error::Bind(..) | Error::Usage(_) => 2,
+        Error::Unresolved(..)
+        | Error::Refused(..)
+        | Error::Unreached(..)
+        | Error::Foreign { .. }
+        | Error::NoPeer(_) => 3,
         Error::Silent(..) | Error::Broken(..) | Error::Answered(..) | Error::Local(_) => 4,
     })
 }

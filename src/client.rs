@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::locator::TLocatorSyncClient;
 use crate::rpc::client::{Links, Patience, call_within};
+use crate::store::limits::LONGEST_VALUE;
 use crate::store::operations::Client;
 
 /// Longer than a node tries before it refuses, so that its reason is heard.
@@ -59,8 +60,15 @@ impl StoreClient {
     /// Puts `value` for `key`, and returns when it is in place.
     ///
     /// # Errors
-    /// The peer cannot be called, or refuses; a peer of the original does not have it in time.
+    /// The peer cannot be called, or refuses; a peer of the original does not have it in
+    /// time; the value is longer than any store takes.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        if value.len() > LONGEST_VALUE {
+            let (long, most) = (value.len(), LONGEST_VALUE);
+            return Err(Error::Usage(format!(
+                "a value of {long} bytes; {most} are taken"
+            )));
+        }
         self.or_as_originally(
             |links| {
                 links

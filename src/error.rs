@@ -16,10 +16,11 @@ pub enum Error {
     BadLocation(BadLocation),
     /// The location's host name does not resolve. Nothing was sent.
     Unresolved(Location, io::Error),
-    /// The host is up and nothing listens at the port, or the host says that it
-    /// cannot be reached. Nothing was sent.
+    /// The host is up and nothing listens at the port. Nothing was sent.
     Refused(Location, io::Error),
-    /// No connection or no answer in time. The peer may have done what was asked.
+    /// There is no way to the host, or no connection in time. Nothing was sent.
+    Unreached(Location, io::Error),
+    /// No answer in time. The peer may have done what was asked.
     Silent(Location, thrift::Error),
     /// The connection ended in mid-call, or what came back is not Thrift. The peer
     /// may have done what was asked.
@@ -39,8 +40,11 @@ pub enum Error {
     },
     /// No peer was found where one was looked for.
     NoPeer(String),
-    /// Stdin could not be read, or stdout not written to.
+    /// This host or process lacks something: a descriptor for a connection, an open
+    /// stdin or stdout. It says nothing of any peer.
     Local(io::Error),
+    /// What was asked for is not taken, by the options or limits given. Nothing was done.
+    Usage(String),
 }
 
 impl Error {
@@ -67,17 +71,11 @@ impl Error {
             if e.kind == ApplicationErrorKind::UnknownMethod)
     }
 
-    /// Did the peer answer nothing at all in time, though its host took the connection
-    /// or said nothing?
-    pub fn is_silence(&self) -> bool {
-        matches!(self, Error::Silent(..))
-    }
-
     /// Could nobody be reached there, by whatever failure?
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self,
-            Error::Refused(..) | Error::Silent(..) | Error::Broken(..)
+            Error::Refused(..) | Error::Unreached(..) | Error::Silent(..) | Error::Broken(..)
         )
     }
 }
@@ -97,9 +95,24 @@ impl fmt::Display for Error {
         match self {
             Error::BadLocation(e) => e.fmt(f),
             Error::Unresolved(at, e) => {
-                write!(f, "{} does not resolve to an address: {e}", at.address())
+                write!(
+                    f,
+                    "{} does not resolve to an address: {e}; check the name, or give an IP address",
+                    at.address()
+                )
             }
-            Error::Refused(at, e) => write!(f, "nobody answers at {at}: {e}"),
+            Error::Refused(at, e) => {
+                write!(
+                    f,
+                    "nobody answers at {at}: {e}; is a node running there, at that port?"
+                )
+            }
+            Error::Unreached(at, e) => {
+                write!(
+                    f,
+                    "no connection to {at}: {e}; is the host up, and the address right?"
+                )
+            }
             Error::Silent(at, e) => write!(f, "no answer from {at} in time: {}", told(e)),
             Error::Broken(at, e) => write!(f, "the call to {at} broke off: {}", told(e)),
             Error::Answered(at, e) => write!(f, "{at} answered: {}", told(e)),
@@ -112,10 +125,13 @@ impl fmt::Display for Error {
                 found,
                 expected,
             } => {
-                write!(f, "{peer} is of a network of {found}, not of {expected}")
+                write!(
+                    f,
+                    "{peer} is of a network of {found}, not of {expected}: name another peer with -h"
+                )
             }
-            Error::NoPeer(what) => f.write_str(what),
-            Error::Local(e) => write!(f, "stdin or stdout failed: {e}"),
+            Error::NoPeer(what) | Error::Usage(what) => f.write_str(what),
+            Error::Local(e) => write!(f, "this host or process cannot go on: {e}"),
         }
     }
 }
@@ -126,10 +142,11 @@ impl std::error::Error for Error {
             Error::BadLocation(e) => Some(e),
             Error::Unresolved(_, e)
             | Error::Refused(_, e)
+            | Error::Unreached(_, e)
             | Error::Bind(_, e)
             | Error::Local(e) => Some(e),
             Error::Silent(_, e) | Error::Broken(_, e) | Error::Answered(_, e) => Some(e),
-            Error::Foreign { .. } | Error::NoPeer(_) => None,
+            Error::Foreign { .. } | Error::NoPeer(_) | Error::Usage(_) => None,
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -128,7 +128,15 @@ impl FromStr for Location {
 impl TryFrom<&locator::Location> for Location {
     type Error = BadLocation;
 
+    /// Reads what a node announced. Nodes announce IP addresses: a host name from
+    /// outside would be looked up here, for as long as its sender likes.
     fn try_from(wire: &locator::Location) -> Result<Location, BadLocation> {
+        let address = wire.address.as_deref().unwrap_or("");
+        if !address.is_empty() && address.parse::<IpAddr>().is_err() {
+            return Err(BadLocation(format!(
+                "{address:?} is no IP address, as nodes announce it"
+            )));
+        }
         Location::new(
             wire.address.as_deref().unwrap_or(""),
             wire.port.unwrap_or(0) as u16,
@@ -219,6 +227,8 @@ mod tests {
         }
         assert!(Location::new(&"a".repeat(LONGEST_ADDRESS + 1), 1).is_err());
         assert!(Location::try_from(&locator::Location::new(None, 9900)).is_err());
+        let named = locator::Location::new("some.host".to_string(), 9900);
+        assert!(Location::try_from(&named).is_err());
         assert!(
             Location::try_from(&locator::Location::new("localhost".to_string(), None)).is_err()
         );

@@ -40,6 +40,7 @@ use crate::membership::{
     Status, Why,
 };
 use crate::rpc::client::{Patience, call_within};
+use crate::shutdown::Shutdown;
 
 /// How long [`Node::enter`] tries a peer at which nobody listens: one that was
 /// started at the same moment needs some of it.
@@ -439,7 +440,12 @@ impl Node {
         if own && socket.port() == self.location().port() {
             return Ok(None);
         }
-        knock(service_type, &Location::from(*socket)).map(Some)
+        knock(
+            service_type,
+            &Location::from(*socket),
+            self.endpoint().shutdown(),
+        )
+        .map(Some)
     }
 
     fn start(&self, on_change: impl Fn(&[Change]) + Send + 'static) {
@@ -457,7 +463,9 @@ impl Node {
         let deadline = Instant::now() + ENTRY;
         let mut state = self.shared.state();
         while state.membership.live().nth(1).is_none() {
-            if let Some((peer, network)) = &state.foreigner {
+            if let Some((foreigner, network)) = &state.foreigner
+                && foreigner == peer
+            {
                 return Err(Error::Foreign {
                     peer: peer.clone(),
                     found: network.to_string(),
@@ -470,17 +478,26 @@ impl Node {
                     "{peer} answers, but does not let this node in"
                 )));
             }
-            state = self.shared.wait(state, left);
+            if self.endpoint().shutdown().is_requested() {
+                return Err(asked_to_end());
+            }
+            state = self.shared.wait(state, left.min(RETRY));
         }
         Ok(())
     }
 
     /// Tells the log and the handler what has happened, in order, until the node stops.
     fn announce(&self, events: &Receiver<Event>, on_change: impl Fn(&[Change])) {
-        while let Ok(event) = events.recv() {
-            log_event(&event);
-            if let Event::RingChanged(changes) = event {
-                on_change(&changes);
+        while let Ok(first) = events.recv() {
+            let mut gathered = Vec::new();
+            for event in std::iter::once(first).chain(events.try_iter()) {
+                log_event(self.location(), &event);
+                if let Event::RingChanged(changes) = event {
+                    gathered.extend(changes);
+                }
+            }
+            if !gathered.is_empty() {
+                on_change(&gathered);
             }
         }
     }
@@ -501,11 +518,15 @@ impl Shared {
     fn follow(&self, state: &mut State) {
         let events = state.membership.events();
         if !events.is_empty() {
+            let membership = &state.membership;
+            let is_original = |(location, _)| membership.is_original(location);
+            self.has_originals
+                .store(membership.live().any(is_original), Relaxed);
             self.generation.fetch_add(1, Release);
         }
         for event in events {
             match &event {
-                Event::RingChanged(changes) => self.change_ring(&state.membership, changes),
+                Event::RingChanged(changes) => self.change_ring(changes),
                 Event::ForeignNetwork(peer, network) => {
                     state.foreigner = Some((peer.clone(), network.clone()));
                 }
@@ -518,7 +539,7 @@ impl Shared {
         }
     }
 
-    fn change_ring(&self, membership: &Membership, changes: &[Change]) {
+    fn change_ring(&self, changes: &[Change]) {
         let mut added = Vec::new();
         let mut removed = Vec::new();
         for change in changes {
@@ -528,13 +549,12 @@ impl Shared {
                 Change::Restarted { .. } => (),
             }
         }
-        let has_originals = membership
-            .live()
-            .any(|(location, _)| membership.is_original(location));
-        self.has_originals.store(has_originals, Relaxed);
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         *ring = Arc::new(ring.changed(added, &removed));
-        self.is_alone.store(ring.len() < 2, Relaxed);
+        if self.is_alone.swap(ring.len() < 2, Relaxed) {
+            // Nobody could be heard before there was anybody.
+            self.heard();
+        }
     }
 
     /// The driver's thread: wakes when the core wants it, until the node stops.
@@ -560,7 +580,9 @@ impl Shared {
         for action in actions {
             let shared = self.clone();
             let caller = move || {
-                let outcome = shared.perform(&action);
+                let Some(outcome) = shared.perform(&action) else {
+                    return;
+                };
                 let now = shared.now();
                 let token = action.token;
                 let heard = matches!(outcome, Outcome::Gossip(_));
@@ -577,7 +599,9 @@ impl Shared {
         }
     }
 
-    fn perform(&self, action: &Action) -> Outcome {
+    /// Makes one call. Nothing comes of it when this process lacks what it takes: that
+    /// says nothing of the peer, and the core gives the call up in its own time.
+    fn perform(&self, action: &Action) -> Option<Outcome> {
         let peer = &action.peer;
         let patience = patience(self.settings.call_timeout);
         let outcome = match &action.request {
@@ -619,10 +643,17 @@ impl Shared {
             })
             .map(|()| Outcome::Done),
         };
-        outcome.unwrap_or_else(|e| {
-            debug!("{e}");
-            outcome_of(&e)
-        })
+        match outcome {
+            Ok(outcome) => Some(outcome),
+            Err(Error::Local(e)) => {
+                warn!("a call to {peer} was not made: {e}");
+                None
+            }
+            Err(e) => {
+                debug!("{e}");
+                Some(outcome_of(&e))
+            }
+        }
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
@@ -652,8 +683,13 @@ impl Shared {
     }
 }
 
-/// Waits until the peer answers, and makes sure that it serves the same.
-fn knock(service_type: &str, peer: &Location) -> Result<Location, Error> {
+fn asked_to_end() -> Error {
+    Error::NoPeer("ended before it had joined a network".into())
+}
+
+/// Waits until the peer answers, and makes sure that it serves the same. Asked to
+/// end meanwhile, it fails.
+fn knock(service_type: &str, peer: &Location, shutdown: &Shutdown) -> Result<Location, Error> {
     let began = Instant::now();
     loop {
         let patience = patience(Duration::from_secs(1));
@@ -671,11 +707,14 @@ fn knock(service_type: &str, peer: &Location) -> Result<Location, Error> {
             }
             Err(e) if !e.is_unreachable() => return Err(e),
             Err(e) => {
-                let limit = if e.is_silence() { ENTRY } else { APPEARANCE };
+                let slow = matches!(e, Error::Silent(..) | Error::Unreached(..));
+                let limit = if slow { ENTRY } else { APPEARANCE };
                 if began.elapsed() + RETRY > limit {
                     return Err(e);
                 }
-                thread::sleep(RETRY);
+                if shutdown.wait_for(RETRY) {
+                    return Err(asked_to_end());
+                }
             }
         }
     }
@@ -736,13 +775,24 @@ fn random_seed(location: &Location, now: Now) -> u64 {
 }
 
 /// The story of the network, in the original's words.
-fn log_event(event: &Event) {
+fn log_event(own: &Location, event: &Event) {
     match event {
-        Event::RingChanged(changes) => changes.iter().for_each(log_change),
+        Event::RingChanged(changes) => {
+            let of_others = |change: &&Change| change.location() != own;
+            changes.iter().filter(of_others).for_each(log_change);
+        }
         Event::Refuted { incarnation } => {
             info!("refuted what was said of this node, at incarnation {incarnation}");
         }
         Event::Suspected(peer) => info!("{peer} does not answer: suspected"),
+        Event::Original { location, is_one } => {
+            let kind = if *is_one {
+                "a node of the original"
+            } else {
+                "no node of the original"
+            };
+            info!("{location} is {kind}");
+        }
         Event::ForeignNetwork(peer, network) => warn!("{peer} is of another network: {network}"),
         Event::Disbelieved(peer, why) => warn!("in what {peer} told, {why}"),
         Event::Paused(time) => warn!("this node did not run for {:.1} s", time.as_secs_f64()),

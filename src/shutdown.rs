@@ -1,5 +1,6 @@
 //! `Shutdown`: the switch that ends a service, and the wait for it.
 
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,10 @@ pub struct Shutdown {
 
 #[derive(Default)]
 struct Shared {
-    requested: Mutex<bool>,
+    requested: AtomicBool,
+    /// Held while the switch is turned and by those who begin to wait, so that none
+    /// misses the turning.
+    turning: Mutex<()>,
     turned: Condvar,
 }
 
@@ -25,23 +29,25 @@ impl Shutdown {
 
     /// Asks the service to end; returns at once.
     pub fn request(&self) {
-        *self.requested() = true;
+        let turning = self.turning();
+        self.shared.requested.store(true, Release);
+        drop(turning);
         self.shared.turned.notify_all();
     }
 
-    /// Was the service asked to end?
+    /// Was the service asked to end? Never waits.
     pub fn is_requested(&self) -> bool {
-        *self.requested()
+        self.shared.requested.load(Acquire)
     }
 
     /// Blocks until the service is asked to end.
     pub fn wait(&self) {
-        let mut requested = self.requested();
-        while !*requested {
-            requested = self
+        let mut turning = self.turning();
+        while !self.is_requested() {
+            turning = self
                 .shared
                 .turned
-                .wait(requested)
+                .wait(turning)
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -49,21 +55,20 @@ impl Shutdown {
     /// Blocks until the service is asked to end, for `time` at most; was it asked?
     pub fn wait_for(&self, time: Duration) -> bool {
         let deadline = Instant::now() + time;
-        let mut requested = self.requested();
+        let mut turning = self.turning();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if *requested || left.is_zero() {
-                return *requested;
+            if self.is_requested() || left.is_zero() {
+                return self.is_requested();
             }
-            let woken = self.shared.turned.wait_timeout(requested, left);
-            requested = woken.unwrap_or_else(PoisonError::into_inner).0;
+            let woken = self.shared.turned.wait_timeout(turning, left);
+            turning = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Whether the switch was turned; held for a moment.
-    fn requested(&self) -> MutexGuard<'_, bool> {
+    fn turning(&self) -> MutexGuard<'_, ()> {
         self.shared
-            .requested
+            .turning
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// What `ask` makes of each of `items`, `most` of them at a time, on threads of
-/// their own, in no particular order. Blocks until all are done; one whose thread
-/// panics is left out.
+/// their own and on the caller's, in no particular order. Blocks until all are done;
+/// one whose thread panics is left out. With fewer threads to be had it takes longer.
 pub fn side_by_side<T: Sync, R: Send>(
     items: &[T],
     most: usize,
@@ -21,14 +21,16 @@ pub fn side_by_side<T: Sync, R: Send>(
     };
     let work = || std::iter::from_fn(next).map(&ask).collect::<Vec<R>>();
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..most.min(items.len()))
-            .map(|_| scope.spawn(work))
-            .collect();
-        workers
-            .into_iter()
-            .filter_map(|worker| worker.join().ok())
-            .flatten()
-            .collect()
+        let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();
+        let workers: Vec<_> = (1..most.min(items.len())).filter_map(start).collect();
+        let mut answers = work();
+        answers.extend(
+            workers
+                .into_iter()
+                .filter_map(|worker| worker.join().ok())
+                .flatten(),
+        );
+        answers
     })
 }
 

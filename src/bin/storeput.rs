@@ -8,6 +8,7 @@ use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::store::handler::SERVICE;
+use thrifty_p2p::store::limits::LONGEST_VALUE;
 
 /// Puts the pair of KEY and VALUE into the store, and returns when it is in place.
 #[derive(Parser)]
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     cli::run(true, || {
         let value = match options.value {
             Some(value) => value.into_vec(),
-            None => cli::read_stdin()?,
+            None => cli::read_stdin(LONGEST_VALUE)?,
         };
         let store = StoreClient::new(options.client.peer(SERVICE)?);
         store.put(&options.key.into_vec(), &value)?;

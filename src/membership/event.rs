@@ -18,6 +18,13 @@ pub enum Event {
     },
     /// We suspect this member ourselves: it failed us, and no helper reached it.
     Suspected(Location),
+    /// A member turned out to be a node of the original, or not to be one any more.
+    Original {
+        /// Who.
+        location: Location,
+        /// Whether it is one now.
+        is_one: bool,
+    },
     /// A node of another network lives at an address that we call, or called us.
     ForeignNetwork(Location, Arc<str>),
     /// Of this sender's gossip, something was not believed.
@@ -50,6 +57,17 @@ pub enum Change {
         /// The start of its new process.
         started: i64,
     },
+}
+
+impl Change {
+    /// Whom the change is about.
+    pub fn location(&self) -> &Location {
+        match self {
+            Change::Added { location, .. }
+            | Change::Removed { location, .. }
+            | Change::Restarted { location, .. } => location,
+        }
+    }
 }
 
 /// How a member went.

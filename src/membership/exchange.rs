@@ -239,7 +239,13 @@ impl Membership {
 
     /// A node of ours spoke, and said that this is its view.
     fn hear(&mut self, sender: &Location, view: u64) {
-        self.originals.remove(sender);
+        if self.originals.remove(sender) {
+            let location = sender.clone();
+            self.note(Event::Original {
+                location,
+                is_one: false,
+            });
+        }
         self.hear_from(sender, Some(view));
     }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 use super::call::{Call, Purpose, Request};
 use super::core::Membership;
+use super::event::Event;
 use super::member::{Member, Status};
 use crate::location::Location;
 
@@ -59,8 +60,14 @@ impl Membership {
 
     /// The peer does not know the method we called.
     pub(super) fn does_not_know(&mut self, call: &Call) {
-        if self.originals.len() < MOST_ORIGINALS {
+        let is_new = !self.originals.contains(&call.peer);
+        if is_new && self.originals.len() < MOST_ORIGINALS {
             self.originals.insert(call.peer.clone());
+            let location = call.peer.clone();
+            self.note(Event::Original {
+                location,
+                is_one: true,
+            });
         }
         match call.purpose {
             Purpose::Reach => self.helped(call, None),

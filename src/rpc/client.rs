@@ -101,13 +101,21 @@ fn open(patience: Patience, location: &Location) -> Result<TcpStream, Error> {
         }
     }
     let failure = failure.unwrap_or_else(|| io::ErrorKind::TimedOut.into());
-    Err(match failure.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Error::Silent(
-            location.clone(),
-            io::Error::from(io::ErrorKind::TimedOut).into(),
-        ),
-        _ => Error::Refused(location.clone(), failure),
-    })
+    Err(not_connected(location.clone(), failure))
+}
+
+/// Tells whose fault it is that there is no connection.
+fn not_connected(location: Location, failure: io::Error) -> Error {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable};
+    use io::ErrorKind::{NetworkDown, NetworkUnreachable, TimedOut, WouldBlock};
+    match failure.kind() {
+        TimedOut | WouldBlock => Error::Unreached(location, TimedOut.into()),
+        HostUnreachable | NetworkUnreachable | NetworkDown => Error::Unreached(location, failure),
+        ConnectionRefused | ConnectionReset | ConnectionAborted => {
+            Error::Refused(location, failure)
+        }
+        _ => Error::Local(failure),
+    }
 }
 
 fn set_up(stream: TcpStream, patience: Patience) -> io::Result<TcpStream> {
@@ -118,6 +126,8 @@ fn set_up(stream: TcpStream, patience: Patience) -> io::Result<TcpStream> {
 }
 
 /// Connections of clients `C` that wait here between calls, some to each location.
+///
+/// Who learns that a location is gone should say so by [`forget`](Links::forget).
 ///
 /// Shared by threads; each call has a connection to itself while it lasts. Only
 /// for methods that answer and may be repeated: a call that finds a kept
@@ -174,20 +184,24 @@ impl<C> Links<C> {
         self.settle(location, client, outcome)
     }
 
-    /// Closes the idle connections to `location`.
+    /// Closes the idle connections to `location`: it is gone, or has closed one itself.
     pub fn forget(&self, location: &Location) {
         let closed = self.idle().remove(location);
         drop(closed);
     }
 
-    /// Keeps the connection of a call that was answered without an exception.
+    /// Keeps the connection of a call that was answered, by an exception of the
+    /// interface too: others end the connection. Closes what has waited too long.
     fn settle<T>(
         &self,
         location: &Location,
         client: C,
         outcome: Result<T, Error>,
     ) -> Result<T, Error> {
-        if outcome.is_ok() {
+        if matches!(
+            outcome,
+            Ok(_) | Err(Error::Answered(_, thrift::Error::User(_)))
+        ) {
             let mut idle = self.idle();
             let kept = idle.entry(location.clone()).or_default();
             if kept.len() < Self::KEPT {

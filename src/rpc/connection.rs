@@ -19,6 +19,10 @@ const KEPT_BUFFER: usize = 64 * 1024;
 /// The longest string taken: the longest value and some room for what surrounds it.
 pub(crate) const LONGEST_STRING: usize = 17 * 1024 * 1024;
 
+/// The most bytes taken of one message, whatever it is made of: a longest string, or
+/// many that add up to as much.
+const LONGEST_MESSAGE: usize = LONGEST_STRING + 1024 * 1024;
+
 /// The longest list taken.
 const LONGEST_LIST: usize = 65_536;
 
@@ -49,7 +53,7 @@ pub(crate) fn protocols(stream: Arc<TcpStream>, message_time: Duration) -> (Inpu
     let input = TBinaryInputProtocol::with_config(incoming, false, limits);
     (
         input,
-        TBinaryOutputProtocol::new(Outgoing::new(Socket { stream, turned }), true),
+        TBinaryOutputProtocol::new(Outgoing::new(Socket { stream, turned }, message_time), true),
     )
 }
 
@@ -81,6 +85,8 @@ pub struct Incoming {
     message_time: Duration,
     /// When the message being read must be complete; none between messages.
     deadline: Option<Instant>,
+    /// Bytes of the message that were read.
+    taken: usize,
 }
 
 impl Incoming {
@@ -90,15 +96,17 @@ impl Incoming {
             reader,
             message_time,
             deadline: None,
+            taken: 0,
         }
     }
 
-    /// Waits for the first bytes of a message; false if the peer closed instead.
+    /// Waits for the first bytes of a message; false if the peer closed instead, or
+    /// sent nothing for `idle`.
     ///
     /// # Errors
-    /// The peer sends nothing for `idle`, or something that begins no Thrift message.
+    /// What the peer sends begins no Thrift message.
     pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<bool> {
-        self.deadline = None;
+        (self.deadline, self.taken) = (None, 0);
         if self.reader.buffer().is_empty() && !self.wait(idle)? {
             return Ok(false);
         }
@@ -113,7 +121,11 @@ impl Incoming {
             match self.reader.fill_buf() {
                 Ok(bytes) => return Ok(!bytes.is_empty()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
-                Err(e) if e.kind() == io::ErrorKind::TimedOut && Instant::now() < until => (),
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    if Instant::now() >= until {
+                        return Ok(false);
+                    }
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -124,7 +136,7 @@ impl Incoming {
     fn check_deadline(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if self.reader.get_ref().turned.swap(false, Relaxed) {
-            self.deadline = None;
+            (self.deadline, self.taken) = (None, 0);
         }
         let deadline = *self.deadline.get_or_insert(now + self.message_time);
         if now < deadline {
@@ -142,7 +154,13 @@ impl Read for Incoming {
         if self.reader.buffer().is_empty() {
             self.check_deadline()?;
         }
-        self.reader.read(buffer)
+        let read = self.reader.read(buffer)?;
+        self.taken += read;
+        if self.taken > LONGEST_MESSAGE {
+            let limit = format!("a message of more than {LONGEST_MESSAGE} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, limit));
+        }
+        Ok(read)
     }
 }
 
@@ -166,6 +184,7 @@ fn looks_like_thrift(first: &[u8]) -> io::Result<()> {
 /// The outgoing direction: a message is gathered, and sent whole when it is flushed.
 pub struct Outgoing {
     socket: Socket,
+    message_time: Duration,
     message: Vec<u8>,
     /// Throw the message away instead of sending it.
     muted: bool,
@@ -174,9 +193,10 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    fn new(socket: Socket) -> Outgoing {
+    fn new(socket: Socket, message_time: Duration) -> Outgoing {
         Outgoing {
             socket,
+            message_time,
             message: Vec::new(),
             muted: false,
             exception: None,
@@ -196,6 +216,24 @@ impl Outgoing {
     }
 }
 
+/// Writes all of it, as [`Write::write_all`], but within `time` in all.
+fn write_within(mut stream: &TcpStream, mut bytes: &[u8], time: Duration) -> io::Result<()> {
+    let mut deadline = None;
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+            Err(e) => return Err(timeout_by_name(e)),
+        }
+        // Most messages go at once, and need no clock.
+        if !bytes.is_empty() && Instant::now() > *deadline.get_or_insert(Instant::now() + time) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(())
+}
+
 impl Write for Outgoing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.message.extend_from_slice(bytes);
@@ -211,12 +249,12 @@ impl Write for Outgoing {
         let sent = if self.muted {
             Ok(())
         } else {
-            (&*self.socket.stream).write_all(&self.message)
+            write_within(&self.socket.stream, &self.message, self.message_time)
         };
         self.message.clear();
         self.message.shrink_to(KEPT_BUFFER);
         self.socket.turned.store(true, Relaxed);
-        sent.map_err(timeout_by_name)
+        sent
     }
 }
 

@@ -20,8 +20,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,6 +32,7 @@ use thrift::server::TProcessor;
 
 use crate::error::told;
 use crate::rpc::connection::{Input, Output, protocols};
+use crate::shutdown::Shutdown;
 
 /// Stack of a connection's thread; only what is used takes memory.
 const STACK: usize = 1024 * 1024;
@@ -77,7 +78,7 @@ pub struct Stopper {
 }
 
 struct State {
-    stopped: AtomicBool,
+    stopped: Shutdown,
     /// Where the listeners are, to wake them for a stop.
     listening: Vec<SocketAddr>,
     /// The connections that are open, by a number each.
@@ -106,7 +107,7 @@ impl Server {
             .map(TcpListener::local_addr)
             .collect::<Result<_, _>>()?;
         let state = State {
-            stopped: AtomicBool::new(false),
+            stopped: Shutdown::new(),
             listening,
             open: Mutex::default(),
             closed: Condvar::new(),
@@ -151,22 +152,14 @@ impl Server {
             limits: self.limits,
             state: self.stopper.state.clone(),
         });
-        let mut listeners = self.listeners.into_iter();
-        let first = listeners.next();
-        let others: Vec<_> = listeners
-            .filter_map(|listener| {
-                let service = service.clone();
-                spawn("accept", move || service.accept(&listener))
-            })
-            .collect();
-        if let Some(first) = first {
-            service.accept(&first);
-        }
-        for other in others {
-            if other.join().is_err() {
-                warn!("a thread that accepts connections has failed");
+        for listener in self.listeners {
+            let accepting = service.clone();
+            if spawn("accept", move || accepting.accept(&listener)).is_none() {
+                warn!("no thread could be started to accept connections: the server ends");
+                service.state.stopped.request();
             }
         }
+        service.state.stopped.wait();
         service.state.close(service.limits.farewell);
     }
 }
@@ -174,7 +167,7 @@ impl Server {
 impl Stopper {
     /// Tells the server to accept no more and end; returns at once.
     pub fn stop(&self) {
-        self.state.stopped.store(true, Relaxed);
+        self.state.stopped.request();
         for address in &self.state.listening {
             // An accept wakes up for a connection only.
             let _ = TcpStream::connect_timeout(&reachable(*address), Duration::from_secs(1));
@@ -193,7 +186,7 @@ impl State {
     /// begun is still answered.
     fn end_reading(&self) {
         for stream in self.open().values() {
-            let _ = stream.shutdown(Shutdown::Read);
+            let _ = stream.shutdown(net::Shutdown::Read);
         }
     }
 
@@ -214,7 +207,7 @@ impl State {
                 .0;
         }
         for stream in open.values() {
-            let _ = stream.shutdown(Shutdown::Both);
+            let _ = stream.shutdown(net::Shutdown::Both);
         }
     }
 }
@@ -229,11 +222,18 @@ struct Service<P> {
 
 impl<P: TProcessor + Send + Sync + 'static> Service<P> {
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
-        while !self.state.stopped.load(Relaxed) {
+        let mut complained = false;
+        while !self.state.stopped.is_requested() {
             match listener.accept() {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => {
+                    complained = false;
+                    self.admit(stream, peer);
+                }
                 Err(e) => {
-                    warn!("cannot accept a connection now: {e}");
+                    if !complained {
+                        warn!("cannot accept connections for now: {e}");
+                    }
+                    complained = true;
                     thread::sleep(BREATH);
                 }
             }
@@ -257,7 +257,7 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
     /// Answers calls until the peer closes, the server stops, or a message cannot be understood.
     fn converse(&self, connection: &Connection) -> thrift::Result<()> {
         let (mut input, mut output) = connection.protocols(&self.limits)?;
-        while !self.state.stopped.load(Relaxed) && input.transport.begins(self.limits.idle)? {
+        while !self.state.stopped.is_requested() && input.transport.begins(self.limits.idle)? {
             self.answer(&mut input, &mut output)?;
             if let Some(method) = output.transport.exception() {
                 warn!("a call of {method:?} ended in an exception");

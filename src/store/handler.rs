@@ -9,7 +9,7 @@ use log::{debug, error, info, warn};
 
 use super::limits::Limits;
 use super::moves::DEFAULT_REPLICAS;
-use super::operations::{NOT_PRIMARY, Store};
+use super::operations::{NOT_PRIMARY, Store, unix_millis};
 use super::table::Key;
 use super::wire::{found, read_pair, refused};
 use crate::diststore::{self as wire, StoreSyncHandler};
@@ -108,7 +108,12 @@ impl LocatorHandler for StoreHandler {
         ]);
     }
 
-    fn ring_changed(&self, _changes: &[Change]) {
+    fn ring_changed(&self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Removed { location, .. } = change {
+                self.store.forget_links(location);
+            }
+        }
         // Looking at the moves brings them up to the membership, and wakes who waits.
         drop(self.store.moves());
     }
@@ -186,17 +191,18 @@ impl StoreSyncHandler for StoreHandler {
     }
 
     fn handle_coordinate(&self, pair: wire::Pair) -> thrift::Result<wire::Written> {
-        let (key, entry) = read_pair(pair);
+        let key = pair.key.ok_or_else(|| refused("a pair without a key"))?;
+        let value = pair.value.map(Arc::from);
         let deadline = Instant::now() + COORDINATE;
         let written = self
             .store
-            .coordinate(&key, entry.value, deadline)
+            .coordinate(&key, value, deadline)
             .map_err(refused)?;
         Ok(written.unwrap_or_else(|| wire::Written::new(NOT_PRIMARY, false)))
     }
 
     fn handle_replicate(&self, pair: wire::Pair, view: i64) -> thrift::Result<i64> {
-        let (key, entry) = read_pair(pair);
+        let (key, entry) = read_pair(pair, unix_millis()).map_err(refused)?;
         Ok(self.store.keep(&key, entry, view as u64).map_err(refused)? as i64)
     }
 

@@ -7,7 +7,8 @@ pub struct Limits {
     pub key: usize,
     /// The longest value, in bytes; 16 MiB is the most that the wire takes.
     pub value: usize,
-    /// Memory for keys and values, in bytes, as the table reckons it.
+    /// Memory for keys and values, in bytes, as the table reckons it. Writes are refused
+    /// beyond it; what a node must copy when others go is taken all the same.
     pub memory: usize,
 }
 
@@ -25,11 +26,12 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Is a pair of a key and a value of these lengths taken, with so much memory used already?
+    /// Is a key with a value of these lengths taken? `grows` is by how much it adds to
+    /// the memory `used` already; what adds nothing, such as a deletion, is always taken.
     ///
     /// # Errors
     /// The sentence that refuses it.
-    pub fn check(&self, key: usize, value: usize, used: usize) -> Result<(), String> {
+    pub fn check(&self, key: usize, value: usize, grows: usize, used: usize) -> Result<(), String> {
         if key > self.key {
             return Err(format!("a key of {key} bytes; {} are taken", self.key));
         }
@@ -39,11 +41,29 @@ impl Limits {
                 self.value
             ));
         }
-        if used.saturating_add(key + value) > self.memory {
+        if grows > 0 && used.saturating_add(grows) > self.memory {
             return Err(format!(
-                "the memory for keys and values is full ({used} bytes)"
+                "the memory for keys and values is full ({used} bytes are used)"
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_adds_nothing_is_taken_though_the_memory_is_full() {
+        let limits = Limits {
+            memory: 100,
+            ..Limits::default()
+        };
+        assert!(limits.check(1, 1, 1, 99).is_ok());
+        assert!(limits.check(1, 1, 1, 100).is_err());
+        assert!(limits.check(1, 0, 0, 1000).is_ok());
+        assert!(limits.check(limits.key + 1, 0, 0, 0).is_err());
+        assert!(limits.check(1, limits.value + 1, 0, 0).is_err());
     }
 }

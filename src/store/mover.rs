@@ -14,6 +14,7 @@ use super::moves::{History, Phase, Word};
 use super::operations::{Store, put_to_original, unix_millis};
 use super::table::{Key, Page, STRIPES};
 use super::view::Peer;
+use super::wire::read_page;
 use crate::diststore::TStoreSyncClient;
 use crate::location::Location;
 use crate::side_by_side::side_by_side;
@@ -195,7 +196,7 @@ impl Store {
             }
             e.to_string()
         });
-        match page.and_then(Page::try_from) {
+        match page.and_then(|page| read_page(page, unix_millis())) {
             Ok(page) => {
                 self.take_in(&page);
                 self.moves().pulled(attempt, source, page.next);

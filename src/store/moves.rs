@@ -340,6 +340,12 @@ impl Moves {
     /// `asked` is what [`asking`](Moves::asking) was when it was asked; none for what
     /// is told unasked, which may have lain about since before this node was out of touch.
     pub fn hear(&mut self, asked: Option<u64>, word: Word, history: Option<History>) {
+        let from = &word.from;
+        let takes_part = self.standing.live.contains(from) || self.standing.leaving.contains(from);
+        if !takes_part || word.views.len() > MOST_VIEWS {
+            // Who takes part and is not known as that yet says it again.
+            return;
+        }
         if asked == Some(self.absences)
             && word.sees
             && let Some(seen) = &mut self.lease
@@ -795,6 +801,9 @@ impl Moves {
         self.views.len() == 1 && self.phase < Phase::Synced
     }
 }
+
+/// The longest list of views believed: one of a move that never settles is shorter.
+const MOST_VIEWS: usize = 1_000;
 
 /// How many copies of a key are kept unless somebody insists on another number.
 pub const DEFAULT_REPLICAS: usize = 3;

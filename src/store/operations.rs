@@ -106,6 +106,12 @@ impl Store {
         }
     }
 
+    /// Closes the idle connections to a node that is gone.
+    pub(super) fn forget_links(&self, location: &Location) {
+        self.peers.forget(location);
+        self.primaries.forget(location);
+    }
+
     /// What is held for `key` in the network: the newest entry that was
     /// acknowledged, or a newer one. May block for ten seconds.
     ///
@@ -127,8 +133,12 @@ impl Store {
     /// The key or the value is too long, an owner has no room, or no primary could
     /// be found in that time. The write may have taken effect on some owners.
     pub fn write(&self, key: &[u8], value: Option<Arc<[u8]>>) -> Result<Written, Refusal> {
-        self.limits
-            .check(key.len(), value.as_ref().map_or(0, |value| value.len()), 0)?;
+        self.limits.check(
+            key.len(),
+            value.as_ref().map_or(0, |value| value.len()),
+            0,
+            0,
+        )?;
         if let Some(original) = self.original_owner(key) {
             put_to_original(&original, key, value.as_deref().unwrap_or_default());
         }
@@ -161,6 +171,9 @@ impl Store {
     ) -> Result<Option<Written>, Refusal> {
         let at = Key::new(key);
         let _turn = self.turn(at);
+        if Instant::now() >= deadline {
+            return Err("the writes of the key before this one took too long".into());
+        }
         let Some(mut write) = self.moves().begin_write(at) else {
             return Ok(None);
         };
@@ -183,15 +196,11 @@ impl Store {
         if value.is_none() && !existed {
             return Ok(Some(Written::new(newest, false)));
         }
-        self.limits.check(
-            key.bytes.len(),
-            value.as_ref().map_or(0, |v| v.len()),
-            self.table.bytes(),
-        )?;
         let own = self.table.read(key).map_or(0, |entry| entry.version);
         let version = self.moves().version(unix_millis(), newest.max(own));
         let entry = Entry { version, value };
-        self.spread(write, key, &entry, deadline)
+        self.check_room(key, &entry)
+            .and_then(|()| self.spread(write, key, &entry, deadline))
             .inspect_err(|_| self.moves().abandon(version))?;
         self.table.apply(key, entry);
         Ok(Some(Written::new(version, existed)))
@@ -327,8 +336,7 @@ impl Store {
     /// # Errors
     /// There is no room for it.
     pub(super) fn keep(&self, key: &[u8], entry: Entry, view: u64) -> Result<u64, Refusal> {
-        let size = entry.value.as_ref().map_or(0, |value| value.len());
-        self.limits.check(key.len(), size, self.table.bytes())?;
+        self.check_room(Key::new(key), &entry)?;
         let moves = self.moves();
         if moves.current().id() != view {
             // Marked while the moves are held, as they are while a stripe is swept:
@@ -338,6 +346,18 @@ impl Store {
         drop(moves);
         self.table.apply(Key::new(key), entry);
         Ok(self.moves().current().id())
+    }
+
+    /// May this entry be kept here, as far as the limits go?
+    fn check_room(&self, key: Key<'_>, entry: &Entry) -> Result<(), Refusal> {
+        let value = entry.value.as_ref().map_or(0, |value| value.len());
+        let grows = if entry.is_tombstone() {
+            0
+        } else {
+            self.table.growth(key, entry)
+        };
+        self.limits
+            .check(key.bytes.len(), value, grows, self.table.bytes())
     }
 
     /// Has no primary with another view sent anything for so long?

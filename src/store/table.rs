@@ -119,6 +119,15 @@ impl Table {
         }
     }
 
+    /// By how many bytes the table would grow if `entry` were kept for `key`.
+    pub fn growth(&self, key: Key<'_>, entry: &Entry) -> usize {
+        let held = self
+            .stripe(key.stripe())
+            .get(key.bytes)
+            .map_or(0, |held| cost(key.bytes, held));
+        cost(key.bytes, entry).saturating_sub(held)
+    }
+
     /// The entries that are `wanted`, from `cursor` on: as many as are within
     /// `most_bytes` and within `most_looks` looked at, at least one.
     pub fn page(

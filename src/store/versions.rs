@@ -49,6 +49,15 @@ pub fn next_version(unix_millis: i64, newest: i64, writer: u16) -> i64 {
     }
 }
 
+/// How far ahead of this node's clock a version may be, in milliseconds: one day.
+const MOST_AHEAD: i64 = 24 * 3_600_000;
+
+/// Can this version have been given by a node whose clock is about right? Another one
+/// would outdo every write for ever.
+pub fn is_plausible(version: i64, unix_millis: i64) -> bool {
+    version > 0 && version >> BELOW_MILLIS <= unix_millis + MOST_AHEAD
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +77,21 @@ mod tests {
             .written_at(),
             1_000
         );
+    }
+
+    #[test]
+    fn versions_of_a_broken_clock_are_told_from_others() {
+        assert!(is_plausible(next_version(1_000, 0, 7), 1_000));
+        assert!(is_plausible(next_version(MOST_AHEAD, 0, 7), 0));
+        for version in [
+            0,
+            -1,
+            i64::MIN,
+            i64::MAX,
+            next_version(MOST_AHEAD + 2_000, 0, 7),
+        ] {
+            assert!(!is_plausible(version, 1_000), "{version}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::moves::{History, Phase, Pull, Word};
 use super::table::{Cursor, Page, STRIPES};
-use super::versions::Entry;
+use super::versions::{Entry, is_plausible};
 use super::view::{Peer, View};
 use crate::diststore as wire;
 use crate::location::Location;
@@ -201,16 +201,20 @@ pub fn pair(key: Vec<u8>, entry: &Entry) -> wire::Pair {
     )
 }
 
-/// The key and the entry that another node sends.
-pub fn read_pair(pair: wire::Pair) -> (Vec<u8>, Entry) {
-    let value = pair.value.map(Arc::from);
-    (
-        pair.key.unwrap_or_default(),
+/// The key and the entry that another node sends at this time.
+pub fn read_pair(pair: wire::Pair, unix_millis: i64) -> Result<(Vec<u8>, Entry), Misread> {
+    let version = pair.version.unwrap_or(0);
+    if !is_plausible(version, unix_millis) {
+        return Err(format!("{version} is not a version of this time"));
+    }
+    let key = pair.key.ok_or("a pair without a key")?;
+    Ok((
+        key,
         Entry {
-            version: pair.version.unwrap_or(0),
-            value,
+            version,
+            value: pair.value.map(Arc::from),
         },
-    )
+    ))
 }
 
 /// What is held, as a reader is told it.
@@ -240,19 +244,13 @@ impl From<Page> for wire::Page {
     }
 }
 
-impl TryFrom<wire::Page> for Page {
-    type Error = Misread;
-
-    fn try_from(page: wire::Page) -> Result<Page, Misread> {
-        let entries = page
-            .pairs
-            .unwrap_or_default()
-            .into_iter()
-            .map(read_pair)
-            .collect();
-        Ok(Page {
-            entries,
-            next: page.rest.map(Cursor::try_from).transpose()?,
-        })
-    }
+/// The page that another node sends at this time.
+pub fn read_page(page: wire::Page, unix_millis: i64) -> Result<Page, Misread> {
+    let pairs = page.pairs.unwrap_or_default().into_iter();
+    Ok(Page {
+        entries: pairs
+            .map(|pair| read_pair(pair, unix_millis))
+            .collect::<Result<_, _>>()?,
+        next: page.rest.map(Cursor::try_from).transpose()?,
+    })
 }
