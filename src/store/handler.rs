@@ -52,6 +52,14 @@ impl StoreHandler {
 
     /// What would be lost if the process ended at once, for a person to read.
     pub fn at_risk(&self) -> String {
+    /// Makes this node wait so long before each page that it copies: for tests, which
+    /// want to look at the middle of a move.
+    pub fn slow_moves(&self, pause: Duration) {
+        self.store
+            .page_pause
+            .store(pause.as_millis() as u64, Relaxed);
+    }
+
         let keys = self.store.table.keys();
         match self.store.moves().replicas() {
             Some(1) | None => format!("the {keys} keys here have no other copy"),

@@ -6,6 +6,7 @@
 //! all is settled drops what it does not own.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
@@ -185,6 +186,7 @@ impl Store {
         let Some((_, pull)) = pull.filter(|_| !self.stopped.load(Relaxed)) else {
             return false;
         };
+        thread::sleep(Duration::from_millis(self.page_pause.load(Relaxed)));
         let page = self
             .peers
             .call(&source.location, |client| client.pull((&pull).into()));

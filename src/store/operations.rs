@@ -73,6 +73,9 @@ pub struct Store {
     /// Keys copied here in the last move, and from here.
     pub(super) received: AtomicU64,
     pub(super) given: AtomicU64,
+    /// Milliseconds that this node waits before each page that it copies: for tests,
+    /// which want to look at the middle of a move.
+    pub(super) page_pause: AtomicU64,
     pub(super) stopped: AtomicBool,
     /// Why the store had to end, if it could not go on.
     pub(super) failed: Mutex<Option<String>>,
@@ -107,6 +110,7 @@ impl Store {
     }
 
     /// What is held for `key` in the network: the newest entry that was
+            page_pause: AtomicU64::new(0),
     /// acknowledged, or a newer one. May block for ten seconds.
     ///
     /// # Errors
