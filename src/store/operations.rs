@@ -187,11 +187,7 @@ impl Store {
         if value.is_none() && !existed {
             return Ok(Some(Written::new(newest, false)));
         }
-        self.limits.check(
-            key.bytes.len(),
-            value.as_ref().map_or(0, |v| v.len()),
-            self.table.bytes(),
-        )?;
+        self.check_room(key, value.as_deref())?;
         let own = self.table.read(key).map_or(0, |entry| entry.version);
         let entry = Entry {
             version: next_version(unix_millis(), newest.max(own)),
@@ -333,8 +329,7 @@ impl Store {
     /// # Errors
     /// There is no room for it.
     pub(super) fn keep(&self, key: &[u8], entry: Entry, view: u64) -> Result<u64, Refusal> {
-        let size = entry.value.as_ref().map_or(0, |value| value.len());
-        self.limits.check(key.len(), size, self.table.bytes())?;
+        self.check_room(Key::new(key), entry.value.as_deref())?;
         let current = self.moves().current().id();
         if current != view {
             *self.stray_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -371,6 +366,21 @@ impl Store {
 
     /// Waits until the moves have gone on from where they were at `changes`, for
     /// `time` at most.
+    /// Is there room for the value, or is it within what the key takes already? For a
+    /// deletion there always is: how else would a full store ever have room again?
+    fn check_room(&self, key: Key<'_>, value: Option<&[u8]>) -> Result<(), Refusal> {
+        let length = key.bytes.len();
+        let Some(value) = value else {
+            return self.limits.check(length, 0, 0);
+        };
+        let held = self
+            .table
+            .read(key)
+            .map_or(0, |held| length + held.value.map_or(0, |value| value.len()));
+        let used = self.table.bytes().saturating_sub(held);
+        self.limits.check(length, value.len(), used)
+    }
+
     pub(super) fn wait_since(&self, changes: u64, time: Duration) {
         let mut guard = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + time;
