@@ -15,7 +15,7 @@ use super::wire::{found, read_pair, refused};
 use crate::diststore::{self as wire, StoreSyncHandler};
 use crate::endpoint::Endpoint;
 use crate::handler::{BaseHandler, LocatorHandler, lineage};
-use crate::membership::Change;
+use crate::membership::{Change, Why};
 use crate::node::Node;
 
 /// The service type of a store.
@@ -116,7 +116,16 @@ impl LocatorHandler for StoreHandler {
         ]);
     }
 
-    fn ring_changed(&self, _changes: &[Change]) {
+    fn ring_changed(&self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Removed {
+                location,
+                why: Why::Down,
+            } = change
+            {
+                self.store.give_up(location);
+            }
+        }
         // Looking at the moves brings them up to the membership, and wakes who waits.
         drop(self.store.moves());
     }

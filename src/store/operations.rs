@@ -364,21 +364,10 @@ impl Store {
         }
     }
 
-    /// Waits until the moves have gone on from where they were at `changes`, for
-    /// `time` at most.
-    /// Is there room for the value, or is it within what the key takes already? For a
-    /// deletion there always is: how else would a full store ever have room again?
-    fn check_room(&self, key: Key<'_>, value: Option<&[u8]>) -> Result<(), Refusal> {
-        let length = key.bytes.len();
-        let Some(value) = value else {
-            return self.limits.check(length, 0, 0);
-        };
-        let held = self
-            .table
-            .read(key)
-            .map_or(0, |held| length + held.value.map_or(0, |value| value.len()));
-        let used = self.table.bytes().saturating_sub(held);
-        self.limits.check(length, value.len(), used)
+    /// Breaks off the calls to nodes that are down: they would only be waited for.
+    pub(super) fn give_up(&self, down: &Location) {
+        self.peers.forget(down);
+        self.primaries.forget(down);
     }
 
     pub(super) fn wait_since(&self, changes: u64, time: Duration) {
