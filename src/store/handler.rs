@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info, warn};
 
 use super::limits::Limits;
-use super::moves::DEFAULT_REPLICAS;
+use super::moves::{DEFAULT_REPLICAS, UNASKED};
 use super::operations::{NOT_PRIMARY, Store};
 use super::table::Key;
 use super::wire::{found, read_pair, refused};
@@ -227,8 +227,7 @@ impl StoreSyncHandler for StoreHandler {
     fn handle_tell(&self, word: wire::Word, wants_history: bool) -> thrift::Result<wire::Told> {
         let word = super::moves::Word::try_from(word).map_err(refused)?;
         let teller = word.from.clone();
-        let asked = self.store.moves().asking();
-        self.store.hear(asked, word, None);
+        self.store.hear(UNASKED, word, None);
         let moves = self.store.moves();
         let history = moves.history().filter(|_| wants_history);
         Ok(wire::Told::new(

@@ -751,6 +751,11 @@ impl Moves {
     }
 }
 
+/// To be given to [`Moves::hear`] with what a member told of its own accord: nobody
+/// can say how long such a word was on its way, and so it proves nothing to a node
+/// that was out of touch.
+pub const UNASKED: u64 = u64::MAX;
+
 /// How many copies of a key are kept unless somebody insists on another number.
 pub const DEFAULT_REPLICAS: usize = 3;
 

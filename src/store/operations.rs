@@ -84,6 +84,8 @@ pub struct Store {
 struct Standpoint {
     moves: Moves,
     generation: u64,
+    /// The absences of the node that the moves know of.
+    absences: u64,
 }
 
 impl Store {
@@ -96,7 +98,11 @@ impl Store {
             node,
             table: Table::new(),
             limits,
-            moves: Mutex::new(Standpoint { moves, generation }),
+            moves: Mutex::new(Standpoint {
+                moves,
+                generation,
+                absences: 0,
+            }),
             moved: Condvar::new(),
             peers: Links::new(StoreSyncClient::new, PEER_PATIENCE),
             primaries: Links::new(StoreSyncClient::new, PRIMARY_PATIENCE),
@@ -349,7 +355,11 @@ impl Store {
     pub(super) fn moves(&self) -> MovesGuard<'_> {
         let mut guard = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         let before = guard.moves.changes();
-        if !self.node.is_in_touch() {
+        // In this order: a node that is in touch again has counted its absence before.
+        let in_touch = self.node.is_in_touch();
+        let absences = self.node.absences();
+        if guard.absences != absences || !in_touch {
+            guard.absences = absences;
             guard.moves.lose_touch();
         }
         let generation = self.node.generation();
