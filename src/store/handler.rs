@@ -11,6 +11,7 @@ use super::limits::Limits;
 use super::moves::{DEFAULT_REPLICAS, UNASKED};
 use super::operations::{NOT_PRIMARY, Store};
 use super::table::Key;
+use super::view::Peer;
 use super::wire::{found, read_pair, refused};
 use crate::diststore::{self as wire, StoreSyncHandler};
 use crate::endpoint::Endpoint;
@@ -28,7 +29,8 @@ const PAGE: usize = 1024 * 1024;
 const LOOKS: usize = 50_000;
 
 /// How long a primary may take over a write that another node asked of it.
-const COORDINATE: Duration = Duration::from_millis(2_500);
+/// After it, the other node is told to ask again.
+const COORDINATE: Duration = Duration::from_millis(1_500);
 
 /// A store node. A cheap handle; clones are the same store.
 #[derive(Clone)]
@@ -50,8 +52,6 @@ impl StoreHandler {
         }
     }
 
-    /// What would be lost if the process ended at once, for a person to read.
-    pub fn at_risk(&self) -> String {
     /// Makes this node wait so long before each page that it copies: for tests, which
     /// want to look at the middle of a move.
     pub fn slow_moves(&self, pause: Duration) {
@@ -60,6 +60,8 @@ impl StoreHandler {
             .store(pause.as_millis() as u64, Relaxed);
     }
 
+    /// What would be lost if the process ended at once, for a person to read.
+    pub fn at_risk(&self) -> String {
         let keys = self.store.table.keys();
         match self.store.moves().replicas() {
             Some(1) | None => format!("the {keys} keys here have no other copy"),
@@ -202,12 +204,13 @@ impl StoreSyncHandler for StoreHandler {
         Ok(written.existed.unwrap_or(false))
     }
 
-    fn handle_coordinate(&self, pair: wire::Pair) -> thrift::Result<wire::Written> {
+    fn handle_coordinate(&self, pair: wire::Pair, started: i64) -> thrift::Result<wire::Written> {
         let (key, entry) = read_pair(pair);
         let deadline = Instant::now() + COORDINATE;
+        let primary = Peer::new(self.node.location().clone(), started);
         let written = self
             .store
-            .coordinate(&key, entry.value, deadline)
+            .coordinate(&primary, &key, entry.value, deadline)
             .map_err(refused)?;
         Ok(written.unwrap_or_else(|| wire::Written::new(NOT_PRIMARY, false)))
     }

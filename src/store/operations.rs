@@ -110,13 +110,13 @@ impl Store {
             stray_at: Mutex::new(None),
             received: AtomicU64::new(0),
             given: AtomicU64::new(0),
+            page_pause: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             failed: Mutex::new(None),
         }
     }
 
     /// What is held for `key` in the network: the newest entry that was
-            page_pause: AtomicU64::new(0),
     /// acknowledged, or a newer one. May block for ten seconds.
     ///
     /// # Errors
@@ -148,33 +148,51 @@ impl Store {
             let primary = self.moves().primary(at);
             let written = match primary {
                 Some(primary) if primary.location == *self.node.location() => {
-                    self.coordinate(key, value.clone(), deadline)?
+                    self.coordinate(&primary, key, value.clone(), deadline)?
                 }
-                Some(primary) => self.forward(&primary.location, key, value.clone())?,
+                Some(primary) => self.forward(&primary, key, value.clone())?,
                 None => None,
             };
             if let Some(written) = written {
                 return Ok(written);
             }
-            self.wait_until(deadline)
-                .map_err(|()| "no primary of the key could be found in time")?;
+            self.wait_until(deadline).map_err(
+                |()| "the primary and all owners of the key could not be reached in time",
+            )?;
         }
     }
 
-    /// Writes as the key's primary; nothing comes of it if this node is not (yet, or
-    /// any more) that. May block.
+    /// Writes as `primary`; nothing comes of it if this node is not (yet, or any more)
+    /// that, or could not reach all owners by the deadline. May block.
+    ///
+    /// A request may have waited while this process was stopped and taken for dead.
+    /// Whoever sent it has long turned to another primary, and an old value must not
+    /// come back with a new version: so the process that was meant is named.
     pub(super) fn coordinate(
         &self,
+        primary: &Peer,
         key: &[u8],
         value: Option<Arc<[u8]>>,
         deadline: Instant,
     ) -> Result<Option<Written>, Refusal> {
         let at = Key::new(key);
         let _turn = self.turn(at);
-        let Some(mut write) = self.moves().begin_write(at) else {
+        if Instant::now() >= deadline {
+            // Whoever asked has given up, and may have written something newer since.
+            return Ok(None);
+        }
+        // The time of the write is when this node was known to be the primary: one that
+        // is stopped here, and given up, must not come back with a larger version.
+        let now = unix_millis();
+        let begun = {
+            let mut moves = self.moves();
+            let is_meant = moves.me() == primary;
+            is_meant.then(|| moves.begin_write(at)).flatten()
+        };
+        let Some(mut write) = begun else {
             return Ok(None);
         };
-        let outcome = self.carry_out(&mut write, at, value, deadline);
+        let outcome = self.carry_out(&mut write, at, value, now, deadline);
         let acknowledged = self.moves().end_write(write);
         Ok(outcome?.filter(|_| acknowledged))
     }
@@ -185,6 +203,7 @@ impl Store {
         write: &mut Write,
         key: Key<'_>,
         value: Option<Arc<[u8]>>,
+        now: i64,
         deadline: Instant,
     ) -> Result<Option<Written>, Refusal> {
         let newest = self.newest(key, deadline)?;
@@ -196,30 +215,33 @@ impl Store {
         self.check_room(key, value.as_deref())?;
         let own = self.table.read(key).map_or(0, |entry| entry.version);
         let entry = Entry {
-            version: next_version(unix_millis(), newest.max(own)),
+            version: next_version(now, newest.max(own)),
             value,
         };
-        self.spread(write, key, &entry, deadline)?;
+        if !self.spread(write, key, &entry, deadline)? {
+            return Ok(None);
+        }
         let version = entry.version;
         self.table.apply(key, entry);
         Ok(Some(Written::new(version, existed)))
     }
 
-    /// Brings the entry to every owner in every view but this node.
+    /// Brings the entry to every owner in every view but this node; were all reached
+    /// by the deadline?
     fn spread(
         &self,
         write: &mut Write,
         key: Key<'_>,
         entry: &Entry,
         deadline: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         loop {
             let (targets, view) = {
                 let moves = self.moves();
                 (moves.targets(write, key), moves.current().id())
             };
             if targets.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             let mut all_reached = true;
             for peer in targets {
@@ -229,9 +251,8 @@ impl Store {
                     all_reached = false;
                 }
             }
-            if !all_reached {
-                self.wait_until(deadline)
-                    .map_err(|()| "an owner of the key does not answer")?;
+            if !all_reached && self.wait_until(deadline).is_err() {
+                return Ok(false);
             }
         }
     }
@@ -261,16 +282,17 @@ impl Store {
     /// Asks another node to write as the primary; nothing if it is not that, or is not there.
     fn forward(
         &self,
-        primary: &Location,
+        primary: &Peer,
         key: &[u8],
         value: Option<Arc<[u8]>>,
     ) -> Result<Option<Written>, Refusal> {
         let entry = Entry { version: 0, value };
-        let send = |client: &mut Client| client.coordinate(pair(key.to_vec(), &entry));
-        match self.primaries.call(primary, send) {
+        let send =
+            |client: &mut Client| client.coordinate(pair(key.to_vec(), &entry), primary.started);
+        match self.primaries.call(&primary.location, send) {
             Ok(written) => Ok(Some(written).filter(|written| written.version != Some(NOT_PRIMARY))),
             Err(e) if e.is_unreachable() => {
-                self.node.unreachable(primary, &e);
+                self.node.unreachable(&primary.location, &e);
                 Ok(None)
             }
             Err(e) => Err(reason(&e)),
@@ -344,6 +366,21 @@ impl Store {
         Ok(self.moves().current().id())
     }
 
+    /// Is there room for the value, or is it within what the key takes already? For a
+    /// deletion there always is: how else would a full store ever have room again?
+    fn check_room(&self, key: Key<'_>, value: Option<&[u8]>) -> Result<(), Refusal> {
+        let length = key.bytes.len();
+        let Some(value) = value else {
+            return self.limits.check(length, 0, 0);
+        };
+        let held = self
+            .table
+            .read(key)
+            .map_or(0, |held| length + held.value.map_or(0, |value| value.len()));
+        let used = self.table.bytes().saturating_sub(held);
+        self.limits.check(length, value.len(), used)
+    }
+
     /// Has no primary with another view sent anything for so long?
     pub(super) fn is_undisturbed(&self, time: Duration) -> bool {
         let stray_at = self.stray_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -380,6 +417,8 @@ impl Store {
         self.primaries.forget(down);
     }
 
+    /// Waits until the moves have gone on from where they were at `changes`, for
+    /// `time` at most.
     pub(super) fn wait_since(&self, changes: u64, time: Duration) {
         let mut guard = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + time;
