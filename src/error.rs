@@ -6,6 +6,7 @@ use std::io;
 
 use thrift::{ApplicationErrorKind, TransportErrorKind};
 
+use crate::diststore::Refused;
 use crate::location::{BadLocation, Location};
 
 /// Why a call, or the start of a node, failed. None of them changes the state of
@@ -86,7 +87,11 @@ pub(crate) fn told(error: &thrift::Error) -> String {
         thrift::Error::Transport(e) => e.message.clone(),
         thrift::Error::Protocol(e) => e.message.clone(),
         thrift::Error::Application(e) => e.message.clone(),
-        thrift::Error::User(e) => e.to_string(),
+        // The generated `Display` of an exception names it and keeps its reason to itself.
+        thrift::Error::User(e) => match e.downcast_ref::<Refused>() {
+            Some(refused) => refused.reason.clone().unwrap_or_default(),
+            None => e.to_string(),
+        },
     }
 }
 

@@ -83,8 +83,12 @@ struct Shared {
     ring: RwLock<Arc<HashRing<Location>>>,
     /// Counts what has changed in the membership; raised under the state's lock.
     generation: AtomicU64,
-    /// When another member was last heard, in milliseconds since the start.
+    /// When the call began that another member answered last, in milliseconds since
+    /// the start. Not when it was answered: a process that was stopped in between
+    /// finds old answers waiting for it.
     heard_at: AtomicU64,
+    /// Counts how often this node was out of touch and then heard somebody again.
+    absences: AtomicU64,
     /// Is this node the only one on its ring?
     is_alone: AtomicBool,
     /// Are there nodes of the original among the members?
@@ -155,6 +159,7 @@ impl Node {
             ring: RwLock::new(Arc::new(ring)),
             generation: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
+            absences: AtomicU64::new(0),
             is_alone: AtomicBool::new(true),
             has_originals: AtomicBool::new(false),
             threads: Mutex::default(),
@@ -196,9 +201,13 @@ impl Node {
     /// Has this node heard another one lately, or is it alone? One that has not may
     /// have been given up by the others. Never waits for a call.
     pub(crate) fn is_in_touch(&self) -> bool {
-        let heard_at = Duration::from_millis(self.shared.heard_at.load(Acquire));
-        self.shared.is_alone.load(Relaxed)
-            || self.shared.start.elapsed().saturating_sub(heard_at) < OUT_OF_TOUCH
+        self.shared.is_alone.load(Relaxed) || !self.shared.is_out_of_touch_at(self.shared.millis())
+    }
+
+    /// Grows whenever this node has been out of touch, whether or not anybody
+    /// looked in that time. Never waits.
+    pub(crate) fn absences(&self) -> u64 {
+        self.shared.absences.load(Acquire)
     }
 
     /// Who takes part, and since when each process has. Waits for no call.
@@ -553,7 +562,7 @@ impl Shared {
         *ring = Arc::new(ring.changed(added, &removed));
         if self.is_alone.swap(ring.len() < 2, Relaxed) {
             // Nobody could be heard before there was anybody.
-            self.heard();
+            self.heard_at.fetch_max(self.millis(), Release);
         }
     }
 
@@ -580,6 +589,7 @@ impl Shared {
         for action in actions {
             let shared = self.clone();
             let caller = move || {
+                let began = shared.millis();
                 let Some(outcome) = shared.perform(&action) else {
                     return;
                 };
@@ -588,7 +598,7 @@ impl Shared {
                 let heard = matches!(outcome, Outcome::Gossip(_));
                 let more = shared.decide(|membership| membership.reply(now, token, outcome));
                 if heard {
-                    shared.heard();
+                    shared.heard(began);
                 }
                 shared.dispatch(more);
             };
@@ -671,11 +681,23 @@ impl Shared {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another member was heard. What it said is in the membership already: who
-    /// sees this sees that too.
-    fn heard(&self) {
-        self.heard_at
-            .store(self.start.elapsed().as_millis() as u64, Release);
+    /// Another member has answered a call that began then. What it said is in the
+    /// membership already: who sees this sees that too.
+    fn heard(&self, began: u64) {
+        if self.is_out_of_touch_at(began) {
+            self.absences.fetch_add(1, Release);
+        }
+        self.heard_at.fetch_max(began, Release);
+    }
+
+    fn is_out_of_touch_at(&self, millis: u64) -> bool {
+        let heard_at = self.heard_at.load(Acquire);
+        millis.saturating_sub(heard_at) >= OUT_OF_TOUCH.as_millis() as u64
+    }
+
+    /// Milliseconds since the start.
+    fn millis(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
     }
 
     fn now(&self) -> Now {

@@ -155,7 +155,7 @@ impl StoreSyncHandler for Recorded {
     fn handle_unset(&self, _: Vec<u8>) -> thrift::Result<bool> {
         Err("not recorded".into())
     }
-    fn handle_coordinate(&self, _: Pair) -> thrift::Result<Written> {
+    fn handle_coordinate(&self, _: Pair, _: i64) -> thrift::Result<Written> {
         Err("not recorded".into())
     }
     fn handle_replicate(&self, _: Pair, _: i64) -> thrift::Result<i64> {

@@ -123,8 +123,12 @@ service Store extends locator.Locator {
     /** Deletes; was there a value? */
     bool unset(1: binary key) throws (1: Refused refused),
 
-    /** Write this as its primary: asked of it by another node. Its version is given by the primary. */
-    Written coordinate(1: Pair pair) throws (1: Refused refused),
+    /**
+     * Write this as its primary, which became a member at that incarnation: asked of
+     * it by another node. Its version is given by the primary. A process that has been
+     * taken for dead since declines: the caller has turned to another one.
+     */
+    Written coordinate(1: Pair pair, 2: i64 started) throws (1: Refused refused),
     /** Keep this as one of its owners. Answers the callee's current view. */
     i64 replicate(1: Pair pair, 2: i64 view) throws (1: Refused refused),
     /** What the callee holds as an owner in that view. */

@@ -1,6 +1,7 @@
 //! `storeserver`: a store node, which is a location node that also keeps keys.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, NodeOptions};
@@ -34,6 +35,11 @@ struct Options {
     /// Refuse writes when keys and values take more memory than this, in bytes
     #[arg(long, value_name = "BYTES")]
     max_memory: Option<usize>,
+
+    /// For tests: wait so long before each page that is copied, so that there is
+    /// time to look at the middle of a move
+    #[arg(long, value_name = "MILLIS", default_value_t = 0, hide = true)]
+    slow_moves: u64,
 }
 
 fn main() -> ExitCode {
@@ -46,6 +52,7 @@ fn main() -> ExitCode {
             ..Limits::default()
         };
         let handler = StoreHandler::new(node.clone(), options.replicas.map(usize::from), limits);
+        handler.slow_moves(Duration::from_millis(options.slow_moves));
         let (at_risk, own) = (handler.clone(), node.location().clone());
         cli::end_on_signals(node.endpoint().shutdown(), move || at_risk.at_risk());
         serve(

@@ -1343,8 +1343,10 @@ pub trait TStoreSyncClient : locator::TLocatorSyncClient {
   fn fetch(&mut self, key: Vec<u8>) -> thrift::Result<Found>;
   /// Deletes; was there a value?
   fn unset(&mut self, key: Vec<u8>) -> thrift::Result<bool>;
-  /// Write this as its primary: asked of it by another node. Its version is given by the primary.
-  fn coordinate(&mut self, pair: Pair) -> thrift::Result<Written>;
+  /// Write this as its primary, which became a member at that incarnation: asked of
+  /// it by another node. Its version is given by the primary. A process that has been
+  /// taken for dead since declines: the caller has turned to another one.
+  fn coordinate(&mut self, pair: Pair, started: i64) -> thrift::Result<Written>;
   /// Keep this as one of its owners. Answers the callee's current view.
   fn replicate(&mut self, pair: Pair, view: i64) -> thrift::Result<i64>;
   /// What the callee holds as an owner in that view.
@@ -1502,12 +1504,12 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn coordinate(&mut self, pair: Pair) -> thrift::Result<Written> {
+  fn coordinate(&mut self, pair: Pair, started: i64) -> thrift::Result<Written> {
     (
       {
         self.increment_sequence_number();
         let message_ident = TMessageIdentifier::new("coordinate", TMessageType::Call, self.sequence_number());
-        let call_args = StoreCoordinateArgs { pair };
+        let call_args = StoreCoordinateArgs { pair, started };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -1679,8 +1681,10 @@ pub trait StoreSyncHandler : locator::LocatorSyncHandler {
   fn handle_fetch(&self, key: Vec<u8>) -> thrift::Result<Found>;
   /// Deletes; was there a value?
   fn handle_unset(&self, key: Vec<u8>) -> thrift::Result<bool>;
-  /// Write this as its primary: asked of it by another node. Its version is given by the primary.
-  fn handle_coordinate(&self, pair: Pair) -> thrift::Result<Written>;
+  /// Write this as its primary, which became a member at that incarnation: asked of
+  /// it by another node. Its version is given by the primary. A process that has been
+  /// taken for dead since declines: the caller has turned to another one.
+  fn handle_coordinate(&self, pair: Pair, started: i64) -> thrift::Result<Written>;
   /// Keep this as one of its owners. Answers the callee's current view.
   fn handle_replicate(&self, pair: Pair, view: i64) -> thrift::Result<i64>;
   /// What the callee holds as an owner in that view.
@@ -2020,7 +2024,7 @@ impl TStoreProcessFunctions {
   }
   pub fn process_coordinate<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = StoreCoordinateArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_coordinate(args.pair) {
+    match handler.handle_coordinate(args.pair, args.started) {
       Ok(handler_return) => {
         let message_ident = TMessageIdentifier::new("coordinate", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
@@ -3011,12 +3015,14 @@ impl StoreUnsetResult {
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreCoordinateArgs {
   pair: Pair,
+  started: i64,
 }
 
 impl StoreCoordinateArgs {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreCoordinateArgs> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<Pair> = None;
+    let mut f_2: Option<i64> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -3028,6 +3034,10 @@ impl StoreCoordinateArgs {
           let val = Pair::read_from_in_protocol(i_prot)?;
           f_1 = Some(val);
         },
+        2 => {
+          let val = i_prot.read_i64()?;
+          f_2 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -3036,8 +3046,10 @@ impl StoreCoordinateArgs {
     }
     i_prot.read_struct_end()?;
     verify_required_field_exists("StoreCoordinateArgs.pair", &f_1)?;
+    verify_required_field_exists("StoreCoordinateArgs.started", &f_2)?;
     let ret = StoreCoordinateArgs {
       pair: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      started: f_2.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
   }
@@ -3046,6 +3058,9 @@ impl StoreCoordinateArgs {
     o_prot.write_struct_begin(&struct_ident)?;
     o_prot.write_field_begin(&TFieldIdentifier::new("pair", TType::Struct, 1))?;
     self.pair.write_to_out_protocol(o_prot)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("started", TType::I64, 2))?;
+    o_prot.write_i64(self.started)?;
     o_prot.write_field_end()?;
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()

@@ -262,8 +262,11 @@ impl Membership {
     pub fn unreachable(&mut self, now: Now, location: &Location, failure: Failure) {
         self.begin(now);
         if *location != self.me && self.ring.contains(location) {
-            if failure == Failure::Refused {
-                self.verdicts.insert(location.clone());
+            self.verdicts.insert(location.clone());
+            if failure == Failure::Silent {
+                // One that is suspected already is not asked about once more.
+                let deadline = self.now.monotonic + self.silent_wait(location);
+                self.suspicions.hasten(location, deadline);
             }
             self.try_soon(location);
         }

@@ -157,6 +157,12 @@ impl Membership {
         if member.status.is_live() && is_new && is_full {
             return Err(Disbelief::TableFull);
         }
+        if known.is_some_and(|known| was_given_up(member, known)) {
+            // It objected to a suspicion, and does not know that it was taken for dead
+            // since. Others went on without it: it must hear so, and begin anew.
+            self.take(member.with_status(Status::Down));
+            return Ok(Merged::Older);
+        }
         Ok(self.take(member.clone()))
     }
 
@@ -166,7 +172,7 @@ impl Membership {
         if *said == mine {
             return Ok(Merged::Known);
         }
-        if said.beats(&mine) {
+        if said.beats(&mine) || was_given_up(&mine, said) {
             // Twice as credulous as of others, so that I can outdo what they believe.
             if said.incarnation > self.latest_credible(2) {
                 return Err(Disbelief::Ahead);
@@ -176,7 +182,8 @@ impl Membership {
                 self.health.worsen();
             }
             let given_up = is_of_this_process && !said.status.is_live();
-            self.refute(mine, said.incarnation, given_up);
+            let accusation = said.incarnation.max(mine.incarnation);
+            self.refute(mine, accusation, given_up);
         }
         Ok(Merged::Older)
     }
@@ -291,4 +298,9 @@ impl Membership {
         }
         may
     }
+}
+
+/// Is `live` said of a process that `known` takes for dead?
+fn was_given_up(live: &Member, known: &Member) -> bool {
+    live.status.is_live() && known.status == Status::Down && live.started == known.started
 }

@@ -130,7 +130,7 @@ impl Membership {
         // Refused, but helpers do not answer: the fault may well be ours.
         let wait = match inquiry.failure {
             Failure::Refused if !is_cut_off => self.refused_wait(peer),
-            _ => self.health.scale(self.settings.silent_suspicion),
+            _ => self.silent_wait(peer),
         };
         self.suspect(&member, wait);
     }
@@ -141,6 +141,14 @@ impl Membership {
         } else {
             self.settings.refused_suspicion
         }
+    }
+
+    pub(super) fn silent_wait(&self, peer: &Location) -> Duration {
+        self.health.scale(if self.verdicts.contains(peer) {
+            self.settings.silent_verdict_suspicion
+        } else {
+            self.settings.silent_suspicion
+        })
     }
 
     fn suspect(&mut self, member: &Member, wait: Duration) {

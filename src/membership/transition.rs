@@ -59,7 +59,7 @@ impl Membership {
             Status::Suspect => {
                 self.stop_timers(location);
                 self.enter_ring(before, member);
-                let wait = self.health.scale(self.settings.silent_suspicion);
+                let wait = self.silent_wait(location);
                 let now = self.now.monotonic;
                 self.accused.insert(location.clone(), now);
                 self.suspicions.set(location, now + wait);

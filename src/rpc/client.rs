@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -71,18 +71,9 @@ pub fn call_within<C, T>(
     location: &Location,
     body: impl FnOnce(&mut C) -> thrift::Result<T>,
 ) -> Result<T, Error> {
-    let mut client = connect(patience, client, location)?;
-    body(&mut client).map_err(|e| Error::of_call(location, e))
-}
-
-fn connect<C>(
-    patience: Patience,
-    client: impl FnOnce(Input, Output) -> C,
-    location: &Location,
-) -> Result<C, Error> {
-    let stream = open(patience, location)?;
-    let (input, output) = protocols(Arc::new(stream), patience.answer);
-    Ok(client(input, output))
+    let stream = Arc::new(open(patience, location)?);
+    let (input, output) = protocols(stream, patience.answer);
+    body(&mut client(input, output)).map_err(|e| Error::of_call(location, e))
 }
 
 /// Tries the location's addresses in turn, all of them within the patience.
@@ -138,10 +129,13 @@ pub struct Links<C> {
     patience: Patience,
     /// The connections not in use, the one used last at each list's end.
     idle: Mutex<HashMap<Location, Vec<Kept<C>>>>,
+    /// The streams of those in use.
+    busy: Mutex<HashMap<Location, Vec<Arc<TcpStream>>>>,
 }
 
 struct Kept<C> {
     client: C,
+    stream: Arc<TcpStream>,
     since: Instant,
 }
 
@@ -159,6 +153,7 @@ impl<C> Links<C> {
             client,
             patience,
             idle: Mutex::default(),
+            busy: Mutex::default(),
         }
     }
 
@@ -173,21 +168,53 @@ impl<C> Links<C> {
         location: &Location,
         body: impl Fn(&mut C) -> thrift::Result<T>,
     ) -> Result<T, Error> {
-        if let Some(mut client) = self.take(location) {
-            match body(&mut client).map_err(|e| Error::of_call(location, e)) {
-                Err(Error::Broken(..)) => self.forget(location),
-                outcome => return self.settle(location, client, outcome),
+        if let Some(mut kept) = self.take(location) {
+            match self.use_once(location, &mut kept, &body) {
+                Err(Error::Broken(..)) => drop(self.idle().remove(location)),
+                outcome => return self.settle(location, kept, outcome),
             }
         }
-        let mut client = connect(self.patience, self.client, location)?;
-        let outcome = body(&mut client).map_err(|e| Error::of_call(location, e));
-        self.settle(location, client, outcome)
+        let stream = Arc::new(open(self.patience, location)?);
+        let (input, output) = protocols(stream.clone(), self.patience.answer);
+        let mut kept = Kept {
+            client: (self.client)(input, output),
+            stream,
+            since: Instant::now(),
+        };
+        let outcome = self.use_once(location, &mut kept, &body);
+        self.settle(location, kept, outcome)
     }
 
-    /// Closes the idle connections to `location`: it is gone, or has closed one itself.
+    /// Closes the connections to `location`, idle or not: calls under way break off.
     pub fn forget(&self, location: &Location) {
         let closed = self.idle().remove(location);
         drop(closed);
+        for stream in self.busy().remove(location).unwrap_or_default() {
+            // One that is closed already is what is wanted.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn use_once<T>(
+        &self,
+        location: &Location,
+        kept: &mut Kept<C>,
+        body: impl Fn(&mut C) -> thrift::Result<T>,
+    ) -> Result<T, Error> {
+        let stream = kept.stream.clone();
+        self.busy()
+            .entry(location.clone())
+            .or_default()
+            .push(stream);
+        let outcome = body(&mut kept.client).map_err(|e| Error::of_call(location, e));
+        let mut busy = self.busy();
+        if let Some(streams) = busy.get_mut(location) {
+            streams.retain(|stream| !Arc::ptr_eq(stream, &kept.stream));
+            if streams.is_empty() {
+                busy.remove(location);
+            }
+        }
+        outcome
     }
 
     /// Keeps the connection of a call that was answered, by an exception of the
@@ -195,7 +222,7 @@ impl<C> Links<C> {
     fn settle<T>(
         &self,
         location: &Location,
-        client: C,
+        kept: Kept<C>,
         outcome: Result<T, Error>,
     ) -> Result<T, Error> {
         if matches!(
@@ -203,27 +230,30 @@ impl<C> Links<C> {
             Ok(_) | Err(Error::Answered(_, thrift::Error::User(_)))
         ) {
             let mut idle = self.idle();
-            let kept = idle.entry(location.clone()).or_default();
-            if kept.len() < Self::KEPT {
-                kept.push(Kept {
-                    client,
-                    since: Instant::now(),
-                });
+            let others = idle.entry(location.clone()).or_default();
+            if others.len() < Self::KEPT {
+                let since = Instant::now();
+                others.push(Kept { since, ..kept });
             }
         }
         outcome
     }
 
-    fn take(&self, location: &Location) -> Option<C> {
+    fn take(&self, location: &Location) -> Option<Kept<C>> {
         let mut idle = self.idle();
         let kept = idle.get_mut(location)?;
         let last = kept.pop()?;
         if last.since.elapsed() < Self::FRESH {
-            return Some(last.client);
+            return Some(last);
         }
         // The others have waited longer still.
         idle.remove(location);
         None
+    }
+
+    /// The streams in use; held for a moment, never during a call.
+    fn busy(&self) -> MutexGuard<'_, HashMap<Location, Vec<Arc<TcpStream>>>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The idle connections; held for a moment, never during a call.

@@ -11,11 +11,12 @@ use super::limits::Limits;
 use super::moves::DEFAULT_REPLICAS;
 use super::operations::{NOT_PRIMARY, Store, unix_millis};
 use super::table::Key;
+use super::view::Peer;
 use super::wire::{found, read_pair, refused};
 use crate::diststore::{self as wire, StoreSyncHandler};
 use crate::endpoint::Endpoint;
 use crate::handler::{BaseHandler, LocatorHandler, lineage};
-use crate::membership::Change;
+use crate::membership::{Change, Why};
 use crate::node::Node;
 
 /// The service type of a store.
@@ -28,7 +29,8 @@ const PAGE: usize = 1024 * 1024;
 const LOOKS: usize = 50_000;
 
 /// How long a primary may take over a write that another node asked of it.
-const COORDINATE: Duration = Duration::from_millis(2_500);
+/// After it, the other node is told to ask again.
+const COORDINATE: Duration = Duration::from_millis(1_500);
 
 /// A store node. A cheap handle; clones are the same store.
 #[derive(Clone)]
@@ -48,6 +50,14 @@ impl StoreHandler {
             store,
             threads: Arc::default(),
         }
+    }
+
+    /// Makes this node wait so long before each page that it copies: for tests, which
+    /// want to look at the middle of a move.
+    pub fn slow_moves(&self, pause: Duration) {
+        self.store
+            .page_pause
+            .store(pause.as_millis() as u64, Relaxed);
     }
 
     /// What would be lost if the process ended at once, for a person to read.
@@ -110,8 +120,12 @@ impl LocatorHandler for StoreHandler {
 
     fn ring_changed(&self, changes: &[Change]) {
         for change in changes {
-            if let Change::Removed { location, .. } = change {
-                self.store.forget_links(location);
+            if let Change::Removed {
+                location,
+                why: Why::Down,
+            } = change
+            {
+                self.store.give_up(location);
             }
         }
         // Looking at the moves brings them up to the membership, and wakes who waits.
@@ -190,13 +204,14 @@ impl StoreSyncHandler for StoreHandler {
         Ok(written.existed.unwrap_or(false))
     }
 
-    fn handle_coordinate(&self, pair: wire::Pair) -> thrift::Result<wire::Written> {
+    fn handle_coordinate(&self, pair: wire::Pair, started: i64) -> thrift::Result<wire::Written> {
         let key = pair.key.ok_or_else(|| refused("a pair without a key"))?;
         let value = pair.value.map(Arc::from);
         let deadline = Instant::now() + COORDINATE;
+        let primary = Peer::new(self.node.location().clone(), started);
         let written = self
             .store
-            .coordinate(&key, value, deadline)
+            .coordinate(&primary, &key, value, deadline)
             .map_err(refused)?;
         Ok(written.unwrap_or_else(|| wire::Written::new(NOT_PRIMARY, false)))
     }

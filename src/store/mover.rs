@@ -6,6 +6,7 @@
 //! all is settled drops what it does not own.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
@@ -88,7 +89,7 @@ impl Store {
         let heard = told.map_err(|e| {
             if e.is_unreachable() {
                 self.node.unreachable(&peer.location, &e);
-                self.moves().end(peer);
+                self.end(peer);
             }
             e.to_string()
         });
@@ -110,6 +111,13 @@ impl Store {
                 self.hear(Some(asked), word, history);
             }
             Err(e) => debug!("told {} in vain: {e}", peer.location),
+        }
+    }
+
+    /// A node cannot be reached: if it is leaving, its process has ended.
+    fn end(&self, peer: &Peer) {
+        if self.moves().end(peer) {
+            self.give_up(&peer.location);
         }
     }
 
@@ -186,13 +194,14 @@ impl Store {
         let Some((_, pull)) = pull.filter(|_| !self.stopped.load(Relaxed)) else {
             return false;
         };
+        thread::sleep(Duration::from_millis(self.page_pause.load(Relaxed)));
         let page = self
             .peers
             .call(&source.location, |client| client.pull((&pull).into()));
         let page = page.map_err(|e| {
             if e.is_unreachable() {
                 self.node.unreachable(&source.location, &e);
-                self.moves().end(source);
+                self.end(source);
             }
             e.to_string()
         });

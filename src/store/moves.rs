@@ -282,9 +282,11 @@ impl Moves {
         self.advance();
     }
 
-    /// A leaving member does not answer any more: its process has ended.
-    pub fn end(&mut self, peer: &Peer) {
-        if self.standing.leaving.contains(peer) && self.ended.insert(peer.clone()) {
+    /// A member does not answer any more: if it is leaving, its process has ended. Is
+    /// that so, and news?
+    pub fn end(&mut self, peer: &Peer) -> bool {
+        let has_ended = self.standing.leaving.contains(peer) && self.ended.insert(peer.clone());
+        if has_ended {
             if self.rules.pull_again {
                 self.copy_anew();
             }
@@ -292,13 +294,15 @@ impl Moves {
             self.changes += 1;
             self.advance();
         }
+        has_ended
     }
 
     /// This node has heard nobody for so long that others may go on without it: it
     /// stops serving until every member has said that it did not.
     pub fn lose_touch(&mut self) {
         let has_company = self.current().members().any(|peer| peer != self.me);
-        if self.lease.is_none() && has_company {
+        // What was said before this absence proves nothing after it.
+        if has_company && self.lease.as_ref().is_none_or(|seen| !seen.is_empty()) {
             self.absences += 1;
             self.changes += 1;
             self.lease = Some(BTreeSet::new());

@@ -73,6 +73,9 @@ pub struct Store {
     /// Keys copied here in the last move, and from here.
     pub(super) received: AtomicU64,
     pub(super) given: AtomicU64,
+    /// Milliseconds that this node waits before each page that it copies: for tests,
+    /// which want to look at the middle of a move.
+    pub(super) page_pause: AtomicU64,
     pub(super) stopped: AtomicBool,
     /// Why the store had to end, if it could not go on.
     pub(super) failed: Mutex<Option<String>>,
@@ -81,6 +84,8 @@ pub struct Store {
 struct Standpoint {
     moves: Moves,
     generation: u64,
+    /// The absences of the node that the moves know of.
+    absences: u64,
 }
 
 impl Store {
@@ -93,7 +98,11 @@ impl Store {
             node,
             table: Table::new(),
             limits,
-            moves: Mutex::new(Standpoint { moves, generation }),
+            moves: Mutex::new(Standpoint {
+                moves,
+                generation,
+                absences: 0,
+            }),
             moved: Condvar::new(),
             peers: Links::new(StoreSyncClient::new, PEER_PATIENCE),
             primaries: Links::new(StoreSyncClient::new, PRIMARY_PATIENCE),
@@ -101,15 +110,10 @@ impl Store {
             stray_at: Mutex::new(None),
             received: AtomicU64::new(0),
             given: AtomicU64::new(0),
+            page_pause: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             failed: Mutex::new(None),
         }
-    }
-
-    /// Closes the idle connections to a node that is gone.
-    pub(super) fn forget_links(&self, location: &Location) {
-        self.peers.forget(location);
-        self.primaries.forget(location);
     }
 
     /// What is held for `key` in the network: the newest entry that was
@@ -148,23 +152,29 @@ impl Store {
             let primary = self.moves().primary(at);
             let written = match primary {
                 Some(primary) if primary.location == *self.node.location() => {
-                    self.coordinate(key, value.clone(), deadline)?
+                    self.coordinate(&primary, key, value.clone(), deadline)?
                 }
-                Some(primary) => self.forward(&primary.location, key, value.clone())?,
+                Some(primary) => self.forward(&primary, key, value.clone())?,
                 None => None,
             };
             if let Some(written) = written {
                 return Ok(written);
             }
-            self.wait_until(deadline)
-                .map_err(|()| "no primary of the key could be found in time")?;
+            self.wait_until(deadline).map_err(
+                |()| "the primary and all owners of the key could not be reached in time",
+            )?;
         }
     }
 
-    /// Writes as the key's primary; nothing comes of it if this node is not (yet, or
-    /// any more) that. May block.
+    /// Writes as `primary`; nothing comes of it if this node is not (yet, or any more)
+    /// that, or could not reach all owners by the deadline. May block.
+    ///
+    /// A request may have waited while this process was stopped and taken for dead.
+    /// Whoever sent it has long turned to another primary, and an old value must not
+    /// come back with a new version: so the process that was meant is named.
     pub(super) fn coordinate(
         &self,
+        primary: &Peer,
         key: &[u8],
         value: Option<Arc<[u8]>>,
         deadline: Instant,
@@ -172,12 +182,21 @@ impl Store {
         let at = Key::new(key);
         let _turn = self.turn(at);
         if Instant::now() >= deadline {
-            return Err("the writes of the key before this one took too long".into());
+            // Whoever asked has given up, and may have written something newer since.
+            return Ok(None);
         }
-        let Some(mut write) = self.moves().begin_write(at) else {
+        // The time of the write is when this node was known to be the primary: one that
+        // is stopped here, and given up, must not come back with a larger version.
+        let now = unix_millis();
+        let begun = {
+            let mut moves = self.moves();
+            let is_meant = moves.me() == primary;
+            is_meant.then(|| moves.begin_write(at)).flatten()
+        };
+        let Some(mut write) = begun else {
             return Ok(None);
         };
-        let outcome = self.carry_out(&mut write, at, value, deadline);
+        let outcome = self.carry_out(&mut write, at, value, now, deadline);
         let acknowledged = self.moves().end_write(write);
         Ok(outcome?.filter(|_| acknowledged))
     }
@@ -188,6 +207,7 @@ impl Store {
         write: &mut Write,
         key: Key<'_>,
         value: Option<Arc<[u8]>>,
+        now: i64,
         deadline: Instant,
     ) -> Result<Option<Written>, Refusal> {
         let newest = self.newest(key, deadline)?;
@@ -197,30 +217,35 @@ impl Store {
             return Ok(Some(Written::new(newest, false)));
         }
         let own = self.table.read(key).map_or(0, |entry| entry.version);
-        let version = self.moves().version(unix_millis(), newest.max(own));
+        let version = self.moves().version(now, newest.max(own));
         let entry = Entry { version, value };
-        self.check_room(key, &entry)
-            .and_then(|()| self.spread(write, key, &entry, deadline))
-            .inspect_err(|_| self.moves().abandon(version))?;
+        let spread = self
+            .check_room(key, &entry)
+            .and_then(|()| self.spread(write, key, &entry, deadline));
+        if spread != Ok(true) {
+            self.moves().abandon(version);
+            return spread.map(|_| None);
+        }
         self.table.apply(key, entry);
         Ok(Some(Written::new(version, existed)))
     }
 
-    /// Brings the entry to every owner in every view but this node.
+    /// Brings the entry to every owner in every view but this node; were all reached
+    /// by the deadline?
     fn spread(
         &self,
         write: &mut Write,
         key: Key<'_>,
         entry: &Entry,
         deadline: Instant,
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         loop {
             let (targets, view) = {
                 let moves = self.moves();
                 (moves.targets(write, key), moves.current().id())
             };
             if targets.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             let mut all_reached = true;
             for peer in targets {
@@ -230,9 +255,8 @@ impl Store {
                     all_reached = false;
                 }
             }
-            if !all_reached {
-                self.wait_until(deadline)
-                    .map_err(|()| "an owner of the key does not answer")?;
+            if !all_reached && self.wait_until(deadline).is_err() {
+                return Ok(false);
             }
         }
     }
@@ -262,16 +286,17 @@ impl Store {
     /// Asks another node to write as the primary; nothing if it is not that, or is not there.
     fn forward(
         &self,
-        primary: &Location,
+        primary: &Peer,
         key: &[u8],
         value: Option<Arc<[u8]>>,
     ) -> Result<Option<Written>, Refusal> {
         let entry = Entry { version: 0, value };
-        let send = |client: &mut Client| client.coordinate(pair(key.to_vec(), &entry));
-        match self.primaries.call(primary, send) {
+        let send =
+            |client: &mut Client| client.coordinate(pair(key.to_vec(), &entry), primary.started);
+        match self.primaries.call(&primary.location, send) {
             Ok(written) => Ok(Some(written).filter(|written| written.version != Some(NOT_PRIMARY))),
             Err(e) if e.is_unreachable() => {
-                self.node.unreachable(primary, &e);
+                self.node.unreachable(&primary.location, &e);
                 Ok(None)
             }
             Err(e) => Err(reason(&e)),
@@ -371,7 +396,11 @@ impl Store {
     pub(super) fn moves(&self) -> MovesGuard<'_> {
         let mut guard = self.moves.lock().unwrap_or_else(PoisonError::into_inner);
         let before = guard.moves.changes();
-        if !self.node.is_in_touch() {
+        // In this order: a node that is in touch again has counted its absence before.
+        let in_touch = self.node.is_in_touch();
+        let absences = self.node.absences();
+        if guard.absences != absences || !in_touch {
+            guard.absences = absences;
             guard.moves.lose_touch();
         }
         let generation = self.node.generation();
@@ -384,6 +413,13 @@ impl Store {
             before,
             moved: &self.moved,
         }
+    }
+
+    /// Closes the connections to a node that is down, or has left and ended. Calls
+    /// under way break off: they would only be waited for.
+    pub(super) fn give_up(&self, down: &Location) {
+        self.peers.forget(down);
+        self.primaries.forget(down);
     }
 
     /// Waits until the moves have gone on from where they were at `changes`, for

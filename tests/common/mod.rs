@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test file uses a part of it.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -10,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use thrifty_p2p::location::Location;
 
+#[path = "../../examples/consistency/checker.rs"]
+pub mod checker;
 pub mod network;
+pub mod stores;
 
 /// How long a test waits for what should take a moment.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -42,6 +46,13 @@ pub fn program(name: &str) -> &'static str {
         "storebench" => env!("CARGO_BIN_EXE_storebench"),
         _ => panic!("there is no program {name}"),
     }
+}
+
+/// The path of one of the crate's examples, which are built together with the tests.
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let target = test.ancestors().nth(2).unwrap();
+    target.join("examples").join(name)
 }
 
 /// A node as a child process: killed when dropped, its stderr shown when the test fails.
@@ -180,8 +191,13 @@ impl NodeProcess {
 
     /// Kills the node on the spot.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
+        self.strike();
         self.child.wait().unwrap();
+    }
+
+    /// Kills the node without waiting until it is gone.
+    pub fn strike(&mut self) {
+        self.child.kill().unwrap();
     }
 }
 
