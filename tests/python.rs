@@ -45,7 +45,7 @@ fn a_python_client_puts_gets_and_lists_nodes() {
             .output()
             .is_ok_and(|output| output.status.success())
     };
-    if !has("thrift", &["--version"]) || !has(&python, &["-c", "import thrift"]) {
+    if !has("thrift", &["--version"]) || !has(&python, &["-c", "import thrift.protocol"]) {
         eprintln!("skipped: needs the Thrift compiler and a Python with the package thrift");
         return;
     }
