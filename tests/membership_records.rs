@@ -187,7 +187,12 @@ proptest! {
             prop_assert_eq!(mine.status, Status::Alive);
             // One that was given up, however long ago, begins anew; one that was only
             // suspected does not.
-            let given_up = accusation.started == before.started && !accusation.status.is_live();
+            let given_up = accusation.started == before.started
+                && match accusation.status {
+                    Status::Down => true,
+                    Status::Left => accusation.beats(&before),
+                    Status::Alive | Status::Suspect => false,
+                };
             let started = if given_up { mine.incarnation } else { before.started };
             prop_assert_eq!(mine.started, started);
             prop_assert!(mine == accusation || mine.beats(&accusation));
