@@ -26,7 +26,11 @@ pub const STATUSES: &str =
 pub struct NodeOptions {
     /// Join the network of this peer; without it, of a peer found on this host, if any
     #[arg(short = 'h', long = "host", value_name = "PEER")]
-    pub peer: Option<Location>,
+    peer: Option<Location>,
+
+    /// Start a new network, without looking for a peer on this host
+    #[arg(long, conflicts_with = "peer")]
+    alone: bool,
 
     /// Listen at this port (0: one that the system chooses); without it, at the first
     /// free one from 9900 upward
@@ -72,6 +76,18 @@ impl NodeOptions {
             bind: self.bind,
             peer: self.peer.clone(),
             ..place
+        }
+    }
+}
+
+impl NodeOptions {
+    /// The peer to join from `own`, a claimed location: the one given, or, when the node is to
+    /// start a new network, itself; none to look for one.
+    pub fn peer<'a>(&'a self, own: &'a Location) -> Option<&'a Location> {
+        if self.alone {
+            Some(own)
+        } else {
+            self.peer.as_ref()
         }
     }
 }

@@ -5,18 +5,29 @@
 //! bodies, and a blanket implementation gives each the generated trait of its
 //! interface. A service that extends `locator.Locator` is:
 //!
-//! ```ignore
+//! ```no_run
+//! use thrifty_p2p::endpoint::{Endpoint, Place};
+//! use thrifty_p2p::handler::{BaseHandler, LocatorHandler, lineage, serve};
+//! use thrifty_p2p::node::Node;
+//! # use thrifty_p2p::locator::LocatorSyncProcessor as MineSyncProcessor;
+//!
 //! #[derive(Clone)]
 //! struct MyHandler { node: Node }
+//!
 //! impl BaseHandler for MyHandler {
 //!     fn endpoint(&self) -> &Endpoint { self.node.endpoint() }
-//!     fn service_types(&self) -> Vec<String> { lineage(&["locator.Base", "locator.Locator", "mine.Mine"]) }
+//!     fn service_types(&self) -> Vec<String> {
+//!         lineage(&["locator.Base", "locator.Locator", "mine.Mine"])
+//!     }
 //! }
-//! impl LocatorHandler for MyHandler { fn node(&self) -> &Node { &self.node } }
-//! impl MineSyncHandler for MyHandler { /* your own methods */ }
+//! impl LocatorHandler for MyHandler {
+//!     fn node(&self) -> &Node { &self.node }
+//! }
+//! // impl MineSyncHandler for MyHandler { … }, the trait generated from your interface
 //!
 //! let node = Node::bind(&Place::first_of(40), "mine.Mine")?;
 //! serve(MyHandler { node }, MineSyncProcessor::new, None)?;
+//! # Ok::<(), thrifty_p2p::error::Error>(())
 //! ```
 //!
 //! Methods named as in the interface are called by the server, each on the thread

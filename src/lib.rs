@@ -1,4 +1,48 @@
-//! thrifty-p2p: a flat peer-to-peer location service over Thrift RPC.
+//! A flat peer-to-peer location service over Thrift, and a replicated key-value
+//! store on it.
+//!
+//! Every node knows every node, and consistent hashing tells which of them a key
+//! belongs to. The programs `location` and `storeserver` run nodes; this library is
+//! all of them, for services of your own: see [`handler`] for how to extend it.
+//!
+//! # The life of one `get`
+//!
+//! 1. A client connects to any node of a store. [`rpc::server`] gives the connection
+//!    a thread, which hands one call after another to the generated processor; that
+//!    calls [`store::handler`].
+//! 2. The key becomes a point: the first four bytes of its md5 ([`hash_ring::point`]).
+//! 3. The moves ([`store::moves`]) tell which ring is read by: the current one at
+//!    rest; while keys are on their way, the one before, where they still are. Its
+//!    first node past the point owns the key.
+//! 4. If that is this node, its table ([`store::table`]) has the answer.
+//! 5. If not, [`store::operations`] asks the owner over a kept connection
+//!    ([`rpc::client`]), as an owner in that ring. One that is not entitled to answer
+//!    refuses, and the next owner is asked: each has every acknowledged write.
+//! 6. If an owner cannot be reached, membership hears of it at once
+//!    ([`node::Node::unreachable`]) and finds out whether it is down.
+//!
+//! # Map
+//!
+//! Bottom-up; imports only go down.
+//!
+//! | modules | what they are |
+//! |---|---|
+//! | [`location`], [`hash_ring`], [`error`], [`shutdown`] | pure: addresses, the ring, what can go wrong, a switch |
+//! | [`membership`] | pure: who is in, decided without sockets, clocks and threads |
+//! | [`rpc`] | the only sockets: calls, kept connections, the server |
+//! | [`endpoint`], [`discover`] | a claimed port and the address to announce; port knocking |
+//! | [`node`] | the driver of membership, with one lock and a few threads |
+//! | [`handler`] | what users extend, and `serve` |
+//! | [`store`] | diststore: pure tables, views and moves; operations and handler around them |
+//! | [`client`], [`status`], [`cli`] | for the programs: a store's client, the network at a glance, options |
+//! | [`locator`], [`diststore`] | stubs generated from `thrift/`, never edited |
+//!
+//! # Limits
+//!
+//! Everything is bounded: connections and messages ([`rpc::server::Limits`]), keys,
+//! values and memory ([`store::limits`]), members and calls under way
+//! ([`membership::Settings`]), and every wait. Nothing is written to disk. Whoever
+//! can connect can call everything: listen where you trust the network.
 
 pub mod cli;
 pub mod client;

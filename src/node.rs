@@ -274,24 +274,36 @@ impl Node {
             .map_err(|e| Error::Answered(location.clone(), e))
     }
 
-    /// Tells the log every member that is known.
+    /// Tells the log every member that is known, and what each was last heard to see.
     pub fn debug(&self) {
         let ring = self.ring();
         let shares: HashMap<&Location, f64> = ring.shares().into_iter().collect();
+        let now = self.shared.now().monotonic;
+        let state = self.shared.state();
+        let membership = &state.membership;
+        let lines: Vec<String> = membership
+            .members()
+            .map(|member| {
+                let share = shares.get(&member.location).unwrap_or(&0.0) * 100.0;
+                let heard = last_heard(membership, &member.location, now);
+                let Member {
+                    location,
+                    status,
+                    incarnation,
+                    ..
+                } = member;
+                format!("{location}  {status}  incarnation {incarnation}  {share:.1} % of the keys{heard}")
+            })
+            .collect();
+        let (view, live) = (membership.view(), ring.len());
+        drop(state);
         info!(
-            "{} of network {} knows:",
+            "{} of network {} knows {live} live members, view {view:016x}:",
             self.location(),
             self.shared.network
         );
-        for member in self.members() {
-            let share = shares.get(&member.location).unwrap_or(&0.0) * 100.0;
-            let Member {
-                location,
-                status,
-                incarnation,
-                ..
-            } = member;
-            info!("  {location}  {status}  incarnation {incarnation}  {share:.1} % of the keys");
+        for line in lines {
+            info!("  {line}");
         }
     }
 
@@ -688,6 +700,19 @@ fn knock(service_type: &str, peer: &Location) -> Result<Location, Error> {
                 thread::sleep(RETRY);
             }
         }
+    }
+}
+
+/// What a member was last heard to see, to be added to a line of the log.
+fn last_heard(membership: &Membership, location: &Location, now: Duration) -> String {
+    let Some(heard) = membership.heard(location) else {
+        return String::new();
+    };
+    let ago = now.saturating_sub(heard.at).as_secs();
+    match heard.view {
+        Some(view) if view == membership.view() => format!(", saw the same {ago} s ago"),
+        Some(_) => format!(", saw something else {ago} s ago"),
+        None => format!(", of the original, was there {ago} s ago"),
     }
 }
 

@@ -46,7 +46,7 @@ fn message(name: &str, arguments: &[u8]) -> Vec<u8> {
 
 #[test]
 fn other_protocols_cost_their_connection_and_one_line() {
-    let node = NodeProcess::start("location", &[]);
+    let node = NodeProcess::start_alone("location");
     let alien: [(&[u8], &str); 4] = [
         (
             b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -77,7 +77,7 @@ fn other_protocols_cost_their_connection_and_one_line() {
 
 #[test]
 fn a_message_that_ends_too_soon_is_given_up_when_its_sender_goes() {
-    let node = NodeProcess::start("location", &[]);
+    let node = NodeProcess::start_alone("location");
     let whole = message("get_node", &[0x0b, 0, 1, 0, 0, 0, 1, b'a', 0]);
     for length in 1..whole.len() {
         let mut stream = connect(&node);
@@ -95,7 +95,7 @@ fn a_message_that_ends_too_soon_is_given_up_when_its_sender_goes() {
 
 #[test]
 fn announced_sizes_take_no_memory() {
-    let node = NodeProcess::start("location", &[]);
+    let node = NodeProcess::start_alone("location");
     assert!(is_serving(&node));
     let before = resident_kilobytes(&node);
     let huge_name = [&[0x80, 1, 0, 1][..], &0x7fff_ffff_u32.to_be_bytes()].concat();
@@ -114,7 +114,7 @@ fn announced_sizes_take_no_memory() {
 
 #[test]
 fn an_unknown_method_is_answered_as_such() {
-    let node = NodeProcess::start("location", &[]);
+    let node = NodeProcess::start_alone("location");
     let answer = answer_to(&node, &message("no_such_method", &[0]));
     let mut protocol = TBinaryInputProtocol::new(&answer[..], true);
     let head = protocol.read_message_begin().unwrap();
@@ -129,7 +129,7 @@ fn an_unknown_method_is_answered_as_such() {
 
 #[test]
 fn a_oneway_call_is_never_answered_not_even_a_bad_one() {
-    let node = NodeProcess::start("location", &[]);
+    let node = NodeProcess::start_alone("location");
     // A join whose location is a number, and one without any.
     for arguments in [&[0x08, 0, 1, 0, 0, 0, 7, 0][..], &[0]] {
         assert_eq!(answer_to(&node, &message("join", arguments)), b"");
@@ -139,7 +139,7 @@ fn a_oneway_call_is_never_answered_not_even_a_bad_one() {
 
 #[test]
 fn a_location_that_names_no_place_is_refused() {
-    let node = NodeProcess::start("location", &[]);
+    let node = NodeProcess::start_alone("location");
     let nowhere = [
         locator::Location::new(String::new(), 9900),
         locator::Location::new("127.0.0.1".to_owned(), 0),
@@ -165,7 +165,7 @@ fn a_location_that_names_no_place_is_refused() {
 
 #[test]
 fn a_gossip_that_cannot_be_true_is_refused_and_bounded() {
-    let node = NodeProcess::start("location", &[]);
+    let node = NodeProcess::start_alone("location");
     let member = |port: i16, incarnation: i64| {
         let location = locator::Location::new("127.0.0.1".to_owned(), port);
         locator::Member::new(location, incarnation, locator::Status::ALIVE, incarnation)
@@ -230,7 +230,7 @@ fn wrong_usage_is_explained_and_exits_with_2() {
 
 #[test]
 fn a_port_that_is_taken_is_said_to_be_in_use() {
-    let node = NodeProcess::start("location", &[]);
+    let node = NodeProcess::start_alone("location");
     let output = run("location", &["--port", &node.location.port().to_string()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("in use"));
@@ -255,7 +255,7 @@ fn a_peer_that_cannot_be_joined_exits_with_3() {
 
 #[test]
 fn a_connection_that_says_nothing_does_not_delay_others() {
-    let node = NodeProcess::start("location", &[]);
+    let node = NodeProcess::start_alone("location");
     let silent: Vec<TcpStream> = (0..100).map(|_| connect(&node)).collect();
     assert!(is_serving(&node));
     drop(silent);
@@ -263,7 +263,7 @@ fn a_connection_that_says_nothing_does_not_delay_others() {
 
 #[test]
 fn a_stop_does_not_wait_for_idle_connections() {
-    let mut node = NodeProcess::start("location", &[]);
+    let mut node = NodeProcess::start_alone("location");
     let idle: Vec<TcpStream> = (0..10).map(|_| connect(&node)).collect();
     let began = std::time::Instant::now();
     assert!(node.interrupt().success());

@@ -7,6 +7,8 @@ use std::net::TcpListener;
 use common::network::{all_agree, start_network};
 use common::{NodeProcess, SOON, eventually, run};
 use serde_json::Value;
+use thrifty_p2p::locator::{LocatorSyncClient, TBaseSyncClient};
+use thrifty_p2p::rpc::client::call;
 
 /// The exit status and what stands on stdout.
 fn status_of(node: &NodeProcess, more: &[&str]) -> (Option<i32>, String) {
@@ -105,4 +107,18 @@ fn a_peer_is_found_on_this_host() {
     if node.location.port() == 9900 {
         assert!(table.contains(node.at()), "{table}");
     }
+}
+
+#[test]
+fn debug_tells_the_log_every_member_and_what_it_was_last_heard_to_see() {
+    let nodes = start_network(3);
+    call(LocatorSyncClient::new, &nodes[0].location, |peer| {
+        peer.debug()
+    })
+    .unwrap();
+    nodes[0].wait_for("knows 3 live members, view ");
+    for node in &nodes {
+        nodes[0].wait_for(&format!("{}  alive  incarnation ", node.at()));
+    }
+    nodes[0].wait_for("% of the keys, saw ");
 }

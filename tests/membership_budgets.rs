@@ -105,6 +105,12 @@ fn cost(what: &str, size: usize, act: impl Fn(&mut Simulator)) -> Cost {
     worst
 }
 
+/// A death is two changes, SUSPECT and DOWN. In a small network the calls of the few
+/// who find it out count for more.
+fn most_calls_of_a_death(size: usize) -> f64 {
+    if size < 1000 { 20.0 } else { 10.0 }
+}
+
 /// A node in the middle of things.
 fn victim(simulator: &Simulator) -> Id {
     simulator.hosts.len() / 2
@@ -130,8 +136,11 @@ fn a_killed_node_is_off_every_ring() {
             simulator.kill(victim(simulator), true);
         });
         assert!(cost.time <= seconds(3), "{:?} at {size} nodes", cost.time);
-        // Two changes: SUSPECT, and DOWN.
-        assert!(cost.calls <= 20.0, "{} calls a node", cost.calls);
+        assert!(
+            cost.calls <= most_calls_of_a_death(size),
+            "{} calls a node",
+            cost.calls
+        );
     }
 }
 
@@ -142,7 +151,11 @@ fn a_hanging_node_is_off_every_ring() {
             simulator.hang(victim(simulator));
         });
         assert!(cost.time <= seconds(7), "{:?} at {size} nodes", cost.time);
-        assert!(cost.calls <= 20.0, "{} calls a node", cost.calls);
+        assert!(
+            cost.calls <= most_calls_of_a_death(size),
+            "{} calls a node",
+            cost.calls
+        );
     }
 }
 

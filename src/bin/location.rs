@@ -14,7 +14,7 @@ const PORTS: u16 = 40;
 /// Runs a location node: it knows every node of its network, and which of them a
 /// key belongs to. Ends gracefully at ctrl-C or SIGTERM.
 #[derive(Parser)]
-#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     node: NodeOptions,
@@ -27,10 +27,11 @@ fn main() -> ExitCode {
         cli::end_on_signals(node.endpoint().shutdown(), || {
             "others will find it down".into()
         });
+        let own = node.location().clone();
         serve(
             PlainLocator { node },
             LocatorSyncProcessor::new,
-            options.node.peer.as_ref(),
+            options.node.peer(&own),
         )?;
         Ok(ExitCode::SUCCESS)
     })

@@ -16,7 +16,7 @@ const STATUSES: &str = "Exit status: 0 all members agree, 1 some disagree or do 
 /// same members as most others. Members that differ are asked again for two seconds,
 /// since changes take a moment to spread.
 #[derive(Parser)]
-#[command(version, disable_help_flag = true, after_help = STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

@@ -12,7 +12,7 @@ use thrifty_p2p::store::handler::SERVICE;
 
 /// Deletes KEY, and returns when it is gone everywhere. Without such a key, exits with 1.
 #[derive(Parser)]
-#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

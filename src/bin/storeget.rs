@@ -6,13 +6,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use log::error;
+use serde_json::{Value, json};
 use thrifty_p2p::cli::{self, ClientOptions};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::store::handler::SERVICE;
 
 /// Prints the value of KEY. Without one, prints an empty line, and exits with 1.
 #[derive(Parser)]
-#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,
@@ -20,6 +21,10 @@ struct Options {
     /// Print the value's bytes and nothing else, not even a newline
     #[arg(long)]
     raw: bool,
+
+    /// Print one JSON object: `found`, the value's bytes as `hex`, and as `value` where they are text
+    #[arg(long, conflicts_with = "raw")]
+    json: bool,
 
     /// The key; any bytes
     key: OsString,
@@ -31,7 +36,12 @@ fn main() -> ExitCode {
         let key = options.key.into_vec();
         let value = StoreClient::new(options.client.peer(SERVICE)?).get(&key)?;
         let newline: &[u8] = if options.raw { b"" } else { b"\n" };
-        cli::print(&[value.as_deref().unwrap_or_default(), newline])?;
+        let shown = value.as_deref().unwrap_or_default();
+        if options.json {
+            cli::print(&[json(value.as_deref()).to_string().as_bytes(), newline])?;
+        } else {
+            cli::print(&[shown, newline])?;
+        }
         if value.is_none() {
             error!("there is no key {}", String::from_utf8_lossy(&key));
         }
@@ -41,4 +51,16 @@ fn main() -> ExitCode {
             ExitCode::from(cli::MISSING)
         })
     })
+}
+
+/// Text is shown as it is; every value as hexadecimal digits, which keep any bytes.
+fn json(value: Option<&[u8]>) -> Value {
+    let hex = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let text = value.and_then(|bytes| std::str::from_utf8(bytes).ok());
+    json!({ "found": value.is_some(), "value": text, "hex": value.map(hex) })
 }

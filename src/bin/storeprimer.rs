@@ -16,7 +16,7 @@ const WORDS: [&str; 26] = [
 
 /// Puts the 26 letters A to Z with their words in the NATO alphabet into the store.
 #[derive(Parser)]
-#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

@@ -11,7 +11,7 @@ use thrifty_p2p::store::handler::SERVICE;
 
 /// Puts the pair of KEY and VALUE into the store, and returns when it is in place.
 #[derive(Parser)]
-#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

@@ -18,7 +18,7 @@ const PORTS: u16 = 25;
 /// Runs a store node: keeps its share of the keys of its network, and finds all
 /// others. At ctrl-C or SIGTERM it hands its keys over before it ends.
 #[derive(Parser)]
-#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     node: NodeOptions,
@@ -53,12 +53,12 @@ fn main() -> ExitCode {
         };
         let handler = StoreHandler::new(node.clone(), options.replicas.map(usize::from), limits);
         handler.slow_moves(Duration::from_millis(options.slow_moves));
-        let at_risk = handler.clone();
+        let (at_risk, own) = (handler.clone(), node.location().clone());
         cli::end_on_signals(node.endpoint().shutdown(), move || at_risk.at_risk());
         serve(
             handler.clone(),
             StoreSyncProcessor::new,
-            options.node.peer.as_ref(),
+            options.node.peer(&own),
         )?;
         match handler.store().failure() {
             Some(why) => Err(Error::NoPeer(why)),

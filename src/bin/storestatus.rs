@@ -15,7 +15,7 @@ const STATUSES: &str =
 /// holds with their bytes, and its share of the ring. The last line is `settled` when
 /// every key has all its copies, or says how far the moves are.
 #[derive(Parser)]
-#[command(version, disable_help_flag = true, after_help = STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

@@ -10,7 +10,7 @@ use thrifty_p2p::store::handler::SERVICE;
 /// Gets the 26 letters A to Z: prints each value, or `None received from expected
 /// LOCATION` with the key's owner, and then exits with 1.
 #[derive(Parser)]
-#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

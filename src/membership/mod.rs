@@ -27,7 +27,7 @@
 //!    from then, each exchanges its news with 2 random members. Who learns thereby
 //!    becomes hot too, and says so in its reply (Demers et al. 1987: rumor mongering
 //!    with feedback and a counter).
-//! 4. After 4 exchanges in a row that taught neither side anything, a node is *cold*.
+//! 4. After 3 exchanges in a row that taught neither side anything, a node is *cold*.
 //! 5. Whom the news missed is found at rest: every exchange compares views, and if
 //!    they differ though there is no news, both tell each other everything.
 //!

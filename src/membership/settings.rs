@@ -21,8 +21,9 @@ pub struct Settings {
     /// Random members exchanged with in each round of gossip. 2.
     pub gossip_fanout: usize,
     /// Exchanges in a row that taught neither side anything, after which a node is
-    /// cold. 4: fewer leave more nodes to the slower repair by views, more only call
-    /// more (Demers et al. 1987, "feedback with a counter").
+    /// cold. 3: fewer leave more nodes to the slower repair by views; with more, a death,
+    /// which is two changes, takes over ten calls a node (Demers et al. 1987,
+    /// "feedback with a counter").
     pub gossip_misses: u32,
     /// Most records of recent news carried in one exchange; what does not fit is
     /// repaired by views. 256 records are some 15 kB.
@@ -108,7 +109,7 @@ impl Default for Settings {
             gossip_interval: millis(100),
             gossip_delay: millis(20),
             gossip_fanout: 2,
-            gossip_misses: 4,
+            gossip_misses: 3,
             most_news: 256,
             full_interval: seconds(1),
             heal_interval: seconds(2),

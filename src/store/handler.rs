@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info, warn};
 
 use super::limits::Limits;
-use super::moves::{DEFAULT_REPLICAS, UNASKED};
+use super::moves::DEFAULT_REPLICAS;
 use super::operations::{NOT_PRIMARY, Store};
 use super::table::Key;
 use super::view::Peer;
@@ -230,7 +230,7 @@ impl StoreSyncHandler for StoreHandler {
     fn handle_tell(&self, word: wire::Word, wants_history: bool) -> thrift::Result<wire::Told> {
         let word = super::moves::Word::try_from(word).map_err(refused)?;
         let teller = word.from.clone();
-        self.store.hear(UNASKED, word, None);
+        self.store.hear(None, word, None);
         let moves = self.store.moves();
         let history = moves.history().filter(|_| wants_history);
         Ok(wire::Told::new(

@@ -107,14 +107,14 @@ impl Store {
                         contact.is_ok()
                     );
                 }
-                self.hear(asked, word, history);
+                self.hear(Some(asked), word, history);
             }
             Err(e) => debug!("told {} in vain: {e}", peer.location),
         }
     }
 
     /// Takes in what another node says, asked or not.
-    pub(super) fn hear(&self, asked: u64, word: Word, history: Option<History>) {
+    pub(super) fn hear(&self, asked: Option<u64>, word: Word, history: Option<History>) {
         if self.insists_on_other_copies(&word) {
             return;
         }
@@ -157,7 +157,7 @@ impl Store {
             if !pulls.is_empty() {
                 let sources: Vec<Peer> = pulls.into_iter().map(|(peer, _)| peer).collect();
                 self.pull_from(&sources);
-            } else if settled && due && self.is_undisturbed(UNDISTURBED.min(SWEEP_EVERY)) {
+            } else if settled && due && self.is_undisturbed(UNDISTURBED) {
                 self.sweep();
                 swept = Some((view, Instant::now()));
             } else {
@@ -236,7 +236,8 @@ impl Store {
         let mut dropped = 0;
         for stripe in 0..STRIPES {
             let moves = self.moves();
-            if !moves.is_settled() || moves.current().id() != current.id() {
+            let still = moves.is_settled() && moves.current().id() == current.id();
+            if !still || !self.is_undisturbed(UNDISTURBED) {
                 return;
             }
             // The moves stay as they are while a stripe is swept: nobody may come to

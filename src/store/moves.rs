@@ -13,8 +13,9 @@
 //!    from the first owner in the view that it reads by.
 //! 4. **Switched**: all members are synced; the node reads by the current view.
 //!    Writes still go to the owners in all views, for some members read by an old one.
-//! 5. **Settled**: all members have switched; older views are forgotten, and what
-//!    the node does not own any more is dropped.
+//! 5. **Settled**: all members have switched, and those that leave too, unless they
+//!    have ended; older views are forgotten, and what the node does not own any
+//!    more is dropped.
 //!
 //! Each step is necessary. Without writing to all views, a key is stale where it is
 //! read; without waiting for the drain, a write that was under way misses the copy;
@@ -38,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::table::{Cursor, Key};
+use super::versions::next_version;
 use super::view::{Peer, View};
 
 /// How far a node is with its current view.
@@ -189,6 +191,8 @@ pub struct Moves {
     changes: u64,
     /// Writes under way by the epoch they began in.
     writes: BTreeMap<u64, usize>,
+    /// The largest version of a write that reached some owners and then was given up.
+    abandoned: i64,
     /// The current attempt to copy.
     attempt: Attempt,
     /// Where the copying from each source goes on; none when it is done.
@@ -200,6 +204,8 @@ pub struct Moves {
 pub struct Write {
     me: Peer,
     epoch: u64,
+    /// How often this node had been out of touch when it began.
+    absences: u64,
     /// The views when it began.
     views: Vec<Arc<View>>,
     /// Owners that have the write, or are gone.
@@ -235,6 +241,7 @@ impl Moves {
             epoch: 0,
             changes: 0,
             writes: BTreeMap::new(),
+            abandoned: 0,
             attempt: 0,
             sources: BTreeMap::new(),
         }
@@ -290,7 +297,8 @@ impl Moves {
     /// This node has heard nobody for so long that others may go on without it: it
     /// stops serving until every member has said that it did not.
     pub fn lose_touch(&mut self) {
-        if self.lease.is_none() && self.current().members().len() > 1 {
+        let has_company = self.current().members().any(|peer| peer != self.me);
+        if self.lease.is_none() && has_company {
             self.absences += 1;
             self.changes += 1;
             self.lease = Some(BTreeSet::new());
@@ -329,15 +337,21 @@ impl Moves {
     }
 
     /// Takes in what a member told, with its list if this node asked for that.
-    /// `asked` is what [`asking`](Moves::asking) was when it was asked.
-    pub fn hear(&mut self, asked: u64, word: Word, history: Option<History>) {
-        if asked == self.absences && word.sees {
-            self.renew_lease(&word.from);
+    /// `asked` is what [`asking`](Moves::asking) was when it was asked; none for what
+    /// is told unasked, which may have lain about since before this node was out of touch.
+    pub fn hear(&mut self, asked: Option<u64>, word: Word, history: Option<History>) {
+        if asked == Some(self.absences)
+            && word.sees
+            && let Some(seen) = &mut self.lease
+        {
+            seen.insert(word.from.clone());
         }
-        if !self.enrolled && word.enrolled && !self.shares_list_with(&word) {
-            if let Some(history) = history {
-                self.adopt(history);
-            }
+        if let Some(history) = history
+            && !self.enrolled
+            && word.enrolled
+            && !self.shares_list_with(&word)
+        {
+            self.adopt(history);
         }
         if word.sees
             && self
@@ -462,6 +476,11 @@ impl Moves {
         if self.lease.is_some() {
             return false;
         }
+        // In the place of one that died there, this process holds nothing of that view.
+        let asked_as_owner = |known: &Arc<View>| known.id() == view && known.contains(&self.me);
+        if !self.views.iter().any(asked_as_owner) {
+            return false;
+        }
         let place = |id: u64| self.views.iter().position(|view| view.id() == id);
         let (Some(asked), Some(read)) =
             (place(view), self.read.as_ref().and_then(|r| place(r.id())))
@@ -488,9 +507,22 @@ impl Moves {
         Some(Write {
             me: self.me.clone(),
             epoch: self.epoch,
+            absences: self.absences,
             views: self.views.clone(),
             done,
         })
+    }
+
+    /// The version of a write here at `unix_millis`, when `newest` is the newest that
+    /// was seen of the key. It is not that of any other write of the key: not of
+    /// another node's, and not of one that this node gave up, which some owner may have.
+    pub fn version(&self, unix_millis: i64, newest: i64) -> i64 {
+        next_version(unix_millis, newest.max(self.abandoned), self.me.writer())
+    }
+
+    /// A write of that version is given up, and some owners may have it.
+    pub fn abandon(&mut self, version: i64) {
+        self.abandoned = self.abandoned.max(version);
     }
 
     /// Whom the write of `key` must still reach: its owners in every view known when it
@@ -514,7 +546,8 @@ impl Moves {
         targets
     }
 
-    /// Ends a write; may it be acknowledged? Not if this node was thought dead meanwhile.
+    /// Ends a write; may it be acknowledged? Not if this node was thought dead
+    /// meanwhile, or out of touch, so that others may have gone on without it.
     pub fn end_write(&mut self, write: Write) -> bool {
         if let Some(count) = self.writes.get_mut(&write.epoch) {
             *count -= 1;
@@ -523,7 +556,7 @@ impl Moves {
             }
         }
         self.advance();
-        write.me == self.me && self.enrolled
+        write.me == self.me && write.absences == self.absences && self.enrolled
     }
 
     /// Has this node that view on its list? If not, its teller knows something new.
@@ -547,6 +580,11 @@ impl Moves {
     /// The current view.
     pub fn current(&self) -> &Arc<View> {
         &self.views[self.views.len() - 1]
+    }
+
+    /// The view that this node reads by; none while it has no list.
+    pub fn read_view(&self) -> Option<&Arc<View>> {
+        self.read.as_ref()
     }
 
     /// Grows with whatever may interest those who wait for the moves to go on.
@@ -607,14 +645,13 @@ impl Moves {
         self.advance();
     }
 
-    fn renew_lease(&mut self, from: &Peer) {
-        let Some(seen) = &mut self.lease else { return };
-        seen.insert(from.clone());
-        let current = &self.views[self.views.len() - 1];
-        if current
-            .members()
-            .all(|peer| peer == self.me || seen.contains(&peer))
-        {
+    /// Nobody has gone on without this node: all who are left have it in view.
+    fn serve_again_if_all_see(&mut self) {
+        let all_see = self.lease.as_ref().is_some_and(|seen| {
+            let mut others = self.current().members().filter(|peer| *peer != self.me);
+            others.all(|peer| seen.contains(&peer))
+        });
+        if all_see {
             self.lease = None;
         }
     }
@@ -670,14 +707,15 @@ impl Moves {
 
     /// Takes every step that can be taken.
     fn advance(&mut self) {
-        let before = (self.phase, self.enrolled);
+        let before = (self.phase, self.is_serving());
         self.take_steps();
-        if before != (self.phase, self.enrolled) {
+        if before != (self.phase, self.is_serving()) {
             self.changes += 1;
         }
     }
 
     fn take_steps(&mut self) {
+        self.serve_again_if_all_see();
         self.enroll_if_confirmed();
         self.found_if_nobody_did();
         if self.phase == Phase::Installed && (self.is_drained() || !self.rules.drain) {
@@ -691,7 +729,7 @@ impl Moves {
             self.read = Some(self.current().clone());
             self.phase = Phase::Switched;
         }
-        let switched = !self.rules.settle_after_switch || self.all_are(Phase::Switched);
+        let switched = !self.rules.settle_after_switch || self.nobody_reads_by_another();
         if self.phase == Phase::Switched && switched {
             self.views = vec![self.current().clone()];
             self.offers_all = false;
@@ -713,24 +751,31 @@ impl Moves {
         })
     }
 
-    /// Where no member is enrolled nobody could be waited for: the first one begins.
+    /// Have all switched, those that leave as well? They answer clients to the end.
+    fn nobody_reads_by_another(&self) -> bool {
+        let current = self.current().id();
+        self.others().iter().all(|peer| {
+            let word = self.words.get(peer);
+            word.is_some_and(|word| word.view == current && word.phase >= Phase::Switched)
+        })
+    }
+
+    /// Where nobody is enrolled, nor leaves as one that was, nobody could be waited
+    /// for: the first one begins, with as many copies as any of them insists on.
     fn found_if_nobody_did(&mut self) {
         let current = self.current();
         let first = current.members().next().is_some_and(|peer| peer == self.me);
         if self.enrolled || self.read.is_some() || !self.met || !first {
             return;
         }
-        let alike = current
-            .members()
-            .filter(|peer| *peer != self.me)
-            .all(|peer| {
-                self.words
-                    .get(&peer)
-                    .is_some_and(|word| word.view == current.id() && !word.enrolled)
-            });
-        if alike {
+        let nobody_did = self.others().iter().all(|peer| {
+            let word = self.words.get(peer);
+            word.is_some_and(|word| word.view == current.id() && !word.enrolled)
+        });
+        if nobody_did {
+            let insisted = self.words.values().find_map(|word| word.replicas);
             self.offers_all = true;
-            self.found(DEFAULT_REPLICAS);
+            self.found(insisted.unwrap_or(DEFAULT_REPLICAS));
         }
     }
 
@@ -750,11 +795,6 @@ impl Moves {
         self.views.len() == 1 && self.phase < Phase::Synced
     }
 }
-
-/// To be given to [`Moves::hear`] with what a member told of its own accord: nobody
-/// can say how long such a word was on its way, and so it proves nothing to a node
-/// that was out of touch.
-pub const UNASKED: u64 = u64::MAX;
 
 /// How many copies of a key are kept unless somebody insists on another number.
 pub const DEFAULT_REPLICAS: usize = 3;

@@ -18,7 +18,7 @@ use log::debug;
 use super::limits::Limits;
 use super::moves::{Authority, Moves, Rules, Standing, Write};
 use super::table::{Key, Table};
-use super::versions::{Entry, next_version};
+use super::versions::Entry;
 use super::view::Peer;
 use super::wire::{pair, read_found};
 use crate::diststore::{Refused, StoreSyncClient, TStoreSyncClient, Written};
@@ -214,14 +214,15 @@ impl Store {
         }
         self.check_room(key, value.as_deref())?;
         let own = self.table.read(key).map_or(0, |entry| entry.version);
-        let entry = Entry {
-            version: next_version(now, newest.max(own)),
-            value,
-        };
-        if !self.spread(write, key, &entry, deadline)? {
+        let version = self.moves().version(now, newest.max(own));
+        let entry = Entry { version, value };
+        let reached = self
+            .spread(write, key, &entry, deadline)
+            .inspect_err(|_| self.moves().abandon(version))?;
+        if !reached {
+            self.moves().abandon(version);
             return Ok(None);
         }
-        let version = entry.version;
         self.table.apply(key, entry);
         Ok(Some(Written::new(version, existed)))
     }
@@ -358,10 +359,13 @@ impl Store {
     /// There is no room for it.
     pub(super) fn keep(&self, key: &[u8], entry: Entry, view: u64) -> Result<u64, Refusal> {
         self.check_room(Key::new(key), entry.value.as_deref())?;
-        let current = self.moves().current().id();
-        if current != view {
+        let moves = self.moves();
+        if moves.current().id() != view {
+            // Marked while the moves are held, as they are while a stripe is swept:
+            // either that is over before the copy is here, or it sees the mark.
             *self.stray_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         }
+        drop(moves);
         self.table.apply(Key::new(key), entry);
         Ok(self.moves().current().id())
     }

@@ -173,16 +173,12 @@ impl Table {
 
     /// Counts the keys with a value that are `wanted`.
     pub fn count_keys(&self, wanted: impl Fn(Key<'_>) -> bool) -> usize {
-        let live =
-            |(key, entry): (&Box<[u8]>, &Entry)| !entry.is_tombstone() && wanted(Key::new(key));
-        (0..STRIPES)
-            .map(|number| {
-                self.stripe(number)
-                    .iter()
-                    .filter(|held| live(*held))
-                    .count()
-            })
-            .sum()
+        let is_counted = |key: &[u8], entry: &Entry| !entry.is_tombstone() && wanted(Key::new(key));
+        let count = |stripe: &Stripe| {
+            let counted = stripe.iter().filter(|held| is_counted(held.0, held.1));
+            counted.count()
+        };
+        (0..STRIPES).map(|number| count(&self.stripe(number))).sum()
     }
 
     /// Keys with a value.

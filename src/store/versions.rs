@@ -6,9 +6,12 @@
 
 use std::sync::Arc;
 
-/// Bits of a version below its milliseconds: so many writes of a key in a
-/// millisecond before versions run ahead of the clock.
-const COUNTER_BITS: u32 = 16;
+/// Bits of a version that name its writer, below all others.
+const WRITER_BITS: u32 = 16;
+
+/// Bits of a version below its milliseconds: the writer's, and four to count the
+/// writes of a key in a millisecond before versions run ahead of the clock.
+const BELOW_MILLIS: u32 = WRITER_BITS + 4;
 
 /// What a node keeps for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +26,7 @@ pub struct Entry {
 impl Entry {
     /// When the entry was written, in milliseconds since 1970, by its writer's clock.
     pub fn written_at(&self) -> i64 {
-        self.version >> COUNTER_BITS
+        self.version >> BELOW_MILLIS
     }
 
     /// Is this the mark of a deletion?
@@ -32,10 +35,18 @@ impl Entry {
     }
 }
 
-/// The version of a write at `unix_millis`, when `newest` is the newest version
-/// that was seen of the key: larger than that, even where the clock was set back.
-pub fn next_version(unix_millis: i64, newest: i64) -> i64 {
-    (unix_millis << COUNTER_BITS).max(newest + 1)
+/// The version of a write by `writer` at `unix_millis`, when `newest` is the newest
+/// version that was seen of the key: larger than that, even where the clock was set
+/// back. No other writer makes the same one: a primary may end in the middle of a
+/// write, and the next one, who has not seen it, must not give its own write that version.
+pub fn next_version(unix_millis: i64, newest: i64, writer: u16) -> i64 {
+    let least = (unix_millis << BELOW_MILLIS).max(newest + 1);
+    let version = least >> WRITER_BITS << WRITER_BITS | i64::from(writer);
+    if version < least {
+        version + (1 << WRITER_BITS)
+    } else {
+        version
+    }
 }
 
 #[cfg(test)]
@@ -44,11 +55,11 @@ mod tests {
 
     #[test]
     fn versions_grow_even_when_the_clock_goes_back() {
-        let first = next_version(1_000, 0);
-        let second = next_version(1_000, first);
-        let third = next_version(500, second);
+        let first = next_version(1_000, 0, 7);
+        let second = next_version(1_000, first, 3);
+        let third = next_version(500, second, 9);
         assert!(first < second && second < third);
-        assert!(next_version(1_001, third) > third);
+        assert!(next_version(1_001, third, 0) > third);
         assert_eq!(
             Entry {
                 version: third,
@@ -57,5 +68,14 @@ mod tests {
             .written_at(),
             1_000
         );
+    }
+
+    #[test]
+    fn two_writers_never_make_the_same_version() {
+        for newest in [0, next_version(1_000, 0, 5), next_version(2_000, 0, 6) + 1] {
+            let one = next_version(1_000, newest, 3);
+            let other = next_version(1_000, newest, 4);
+            assert!(one > newest && other > newest && one != other);
+        }
     }
 }

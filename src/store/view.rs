@@ -25,6 +25,12 @@ impl Peer {
     pub fn new(location: Location, started: i64) -> Peer {
         Peer { location, started }
     }
+
+    /// Its name in the versions that it makes: two of a network's writers are
+    /// unlikely to share one.
+    pub fn writer(&self) -> u16 {
+        (digest_of(&self.location, self.started) >> 48) as u16
+    }
 }
 
 /// The members of the network at one time, and the ring that they make.
@@ -105,11 +111,14 @@ impl View {
 
 fn id_of(members: &BTreeMap<Location, i64>) -> u64 {
     members.iter().fold(0, |sum: u64, (location, started)| {
-        let digest = Md5::digest(format!("{location}@{started}"));
-        let head = digest
-            .iter()
-            .take(8)
-            .fold(0, |head, byte| head << 8 | u64::from(*byte));
-        sum.wrapping_add(head)
+        sum.wrapping_add(digest_of(location, *started))
     })
+}
+
+/// The first eight bytes of the md5 of `location@started`.
+fn digest_of(location: &Location, started: i64) -> u64 {
+    Md5::digest(format!("{location}@{started}"))
+        .iter()
+        .take(8)
+        .fold(0, |head, byte| head << 8 | u64::from(*byte))
 }

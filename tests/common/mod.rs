@@ -36,11 +36,14 @@ pub fn program(name: &str) -> &'static str {
     match name {
         "location" => env!("CARGO_BIN_EXE_location"),
         "locationstatus" => env!("CARGO_BIN_EXE_locationstatus"),
-        "storedel" => env!("CARGO_BIN_EXE_storedel"),
-        "storeget" => env!("CARGO_BIN_EXE_storeget"),
-        "storeput" => env!("CARGO_BIN_EXE_storeput"),
         "storeserver" => env!("CARGO_BIN_EXE_storeserver"),
+        "storeput" => env!("CARGO_BIN_EXE_storeput"),
+        "storeget" => env!("CARGO_BIN_EXE_storeget"),
+        "storedel" => env!("CARGO_BIN_EXE_storedel"),
+        "storeprimer" => env!("CARGO_BIN_EXE_storeprimer"),
+        "storetest" => env!("CARGO_BIN_EXE_storetest"),
         "storestatus" => env!("CARGO_BIN_EXE_storestatus"),
+        "storebench" => env!("CARGO_BIN_EXE_storebench"),
         _ => panic!("there is no program {name}"),
     }
 }
@@ -65,6 +68,11 @@ impl NodeProcess {
     pub fn start(name: &str, arguments: &[&str]) -> NodeProcess {
         let ports = ["--port", "0"];
         NodeProcess::start_exactly(name, &[&ports, arguments].concat())
+    }
+
+    /// Starts a node of a network of its own, which knocks at nobody's port.
+    pub fn start_alone(name: &str) -> NodeProcess {
+        NodeProcess::start(name, &["--alone"])
     }
 
     /// Starts a node with these arguments alone and waits until it serves.

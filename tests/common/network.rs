@@ -105,6 +105,9 @@ pub fn marks(nodes: &[NodeProcess]) -> Vec<usize> {
 /// Waits until every node has said one of `texts` since `marks`, and returns how
 /// long that took since `began`.
 ///
+/// The promises are made for a machine that lets its processes run. Where a node
+/// says that it was kept from running meanwhile, only the end is waited for.
+///
 /// # Panics
 /// When it took longer than `bound`.
 pub fn all_say(
@@ -121,15 +124,25 @@ pub fn all_say(
         if waiting.is_empty() {
             return time;
         }
+        let in_time = time < bound || time < SOON && was_kept_from_running(nodes, marks);
         assert!(
-            time < bound,
-            "{} of {} nodes have not said {texts:?} within {bound:?}, {} among them",
+            in_time,
+            "{} of {} nodes have not said {texts:?} within {time:?}, {} among them",
             waiting.len(),
             nodes.len(),
             waiting[0].0.at(),
         );
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn was_kept_from_running(nodes: &[NodeProcess], marks: &[usize]) -> bool {
+    nodes.iter().zip(marks).any(|(node, mark)| {
+        let lines = node.lines();
+        lines[*mark..]
+            .iter()
+            .any(|line| line.contains("this node did not run for"))
+    })
 }
 
 /// Tells a figure that was measured.

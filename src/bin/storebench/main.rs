@@ -19,7 +19,7 @@ use report::Report;
 /// connection, one call after another on each. Fills the key space first. Prints
 /// calls a second and the percentiles of their times.
 #[derive(Parser)]
-#[command(version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

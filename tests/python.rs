@@ -1,0 +1,89 @@
+//! Does a client in another language get along with our interface and our server?
+//!
+//! Skipped, and saying so, without the Thrift compiler or a Python that has the
+//! package `thrift`; `THRIFTY_PYTHON` names the Python to use.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{NodeProcess, run};
+
+const CLIENT: &str = r#"
+import sys
+from thrift.transport import TSocket, TTransport
+from thrift.protocol import TBinaryProtocol
+from diststore import Store
+from locator import Locator
+
+transport = TTransport.TBufferedTransport(TSocket.TSocket(sys.argv[1], int(sys.argv[2])))
+client = Store.Client(TBinaryProtocol.TBinaryProtocol(transport))
+transport.open()
+client.ping()
+assert client.service_type() == "diststore.Store"
+assert client.service_types() == ["locator.Base", "locator.Locator", "diststore.Store"]
+client.put(b"python", b"\x00\xff")          # oneway: no answer
+assert client.get(b"a") == b"apple"
+assert client.write(b"acknowledged", b"yes") > 0
+assert client.get(b"acknowledged") == b"yes"
+assert client.fetch(b"nobody").value is None
+assert client.unset(b"acknowledged") and not client.unset(b"acknowledged")
+nodes = client.get_all()
+owner = client.get_node(b"a")
+assert owner in nodes
+print(" ".join("%s:%d" % (node.address, node.port & 0xffff) for node in nodes))
+transport.close()
+"#;
+
+#[test]
+fn a_python_client_puts_gets_and_lists_nodes() {
+    let python = std::env::var("THRIFTY_PYTHON").unwrap_or_else(|_| "python3".into());
+    let has = |program: &str, arguments: &[&str]| {
+        Command::new(program)
+            .args(arguments)
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    if !has("thrift", &["--version"]) || !has(&python, &["-c", "import thrift"]) {
+        eprintln!("skipped: needs the Thrift compiler and a Python with the package thrift");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let interface = Path::new(env!("CARGO_MANIFEST_DIR")).join("thrift/diststore.thrift");
+    let mut compiler = Command::new("thrift");
+    compiler
+        .args(["-r", "--gen", "py", "-out"])
+        .arg(folder.path())
+        .arg(interface);
+    assert!(compiler.status().unwrap().success());
+
+    let first = NodeProcess::start_alone("storeserver");
+    let second = NodeProcess::start("storeserver", &["-h", first.at()]);
+    assert!(
+        run("storeput", &["-h", first.at(), "a", "apple"])
+            .status
+            .success()
+    );
+    let output = Command::new(&python)
+        .args([
+            "-c",
+            CLIENT,
+            first.location.address(),
+            &first.location.port().to_string(),
+        ])
+        .env("PYTHONPATH", folder.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let mut nodes = [first.at(), second.at()];
+    nodes.sort_unstable();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        nodes.join(" ")
+    );
+    common::eventually("what was put one way is there", common::SOON, || {
+        run("storeget", &["--raw", "-h", second.at(), "python"]).stdout == b"\x00\xff"
+    });
+}
