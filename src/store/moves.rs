@@ -298,7 +298,9 @@ impl Moves {
     /// stops serving until every member has said that it did not.
     pub fn lose_touch(&mut self) {
         let has_company = self.current().members().any(|peer| peer != self.me);
-        if self.lease.is_none() && has_company {
+        // What was said before a second absence proves nothing after it.
+        let has_leave = self.lease.as_ref().is_none_or(|seen| !seen.is_empty());
+        if has_leave && has_company {
             self.absences += 1;
             self.changes += 1;
             self.lease = Some(BTreeSet::new());
