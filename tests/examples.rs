@@ -1,14 +1,15 @@
 //! Do the examples do what the README says?
 
+mod common;
+
 use std::process::{Command, Output};
 
-/// Runs an example to its end. `cargo test` has built it beside the tests.
+/// Runs an example to its end.
 fn example(name: &str, arguments: &[&str]) -> Output {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.extend(["examples", name]);
-    let output = Command::new(&path).args(arguments).output().unwrap();
+    let output = Command::new(common::example(name))
+        .args(arguments)
+        .output()
+        .unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {told}");
     output

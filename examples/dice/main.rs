@@ -52,10 +52,10 @@ impl DiceSyncHandler for Croupier {
 }
 
 fn main() -> ExitCode {
-    let sides = std::env::args()
-        .nth(1)
-        .and_then(|sides| sides.parse().ok())
-        .unwrap_or(6);
+    let Ok(sides) = std::env::args().nth(1).map_or(Ok(6), |sides| sides.parse()) else {
+        eprintln!("usage: dice [SIDES]");
+        return ExitCode::from(2);
+    };
     match play(sides) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

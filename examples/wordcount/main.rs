@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 // Generated code looks for what it includes at the crate's root.
 use thrifty_p2p::locator;
@@ -24,7 +24,7 @@ use thrifty_p2p::error::Error;
 use thrifty_p2p::handler::{BaseHandler, LocatorHandler, lineage, serve};
 use thrifty_p2p::location::Location;
 use thrifty_p2p::node::Node;
-use thrifty_p2p::rpc::client::{Links, Patience, call};
+use thrifty_p2p::rpc::client::call;
 use wordcount::{
     TWordCountSyncClient, WordCountSyncClient, WordCountSyncHandler, WordCountSyncProcessor,
 };
@@ -96,26 +96,30 @@ fn count(text: &str) -> Result<(), Error> {
     let (node, first) = start(None)?;
     let second = start(Some(node.location().clone()))?.1;
     let third = start(Some(node.location().clone()))?.1;
-    while node.ring().len() < 3 {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while node.ring().len() < 3 && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(5));
     }
 
     // Any node, or a client with a ring of its own, can tell where a word belongs.
     let ring = node.ring();
-    let links = Links::new(WordCountSyncClient::new, Patience::default());
     for word in text
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty())
     {
         let word = word.to_lowercase();
         if let Some(owner) = ring.owner(word.as_bytes()) {
-            links.call(owner, |counter| counter.count(word.clone(), 1))?;
+            call(WordCountSyncClient::new, owner, |counter| {
+                counter.count(word, 1)
+            })?;
         }
     }
 
     let mut counted = Vec::new();
     for location in ring.nodes() {
-        for (word, count) in links.call(location, |counter| counter.counted())? {
+        for (word, count) in call(WordCountSyncClient::new, location, |counter| {
+            counter.counted()
+        })? {
             counted.push((count, word, location));
         }
     }
@@ -140,6 +144,8 @@ fn start(peer: Option<Location>) -> Result<(Node, JoinHandle<Result<(), Error>>)
         node: node.clone(),
         counts: Arc::default(),
     };
-    let serving = thread::spawn(move || serve(counter, WordCountSyncProcessor::new, peer.as_ref()));
+    // Who is its own peer begins a network, without looking for others on this host.
+    let peer = peer.unwrap_or_else(|| node.location().clone());
+    let serving = thread::spawn(move || serve(counter, WordCountSyncProcessor::new, Some(&peer)));
     Ok((node, serving))
 }

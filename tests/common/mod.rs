@@ -48,8 +48,12 @@ pub fn program(name: &str) -> &'static str {
     }
 }
 
-/// The path of one of the crate's examples, which are built together with the tests.
+/// The path of one of the crate's examples, built if it is not: a run of one test
+/// file alone builds none.
 pub fn example(name: &str) -> PathBuf {
+    let build = ["build", "--quiet", "--example", name];
+    let built = Command::new(env!("CARGO")).args(build).status().unwrap();
+    assert!(built.success(), "cannot build the example {name}");
     let test = std::env::current_exe().unwrap();
     let target = test.ancestors().nth(2).unwrap();
     target.join("examples").join(name)
