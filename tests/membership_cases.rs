@@ -230,3 +230,48 @@ fn a_seed_given_by_another_name_is_not_tried_while_its_node_is_here() {
     }
     assert_eq!(node.size(), 2, "the alias is no member");
 }
+
+/// One that slept finds old news of its suspicion when it wakes, and objects to that,
+/// while it has long been taken for dead. It must not come back as the process it was:
+/// others went on without it, and it has missed what they did.
+#[test]
+fn one_who_objects_to_a_suspicion_after_it_was_given_up_begins_anew() {
+    let now = |millis: u64| Now {
+        monotonic: Duration::from_millis(millis),
+        unix_millis: 1_000_000 + millis as i64,
+    };
+    let node = |id: Id| {
+        Membership::new(
+            location(id),
+            "test".into(),
+            Vec::new(),
+            Settings::default(),
+            now(0),
+            id as u64,
+        )
+    };
+    let gossip = |sender: Id, members: Vec<Member>| Gossip {
+        sender: location(sender),
+        network: "test".into(),
+        view: 0,
+        members,
+        full: false,
+        refused: 0,
+    };
+    let (mut survivor, mut sleeper) = (node(1), node(2));
+    let alive = record(&sleeper, &location(2)).clone();
+    survivor.receive(now(1), gossip(2, vec![alive.clone()]));
+    survivor.receive(now(2), gossip(3, vec![alive.with_status(Status::Down)]));
+    let suspicion = alive.with_status(Status::Suspect);
+    sleeper.receive(now(10_000), gossip(3, vec![suspicion]));
+    let objection = record(&sleeper, &location(2)).clone();
+    assert!(objection.incarnation > alive.incarnation && objection.started == alive.started);
+
+    let answer = survivor.receive(now(10_001), gossip(2, vec![objection.clone()]));
+    assert_eq!(survivor.status_of(&location(2)), Some(Status::Down));
+    sleeper.receive(now(10_002), answer);
+    let anew = record(&sleeper, &location(2)).clone();
+    assert!(anew.started > objection.incarnation);
+    survivor.receive(now(10_003), gossip(2, vec![anew]));
+    assert_eq!(survivor.status_of(&location(2)), Some(Status::Alive));
+}

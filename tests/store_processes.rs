@@ -330,22 +330,18 @@ fn hang(stores: &Stores, load: &Load, round: usize, pause: Duration) {
                 let mut turn = reader;
                 while since().is_none_or(|time| time < Duration::from_secs(3)) {
                     turn += 1;
-                    // It may refuse for as long as it does not know.
+                    // It may refuse until it knows that the others have it in view.
                     let _ = load.check_at(its[turn % its.len()], &mut client);
                 }
             });
         }
         thread::sleep(pause.saturating_sub(stopped.elapsed()));
-        judge_stalls(
-            &format!("a hang of {pause:?}"),
-            load,
-            HANG_STALL,
-            HANG_STALL,
-        );
         node.signal("CONT");
         *goes_on.lock().unwrap() = Some(Instant::now());
     });
     stores.settle();
+    let what = format!("a hang of {pause:?}");
+    judge_stalls(&what, load, HANG_STALL, HANG_STALL);
     stores.open.add(node.location.clone());
 }
 

@@ -257,8 +257,8 @@ impl Membership {
     }
 
     /// A call of the layer above failed: the peer is tried at once, and if it
-    /// refuses us, and helpers too, it is DOWN after `verdict_suspicion`. The
-    /// verdict is in [`status_of`](Membership::status_of) and among the events.
+    /// refuses us, and helpers too, it is DOWN after `verdict_suspicion`; if it is
+    /// silent, after `silent_verdict_suspicion`. The verdict is in [`status_of`](Membership::status_of) and among the events.
     pub fn unreachable(&mut self, now: Now, location: &Location, failure: Failure) {
         self.begin(now);
         if *location != self.me && self.ring.contains(location) {
