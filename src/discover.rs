@@ -62,7 +62,7 @@ fn find(
         .find(knock)
         .ok_or_else(|| {
             Error::NoPeer(format!(
-                "no {service_type} found on localhost at ports {FIRST_PORT} to {}",
+                "no {service_type} found on localhost at ports {FIRST_PORT} to {}: name a peer with -h",
                 FIRST_PORT + PORTS - 1
             ))
         })

@@ -71,7 +71,8 @@ impl Endpoint {
     /// Looks up host names, which may block.
     ///
     /// # Errors
-    /// [`Error::Bind`] when no port of the place is free, or its address is not this host's.
+    /// [`Error::Bind`] when the port of the place is taken, or its address is not this
+    /// host's; [`Error::Usage`] when all its ports are taken.
     pub fn bind(place: &Place) -> Result<Endpoint, Error> {
         let address = match (place.address, place.bind) {
             (Some(address), _) => address,
@@ -119,10 +120,13 @@ fn first_free(place: &Place, address: IpAddr) -> Result<Server, Error> {
             Err(e) => failure = e,
         }
     }
-    Err(Error::Bind(
-        SocketAddr::new(address, *place.ports.start()).into(),
-        failure,
-    ))
+    let (first, last) = (*place.ports.start(), *place.ports.end());
+    if first < last && failure.kind() == io::ErrorKind::AddrInUse {
+        let all =
+            format!("ports {first} to {last} of {address} are all in use: name another with -p");
+        return Err(Error::Usage(all));
+    }
+    Err(Error::Bind(SocketAddr::new(address, first).into(), failure))
 }
 
 fn listening(place: &Place, address: IpAddr) -> Vec<IpAddr> {

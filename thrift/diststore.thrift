@@ -107,8 +107,9 @@ struct Holdings {
     3: i64 bytes,
     4: i32 replicas,
     5: Phase phase,
-    6: bool enrolled,
-    /** Keys copied in the move that is under way, or in the last one. */
+    /** Does the node answer clients? */
+    6: bool serving,
+    /** Keys copied here in the move that is under way; 0 when it is done. */
     7: i64 moved,
 }
 

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
             options.node.peer(&own),
         )?;
         match handler.store().failure() {
-            Some(why) => Err(Error::NoPeer(why)),
+            Some(why) => Err(Error::Usage(why)),
             None => Ok(ExitCode::SUCCESS),
         }
     })

@@ -1191,20 +1191,21 @@ pub struct Holdings {
   pub bytes: Option<i64>,
   pub replicas: Option<i32>,
   pub phase: Option<Phase>,
-  pub enrolled: Option<bool>,
-  /// Keys copied in the move that is under way, or in the last one.
+  /// Does the node answer clients?
+  pub serving: Option<bool>,
+  /// Keys copied here in the move that is under way; 0 when it is done.
   pub moved: Option<i64>,
 }
 
 impl Holdings {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7>(keys: F1, as_primary: F2, bytes: F3, replicas: F4, phase: F5, enrolled: F6, moved: F7) -> Holdings where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7>(keys: F1, as_primary: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, moved: F7) -> Holdings where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>> {
     Holdings {
       keys: keys.into(),
       as_primary: as_primary.into(),
       bytes: bytes.into(),
       replicas: replicas.into(),
       phase: phase.into(),
-      enrolled: enrolled.into(),
+      serving: serving.into(),
       moved: moved.into(),
     }
   }
@@ -1268,7 +1269,7 @@ impl TSerializable for Holdings {
       bytes: f_3,
       replicas: f_4,
       phase: f_5,
-      enrolled: f_6,
+      serving: f_6,
       moved: f_7,
     };
     Ok(ret)
@@ -1301,8 +1302,8 @@ impl TSerializable for Holdings {
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.enrolled {
-      o_prot.write_field_begin(&TFieldIdentifier::new("enrolled", TType::Bool, 6))?;
+    if let Some(fld_var) = self.serving {
+      o_prot.write_field_begin(&TFieldIdentifier::new("serving", TType::Bool, 6))?;
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -1324,7 +1325,7 @@ impl Default for Holdings {
       bytes: Some(0),
       replicas: Some(0),
       phase: None,
-      enrolled: Some(false),
+      serving: Some(false),
       moved: Some(0),
     }
   }

@@ -37,6 +37,9 @@ use crate::shutdown::Shutdown;
 /// Stack of a connection's thread; only what is used takes memory.
 const STACK: usize = 1024 * 1024;
 
+/// How often the system is asked for a port that is free at several addresses.
+const CHOICES: usize = 16;
+
 /// A pause after a failed accept (no file descriptors left, say), lest it spin.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -94,14 +97,14 @@ impl Server {
     /// # Errors
     /// The port is taken at one of them, or an address is not this host's.
     pub fn bind(addresses: &[IpAddr], port: u16, limits: Limits) -> io::Result<Server> {
-        let mut listeners: Vec<TcpListener> = Vec::new();
-        for address in addresses {
-            let port = match listeners.first() {
-                Some(first) => first.local_addr()?.port(),
-                None => port,
-            };
-            listeners.push(TcpListener::bind((*address, port))?);
+        let mut listeners = listen(addresses, port);
+        for _ in 1..CHOICES {
+            if port != 0 || listeners.is_ok() {
+                break;
+            }
+            listeners = listen(addresses, port);
         }
+        let listeners = listeners?;
         let listening = listeners
             .iter()
             .map(TcpListener::local_addr)
@@ -323,6 +326,19 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Option<thread::Joi
         .stack_size(STACK)
         .spawn(body)
         .ok()
+}
+
+/// Listens at every one of `addresses`, at one port.
+fn listen(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    for address in addresses {
+        let port = match listeners.first() {
+            Some(first) => first.local_addr()?.port(),
+            None => port,
+        };
+        listeners.push(TcpListener::bind((*address, port))?);
+    }
+    Ok(listeners)
 }
 
 /// The address at which this host reaches a listener of its own.

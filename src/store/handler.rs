@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{debug, error, info, warn};
+use log::{debug, info, warn};
 
 use super::limits::Limits;
 use super::moves::DEFAULT_REPLICAS;
@@ -133,6 +133,7 @@ impl LocatorHandler for StoreHandler {
     }
 
     fn cleanup(&self) {
+        self.store.given.store(0, Relaxed);
         self.node.leave();
         self.store.wait_until_relieved();
         self.store.stop();
@@ -161,7 +162,6 @@ impl Store {
     }
 
     pub(super) fn fail(&self, why: String) {
-        error!("{why}");
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         self.stop();
         self.node.endpoint().shutdown().request();
@@ -172,9 +172,6 @@ impl StoreSyncHandler for StoreHandler {
     fn handle_get(&self, key: Vec<u8>) -> thrift::Result<Vec<u8>> {
         let entry = self.store.fetch(&key).map_err(thrift::Error::from)?;
         let value = entry.and_then(|entry| entry.value);
-        if value.is_some() {
-            debug!("found {}", String::from_utf8_lossy(&key));
-        }
         Ok(value.map_or_else(Vec::new, |value| value.to_vec()))
     }
 
@@ -273,7 +270,7 @@ impl StoreSyncHandler for StoreHandler {
             bytes: Some(self.store.table.bytes() as i64),
             replicas: replicas.map(|replicas| replicas as i32),
             phase: Some(phase.into()),
-            enrolled: Some(serving),
+            serving: Some(serving),
             moved: Some(self.store.received.load(Relaxed) as i64),
         })
     }

@@ -60,6 +60,7 @@ pub mod limits;
 mod mover;
 pub mod moves;
 pub mod operations;
+mod originals;
 pub mod status;
 pub mod table;
 pub mod versions;

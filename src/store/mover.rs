@@ -5,6 +5,7 @@
 //! **puller** copies what this node owns, from all sources side by side, and when
 //! all is settled drops what it does not own.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,12 +13,11 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 
 use super::moves::{History, Phase, Word};
-use super::operations::{Store, put_to_original, unix_millis};
+use super::operations::{Store, unix_millis};
 use super::table::{Key, Page, STRIPES};
 use super::view::Peer;
 use super::wire::read_page;
 use crate::diststore::TStoreSyncClient;
-use crate::location::Location;
 use crate::side_by_side::side_by_side;
 
 /// While something moves, others are asked so often how far they are, lest a word was lost.
@@ -38,6 +38,10 @@ const UNDISTURBED: Duration = Duration::from_secs(10);
 
 /// How often the table is swept at rest, of late copies and old tombstones.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// The longest that a leaving node waits for the others. Ten minutes: far longer than
+/// any move, and a member that never goes on must not keep it for ever.
+const RELIEF: Duration = Duration::from_secs(600);
 
 /// How long a tombstone is kept, in milliseconds: longer than a node is likely to
 /// be thought dead and come back with what it held. One hour.
@@ -150,7 +154,7 @@ impl Store {
     /// The puller's thread, until the store stops.
     pub(super) fn pull_and_sweep(&self) {
         let mut swept: Option<(u64, Instant)> = None;
-        let mut greeted = Vec::new();
+        let mut known = Arc::default();
         while !self.stopped.load(Relaxed) {
             let (pulls, settled, view, changes) = {
                 let moves = self.moves();
@@ -169,7 +173,7 @@ impl Store {
                 self.sweep();
                 swept = Some((view, Instant::now()));
             } else {
-                self.greet_originals(&mut greeted);
+                self.greet_originals(&mut known);
                 self.wait_since(changes, if settled { REST } else { ASK_EVERY });
             }
         }
@@ -268,47 +272,25 @@ impl Store {
         }
     }
 
-    /// Puts to nodes of the original that came what belongs to them on the ring.
-    fn greet_originals(&self, greeted: &mut Vec<Location>) {
-        let originals = self.node.originals();
-        greeted.retain(|known| originals.contains(known));
-        for original in originals {
-            if !greeted.contains(&original) {
-                self.put_all_to_original(&original);
-                greeted.push(original);
-            }
-        }
-    }
-
-    fn put_all_to_original(&self, original: &Location) {
-        let ring = self.node.ring();
-        let mut cursor = Some(Default::default());
-        while let Some(at) = cursor {
-            let page = self.table.page(&at, 1 << 20, usize::MAX, |key| {
-                ring.owner_of(key.point)
-                    .is_some_and(|owner| owner == original)
-            });
-            for (key, entry) in &page.entries {
-                if let Some(value) = &entry.value {
-                    put_to_original(original, key, value);
-                }
-            }
-            cursor = page.next;
-        }
-    }
-
     /// Waits until this node, which has left the ring, is not needed any more. Tells
     /// the log how it goes. Blocks as long as that takes.
     pub(super) fn wait_until_relieved(&self) {
         let keys = self.table.keys();
         if self.moves().current().is_empty() {
-            if keys > 0 {
+            if self.node.has_originals() {
+                self.put_to_originals();
+            } else if keys > 0 {
                 warn!("this was the last node of its network: {keys} keys end with it");
             }
             return;
         }
         let mut told_at = Instant::now();
+        let deadline = Instant::now() + RELIEF;
         while !self.moves().may_end() && !self.stopped.load(Relaxed) {
+            if Instant::now() > deadline {
+                warn!("ended before all others had what they need of {keys} keys here");
+                return;
+            }
             self.wait(ASK_EVERY);
             if told_at.elapsed() >= Duration::from_secs(1) {
                 told_at = Instant::now();

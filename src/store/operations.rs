@@ -25,7 +25,7 @@ use crate::diststore::{Refused, StoreSyncClient, TStoreSyncClient, Written};
 use crate::error::Error;
 use crate::location::Location;
 use crate::node::Node;
-use crate::rpc::client::{Input, Links, Output, Patience, call_within};
+use crate::rpc::client::{Input, Links, Output, Patience};
 
 /// A client of another store.
 pub type Client = StoreSyncClient<Input, Output>;
@@ -35,7 +35,7 @@ pub type Client = StoreSyncClient<Input, Output>;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// For what a peer answers from its own table.
-const PEER_PATIENCE: Patience = Patience {
+pub(super) const PEER_PATIENCE: Patience = Patience {
     connect: Duration::from_millis(500),
     answer: Duration::from_secs(1),
 };
@@ -122,12 +122,14 @@ impl Store {
     /// # Errors
     /// No owner could be asked in that time.
     pub fn fetch(&self, key: &[u8]) -> Result<Option<Entry>, Refusal> {
-        if let Some(original) = self.original_owner(key)
-            && let Some(entry) = fetch_from_original(&original, key)
-        {
+        if let Some(entry) = self.fetch_from_original(key) {
             return Ok(Some(entry));
         }
-        self.newest(Key::new(key), Instant::now() + PATIENCE)
+        let found = self.newest(Key::new(key), Instant::now() + PATIENCE)?;
+        if found.as_ref().is_some_and(|entry| !entry.is_tombstone()) {
+            debug!("found {}", String::from_utf8_lossy(key));
+        }
+        Ok(found)
     }
 
     /// Writes `value`, or, without one, the mark of a deletion, and returns when it
@@ -143,9 +145,7 @@ impl Store {
             0,
             0,
         )?;
-        if let Some(original) = self.original_owner(key) {
-            put_to_original(&original, key, value.as_deref().unwrap_or_default());
-        }
+        self.put_through_to_original(key, value.as_deref().unwrap_or_default());
         let deadline = Instant::now() + PATIENCE;
         let at = Key::new(key);
         loop {
@@ -467,15 +467,6 @@ impl Store {
         let turn = &self.turns[key.point as usize % TURNS];
         turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// The key's owner on the ring, if that is a node of the original.
-    fn original_owner(&self, key: &[u8]) -> Option<Location> {
-        if !self.node.has_originals() {
-            return None;
-        }
-        let owner = self.node.ring().owner(key).cloned()?;
-        self.node.is_original(&owner).then_some(owner)
-    }
 }
 
 /// The version that says "I am not the primary of this key".
@@ -507,26 +498,6 @@ impl Drop for MovesGuard<'_> {
         if self.guard.moves.changes() != self.before {
             self.moved.notify_all();
         }
-    }
-}
-
-/// What a node of the original holds; nothing if it holds an empty value, or is not there.
-fn fetch_from_original(peer: &Location, key: &[u8]) -> Option<Entry> {
-    let value = call_within(PEER_PATIENCE, StoreSyncClient::new, peer, |p| {
-        p.get(key.to_vec())
-    })
-    .ok()?;
-    (!value.is_empty()).then(|| Entry {
-        version: 1,
-        value: Some(value.into()),
-    })
-}
-
-/// Puts a value to a node of the original, which promises nothing.
-pub(super) fn put_to_original(peer: &Location, key: &[u8], value: &[u8]) {
-    let put = |p: &mut Client| p.put(key.to_vec(), value.to_vec());
-    if let Err(e) = call_within(PEER_PATIENCE, StoreSyncClient::new, peer, put) {
-        debug!("{e}");
     }
 }
 

@@ -83,7 +83,7 @@ impl StoreStatus {
     pub fn is_settled(&self) -> bool {
         self.nodes.iter().all(|node| {
             node.holdings.as_ref().is_some_and(|held| {
-                held.phase.map(Phase::from) == Some(Phase::Settled) && held.enrolled == Some(true)
+                held.phase.map(Phase::from) == Some(Phase::Settled) && held.serving == Some(true)
             })
         })
     }
@@ -178,7 +178,7 @@ impl NodeStatus {
         let Some(held) = &self.holdings else {
             return "no answer";
         };
-        if held.enrolled != Some(true) {
+        if held.serving != Some(true) {
             return "joining";
         }
         match held.phase.map(Phase::from) {
