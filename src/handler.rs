@@ -31,8 +31,9 @@
 //! ```
 //!
 //! Methods named as in the interface are called by the server, each on the thread
-//! of its connection; they may block, and may call other nodes. What they return
-//! as an error becomes an exception for the caller, which costs it the connection.
+//! of its connection; they may block, and may call other nodes. An exception that
+//! your interface declares goes to the caller as such; any other error becomes an
+//! application exception, and ends the connection.
 
 use std::thread;
 

@@ -27,13 +27,13 @@
 //!
 //! | modules | what they are |
 //! |---|---|
-//! | [`location`], [`hash_ring`], [`error`], [`shutdown`] | pure: addresses, the ring, what can go wrong, a switch |
+//! | [`location`], [`hash_ring`], [`error`], [`shutdown`], [`side_by_side`] | addresses, the ring, what can go wrong, small tools |
 //! | [`membership`] | pure: who is in, decided without sockets, clocks and threads |
 //! | [`rpc`] | the only sockets: calls, kept connections, the server |
 //! | [`endpoint`], [`discover`] | a claimed port and the address to announce; port knocking |
 //! | [`node`] | the driver of membership, with one lock and a few threads |
 //! | [`handler`] | what users extend, and `serve` |
-//! | [`store`] | diststore: pure tables, views and moves; operations and handler around them |
+//! | [`store`] | diststore: tables, views and moves that decide; operations and handler around them |
 //! | [`client`], [`status`], [`cli`] | for the programs: a store's client, the network at a glance, options |
 //! | [`locator`], [`diststore`] | stubs generated from `thrift/`, never edited |
 //!

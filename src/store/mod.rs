@@ -14,7 +14,8 @@
 //!    asks where the key is read for the newest version, and takes a larger one
 //!    ([`versions`]). A deletion is a write too, of a tombstone.
 //! 3. It sends a copy to the owners in *every* view on its list ([`moves`]). A
-//!    replica always accepts, and answers with its own current view. If that is news
+//!    replica takes it whatever view it has itself (unless it has no room), and answers
+//!    with its own current view. If that is news
 //!    to the primary, the two exchange what they know of the membership, and the
 //!    primary sends to the owners in the views it has learned of.
 //! 4. An owner that cannot be reached is reported to membership; the write waits until

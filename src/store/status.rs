@@ -43,8 +43,10 @@ pub struct NodeStatus {
     pub location: Location,
     /// Its share of the ring, 0 to 1.
     pub share: f64,
-    /// What it holds; nothing if it did not answer.
+    /// What it holds; nothing if it did not answer, or is a node of the original.
     pub holdings: Option<Holdings>,
+    /// Is it a node of the original, which cannot tell what it holds?
+    pub is_original: bool,
 }
 
 impl StoreStatus {
@@ -70,10 +72,14 @@ impl StoreStatus {
         let all = call_within(PATIENCE, StoreSyncClient::new, peer, |peer| peer.get_all())?;
         let ring: HashRing<Location> = all.iter().filter_map(|l| l.try_into().ok()).collect();
         let asked: Vec<(&Location, f64)> = ring.shares();
-        let mut nodes = side_by_side(&asked, SIDE_BY_SIDE, |(location, share)| NodeStatus {
-            location: (*location).clone(),
-            share: *share,
-            holdings: call_within(PATIENCE, StoreSyncClient::new, location, |p| p.holdings()).ok(),
+        let mut nodes = side_by_side(&asked, SIDE_BY_SIDE, |(location, share)| {
+            let told = call_within(PATIENCE, StoreSyncClient::new, location, |p| p.holdings());
+            NodeStatus {
+                location: (*location).clone(),
+                share: *share,
+                is_original: told.as_ref().is_err_and(Error::is_unknown_method),
+                holdings: told.ok(),
+            }
         });
         nodes.sort_by(|a, b| a.location.cmp(&b.location));
         Ok(StoreStatus { nodes, rate: None })
@@ -81,7 +87,7 @@ impl StoreStatus {
 
     /// Is every node settled? Then the sudden end of all holders of a key but one loses nothing.
     pub fn is_settled(&self) -> bool {
-        self.nodes.iter().all(|node| {
+        self.ours().all(|node| {
             node.holdings.as_ref().is_some_and(|held| {
                 held.phase.map(Phase::from) == Some(Phase::Settled) && held.serving == Some(true)
             })
@@ -101,12 +107,17 @@ impl StoreStatus {
             .max()
             .unwrap_or(1)
             .max(1) as u64;
-        self.keys() * replicas.min(self.nodes.len() as u64)
+        self.keys() * replicas.min(self.ours().count() as u64)
     }
 
     /// Keys in the store.
     pub fn keys(&self) -> u64 {
         self.sum(|held| held.as_primary)
+    }
+
+    /// The nodes that are none of the original.
+    fn ours(&self) -> impl Iterator<Item = &NodeStatus> {
+        self.nodes.iter().filter(|node| !node.is_original)
     }
 
     fn held(&self) -> impl Iterator<Item = &Holdings> {
@@ -119,11 +130,7 @@ impl StoreStatus {
 
     /// One line: `settled`, or how far the moves are.
     pub fn summary(&self) -> String {
-        let silent = self
-            .nodes
-            .iter()
-            .filter(|node| node.holdings.is_none())
-            .count();
+        let silent = self.ours().filter(|node| node.holdings.is_none()).count();
         if silent > 0 {
             return format!(
                 "moving: {silent} of {} nodes do not answer",
@@ -176,7 +183,11 @@ impl StoreStatus {
 impl NodeStatus {
     fn state(&self) -> &'static str {
         let Some(held) = &self.holdings else {
-            return "no answer";
+            return if self.is_original {
+                "original"
+            } else {
+                "no answer"
+            };
         };
         if held.serving != Some(true) {
             return "joining";

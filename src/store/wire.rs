@@ -1,6 +1,7 @@
 //! The store's messages between the interface's generated structs and its own types.
 //!
-//! What names no place, or leaves out what it must say, is refused by a sentence.
+//! What names no place or sender, or carries a version of no time, is refused by a
+//! sentence; what else is left out counts as zero or nothing.
 
 use std::sync::Arc;
 
