@@ -54,10 +54,10 @@ pub struct Settings {
     /// From SUSPECT to DOWN when the layer above waits for the verdict, and the
     /// connection was refused. 150 ms, so that all of it takes some 200 ms.
     pub verdict_suspicion: Duration,
-    /// The same when there was no answer, times own health. 2.5 s, so that all of it
-    /// takes less than 5 s: up to 1 s until somebody calls, 1 s until the call and
-    /// those of the helpers have failed, and this. It is longer than a node may be out
-    /// of touch (2 s) before it stops to answer for what it holds.
+    /// The same when there was no answer, times own health. 2 s, so that all of it
+    /// takes less than 5 s: up to 1.5 s until a call has failed, 1 s until a probe and
+    /// those of the helpers have, and this. Together with the helpers' time it is longer
+    /// than a node may be out of touch (2 s) before it stops answering for what it holds.
     pub silent_verdict_suspicion: Duration,
     /// How many of those who hear of an accusation tell the accused, on average, so
     /// that it can object. 8.
@@ -120,7 +120,7 @@ impl Default for Settings {
             refused_suspicion: seconds(1),
             silent_suspicion: seconds(4),
             verdict_suspicion: millis(150),
-            silent_verdict_suspicion: millis(2_500),
+            silent_verdict_suspicion: seconds(2),
             tellers: 8,
             grace: seconds(4),
             pause_tolerance: millis(500),
