@@ -170,8 +170,8 @@ impl<C> Links<C> {
     ) -> Result<T, Error> {
         if let Some(mut kept) = self.take(location) {
             match self.use_once(location, &mut kept, &body) {
-                Err(Error::Broken(..)) => drop(self.idle().remove(location)),
-                outcome => return self.settle(location, kept, outcome),
+                (Err(Error::Broken(..)), false) => drop(self.idle().remove(location)),
+                (outcome, _) => return self.settle(location, kept, outcome),
             }
         }
         let stream = Arc::new(open(self.patience, location)?);
@@ -181,7 +181,7 @@ impl<C> Links<C> {
             stream,
             since: Instant::now(),
         };
-        let outcome = self.use_once(location, &mut kept, &body);
+        let (outcome, _) = self.use_once(location, &mut kept, &body);
         self.settle(location, kept, outcome)
     }
 
@@ -195,12 +195,14 @@ impl<C> Links<C> {
         }
     }
 
+    /// Makes the calls; what came of them, and whether they were broken off by
+    /// [`forget`](Links::forget), after which nobody wants them repeated.
     fn use_once<T>(
         &self,
         location: &Location,
         kept: &mut Kept<C>,
         body: impl Fn(&mut C) -> thrift::Result<T>,
-    ) -> Result<T, Error> {
+    ) -> (Result<T, Error>, bool) {
         let stream = kept.stream.clone();
         self.busy()
             .entry(location.clone())
@@ -208,13 +210,16 @@ impl<C> Links<C> {
             .push(stream);
         let outcome = body(&mut kept.client).map_err(|e| Error::of_call(location, e));
         let mut busy = self.busy();
-        if let Some(streams) = busy.get_mut(location) {
-            streams.retain(|stream| !Arc::ptr_eq(stream, &kept.stream));
-            if streams.is_empty() {
-                busy.remove(location);
-            }
+        let Some(streams) = busy.get_mut(location) else {
+            return (outcome, true);
+        };
+        let before = streams.len();
+        streams.retain(|stream| !Arc::ptr_eq(stream, &kept.stream));
+        let forgotten = streams.len() == before;
+        if streams.is_empty() {
+            busy.remove(location);
         }
-        outcome
+        (outcome, forgotten)
     }
 
     /// Keeps the connection of a call that was answered, by an exception of the

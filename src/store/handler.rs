@@ -119,6 +119,9 @@ impl LocatorHandler for StoreHandler {
     }
 
     fn ring_changed(&self, changes: &[Change]) {
+        // Looking at the moves brings them up to the membership, and wakes who waits.
+        drop(self.store.moves());
+        // Only then: who is broken off here must not call the same node once more.
         for change in changes {
             if let Change::Removed {
                 location,
@@ -128,8 +131,6 @@ impl LocatorHandler for StoreHandler {
                 self.store.give_up(location);
             }
         }
-        // Looking at the moves brings them up to the membership, and wakes who waits.
-        drop(self.store.moves());
     }
 
     fn cleanup(&self) {
