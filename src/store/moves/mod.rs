@@ -35,77 +35,19 @@
 //!
 //! Nothing here knows sockets, clocks or threads; whoever drives it holds a lock.
 
+mod access;
+mod copying;
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::table::{Cursor, Key};
-use super::versions::next_version;
+use super::table::Cursor;
 use super::view::{Peer, View};
 
-/// How far a node is with its current view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Writes begun from now on go to its owners.
-    Installed,
-    /// All writes under way do.
-    Drained,
-    /// All that the node owns in it is here.
-    Synced,
-    /// The node reads by it.
-    Switched,
-    /// It is the only view.
-    Settled,
-}
-
-/// What a node tells others of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
-    /// Who speaks.
-    pub from: Peer,
-    /// The speaker's current view.
-    pub view: u64,
-    /// How far the speaker is with it.
-    pub phase: Phase,
-    /// Whether the speaker is enrolled.
-    pub enrolled: bool,
-    /// The view that the speaker reads by, if it has one.
-    pub read: Option<u64>,
-    /// All views on the speaker's list, oldest first.
-    pub views: Vec<u64>,
-    /// Is the one spoken to in the speaker's current view?
-    pub sees: bool,
-    /// How many copies of a key the speaker keeps; none while it does not know.
-    pub replicas: Option<usize>,
-}
-
-/// The list of views of a node that is enrolled, for one that is not.
-#[derive(Debug, Clone)]
-pub struct History {
-    /// The views, oldest first.
-    pub views: Vec<Arc<View>>,
-    /// The view that is read by.
-    pub read: u64,
-    /// How many copies of a key are kept.
-    pub replicas: usize,
-}
-
-/// A request for a page of what the asker owns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pull {
-    /// Who asks.
-    pub puller: Peer,
-    /// The asker's current view: a source that has another one refuses.
-    pub view: u64,
-    /// The view that the asker reads by: it holds what it owns there.
-    pub read: u64,
-    /// Processes that the asker takes to be gone, whose duty falls to the next owner.
-    pub gone: Vec<Peer>,
-    /// Where to go on.
-    pub cursor: Cursor,
-}
-
-/// Names the attempt that a page belongs to: pages of an abandoned one do not count.
-pub type Attempt = u64;
+pub use access::{Authority, Write};
+pub use copying::{Attempt, Offer, Pull};
+pub use words::{History, Phase, Word};
 
 /// What is known of all members, as the moves need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,17 +58,6 @@ pub struct Standing {
     pub live: BTreeSet<Peer>,
     /// Members that leave and still answer.
     pub leaving: BTreeSet<Peer>,
-}
-
-/// Where a key is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Authority {
-    /// Here.
-    Me,
-    /// At the first of these that answers; each is asked as an owner in that view.
-    Others(u64, Vec<Peer>),
-    /// Nowhere yet: this node does not serve clients, or no owner is left.
-    Nobody,
 }
 
 /// Rules of the protocol that a test may leave out, to see what they are for.
@@ -197,19 +128,6 @@ pub struct Moves {
     attempt: Attempt,
     /// Where the copying from each source goes on; none when it is done.
     sources: BTreeMap<Peer, Option<Cursor>>,
-}
-
-/// A write under way at its primary.
-#[derive(Debug)]
-pub struct Write {
-    me: Peer,
-    epoch: u64,
-    /// How often this node had been out of touch when it began.
-    absences: u64,
-    /// The views when it began.
-    views: Vec<Arc<View>>,
-    /// Owners that have the write, or are gone.
-    done: BTreeSet<Peer>,
 }
 
 impl Moves {
@@ -295,278 +213,6 @@ impl Moves {
             self.advance();
         }
         has_ended
-    }
-
-    /// This node has heard nobody for so long that others may go on without it: it
-    /// stops serving until every member has said that it did not.
-    pub fn lose_touch(&mut self) {
-        let has_company = self.current().members().any(|peer| peer != self.me);
-        // What was said before this absence proves nothing after it.
-        if has_company && self.lease.as_ref().is_none_or(|seen| !seen.is_empty()) {
-            self.absences += 1;
-            self.changes += 1;
-            self.lease = Some(BTreeSet::new());
-        }
-    }
-
-    /// To be given back to [`hear`](Moves::hear) with what is answered to a word sent now.
-    pub fn asking(&self) -> u64 {
-        self.absences
-    }
-
-    // What others are told, and tell.
-
-    /// What this node tells `to`.
-    pub fn word(&self, to: &Peer) -> Word {
-        Word {
-            from: self.me.clone(),
-            view: self.current().id(),
-            phase: self.phase,
-            enrolled: self.enrolled,
-            read: self.read.as_ref().map(|view| view.id()),
-            views: self.views.iter().map(|view| view.id()).collect(),
-            sees: self.current().contains(to),
-            replicas: self.replicas,
-        }
-    }
-
-    /// The list, for one that is not enrolled; none while this node is not either.
-    pub fn history(&self) -> Option<History> {
-        let read = self.read.as_ref().filter(|_| self.enrolled)?.id();
-        Some(History {
-            views: self.views.clone(),
-            read,
-            replicas: self.replicas?,
-        })
-    }
-
-    /// Takes in what a member told, with its list if this node asked for that.
-    /// `asked` is what [`asking`](Moves::asking) was when it was asked; none for what
-    /// is told unasked, which may have lain about since before this node was out of touch.
-    pub fn hear(&mut self, asked: Option<u64>, word: Word, history: Option<History>) {
-        let from = &word.from;
-        let takes_part = self.standing.live.contains(from) || self.standing.leaving.contains(from);
-        if !takes_part || word.views.len() > MOST_VIEWS {
-            // Who takes part and is not known as that yet says it again.
-            return;
-        }
-        if asked == Some(self.absences)
-            && word.sees
-            && let Some(seen) = &mut self.lease
-        {
-            seen.insert(word.from.clone());
-        }
-        if let Some(history) = history
-            && !self.enrolled
-            && word.enrolled
-            && !self.shares_list_with(&word)
-        {
-            self.adopt(history);
-        }
-        if word.sees
-            && self
-                .read
-                .as_ref()
-                .is_some_and(|read| word.views.contains(&read.id()))
-        {
-            self.confirmed.insert(word.from.clone());
-        }
-        self.words.insert(word.from.clone(), word);
-        self.changes += 1;
-        self.advance();
-    }
-
-    /// Does this node need the list of one that is enrolled?
-    pub fn wants_history(&self) -> bool {
-        !self.enrolled
-    }
-
-    // Copying.
-
-    /// The pages to ask for now, each with its source.
-    pub fn pulls(&self) -> Vec<(Peer, Pull)> {
-        let (Some(read), Phase::Drained) = (&self.read, self.phase) else {
-            return Vec::new();
-        };
-        let gone: Vec<Peer> = self
-            .views
-            .iter()
-            .flat_map(|view| view.members())
-            .filter(|peer| self.is_gone(peer))
-            .collect();
-        let pull = |cursor: &Cursor| Pull {
-            puller: self.me.clone(),
-            view: self.current().id(),
-            read: read.id(),
-            gone: gone.clone(),
-            cursor: cursor.clone(),
-        };
-        let open =
-            |(peer, cursor): (&Peer, &Option<Cursor>)| Some((peer.clone(), pull(cursor.as_ref()?)));
-        self.sources.iter().filter_map(open).collect()
-    }
-
-    /// The current attempt to copy, to come back with its pages.
-    pub fn attempt(&self) -> Attempt {
-        self.attempt
-    }
-
-    /// A page from `source` was applied; `next` is where the next one begins.
-    pub fn pulled(&mut self, attempt: Attempt, source: &Peer, next: Option<Cursor>) {
-        if attempt == self.attempt && self.phase == Phase::Drained {
-            self.sources.insert(source.clone(), next);
-            self.changes += 1;
-            self.advance();
-        }
-    }
-
-    /// What this node gives to whoever asks so; none while it cannot know.
-    pub fn offer(&self, pull: &Pull) -> Option<Offer> {
-        let drained = self.phase >= Phase::Drained && self.current().id() == pull.view;
-        if !drained || (self.read.is_none() && !self.offers_all) {
-            return None;
-        }
-        let shared = self.views.iter().find(|view| view.id() == pull.read);
-        Some(Offer {
-            me: self.me.clone(),
-            puller: pull.puller.clone(),
-            replicas: self.replicas?,
-            current: self.current().clone(),
-            basis: if self.offers_all {
-                None
-            } else {
-                shared.cloned()
-            },
-            gone: pull
-                .gone
-                .iter()
-                .filter(|peer| **peer != self.me)
-                .cloned()
-                .collect(),
-        })
-    }
-
-    // Reading and writing.
-
-    /// Does this node serve clients?
-    pub fn is_serving(&self) -> bool {
-        self.enrolled && self.read.is_some() && self.lease.is_none()
-    }
-
-    /// Who is asked for `key` now.
-    pub fn authority(&self, key: Key<'_>) -> Authority {
-        let (Some(read), Some(replicas), true) = (&self.read, self.replicas, self.is_serving())
-        else {
-            return Authority::Nobody;
-        };
-        let read = if self.rules.read_by_old {
-            read
-        } else {
-            self.current()
-        };
-        if read.primary(key).as_ref() == Some(&self.me) && self.may_answer(read.id()) {
-            return Authority::Me;
-        }
-        let owners: Vec<Peer> = read
-            .owners(key, replicas)
-            .filter(|peer| !self.is_gone(peer))
-            .collect();
-        match owners.first() {
-            None => Authority::Nobody,
-            Some(first) if *first == self.me && self.may_answer(read.id()) => Authority::Me,
-            Some(_) => Authority::Others(read.id(), owners),
-        }
-    }
-
-    /// May this node answer, from its own table, as an owner in that view?
-    pub fn may_answer(&self, view: u64) -> bool {
-        if !self.rules.read_by_old {
-            return true;
-        }
-        if self.lease.is_some() {
-            return false;
-        }
-        // In the place of one that died there, this process holds nothing of that view.
-        let asked_as_owner = |known: &Arc<View>| known.id() == view && known.contains(&self.me);
-        if !self.views.iter().any(asked_as_owner) {
-            return false;
-        }
-        let place = |id: u64| self.views.iter().position(|view| view.id() == id);
-        let (Some(asked), Some(read)) =
-            (place(view), self.read.as_ref().and_then(|r| place(r.id())))
-        else {
-            return false;
-        };
-        let settled_before = asked <= read && !self.is_unsynced_founder();
-        settled_before || (asked + 1 == self.views.len() && self.phase >= Phase::Synced)
-    }
-
-    /// The primary of `key`: where it is written.
-    pub fn primary(&self, key: Key<'_>) -> Option<Peer> {
-        self.current().primary(key)
-    }
-
-    /// Begins a write of `key` here; none unless this node is the key's primary and
-    /// serves. To be ended by [`end_write`](Moves::end_write), whatever comes of it.
-    pub fn begin_write(&mut self, key: Key<'_>) -> Option<Write> {
-        if !self.is_serving() || self.primary(key).as_ref() != Some(&self.me) {
-            return None;
-        }
-        *self.writes.entry(self.epoch).or_default() += 1;
-        let done = BTreeSet::from([self.me.clone()]);
-        Some(Write {
-            me: self.me.clone(),
-            epoch: self.epoch,
-            absences: self.absences,
-            views: self.views.clone(),
-            done,
-        })
-    }
-
-    /// The version of a write here at `unix_millis`, when `newest` is the newest that
-    /// was seen of the key. It is not that of any other write of the key: not of
-    /// another node's, and not of one that this node gave up, which some owner may have.
-    pub fn version(&self, unix_millis: i64, newest: i64) -> i64 {
-        next_version(unix_millis, newest.max(self.abandoned), self.me.writer())
-    }
-
-    /// A write of that version is given up, and some owners may have it.
-    pub fn abandon(&mut self, version: i64) {
-        self.abandoned = self.abandoned.max(version);
-    }
-
-    /// Whom the write of `key` must still reach: its owners in every view known when it
-    /// began or now, but for those who are gone. When nobody is left it is applied here.
-    pub fn targets(&self, write: &Write, key: Key<'_>) -> Vec<Peer> {
-        let Some(replicas) = self.replicas else {
-            return Vec::new();
-        };
-        let known = write.views.iter().chain(&self.views);
-        let views: BTreeMap<u64, &Arc<View>> = if self.rules.write_to_all {
-            known.map(|view| (view.id(), view)).collect()
-        } else {
-            BTreeMap::from([(self.current().id(), self.current())])
-        };
-        let mut targets = Vec::new();
-        for owner in views.values().flat_map(|view| view.owners(key, replicas)) {
-            if !write.done.contains(&owner) && !targets.contains(&owner) && !self.is_gone(&owner) {
-                targets.push(owner);
-            }
-        }
-        targets
-    }
-
-    /// Ends a write; may it be acknowledged? Not if this node was thought dead
-    /// meanwhile, or out of touch, so that others may have gone on without it.
-    pub fn end_write(&mut self, write: Write) -> bool {
-        if let Some(count) = self.writes.get_mut(&write.epoch) {
-            *count -= 1;
-            if *count == 0 {
-                self.writes.remove(&write.epoch);
-            }
-        }
-        self.advance();
-        write.me == self.me && write.absences == self.absences && self.enrolled
     }
 
     /// Has this node that view on its list? If not, its teller knows something new.
@@ -655,17 +301,6 @@ impl Moves {
         self.advance();
     }
 
-    /// Nobody has gone on without this node: all who are left have it in view.
-    fn serve_again_if_all_see(&mut self) {
-        let all_see = self.lease.as_ref().is_some_and(|seen| {
-            let mut others = self.current().members().filter(|peer| *peer != self.me);
-            others.all(|peer| seen.contains(&peer))
-        });
-        if all_see {
-            self.lease = None;
-        }
-    }
-
     /// Forgets what was copied. A node that has switched has no need to: it holds all.
     fn copy_anew(&mut self) {
         if self.phase > Phase::Drained {
@@ -690,14 +325,6 @@ impl Moves {
         self.read = None;
         self.views = vec![self.current().clone()];
         self.restart(Phase::Installed);
-    }
-
-    fn shares_list_with(&self, word: &Word) -> bool {
-        let Some(read) = self.read.as_ref().map(|read| read.id()) else {
-            return false;
-        };
-        let theirs = word.read.is_some_and(|theirs| self.knows(theirs));
-        theirs && word.views.contains(&read)
     }
 
     fn adopt(&mut self, history: History) {
@@ -799,56 +426,7 @@ impl Moves {
             self.enrolled = true;
         }
     }
-
-    /// One that founded among others has first to get what they hold.
-    fn is_unsynced_founder(&self) -> bool {
-        self.views.len() == 1 && self.phase < Phase::Synced
-    }
 }
-
-/// The longest list of views believed: one of a move that never settles is shorter.
-const MOST_VIEWS: usize = 1_000;
 
 /// How many copies of a key are kept unless somebody insists on another number.
 pub const DEFAULT_REPLICAS: usize = 3;
-
-impl Write {
-    /// `peer` has the write, or is found to be gone.
-    pub fn reached(&mut self, peer: Peer) {
-        self.done.insert(peer);
-    }
-}
-
-/// What one node gives another that copies: which keys.
-#[derive(Debug, Clone)]
-pub struct Offer {
-    me: Peer,
-    puller: Peer,
-    replicas: usize,
-    current: Arc<View>,
-    /// The view that the puller reads by; none to give all that it owns.
-    basis: Option<Arc<View>>,
-    gone: BTreeSet<Peer>,
-}
-
-impl Offer {
-    /// Is this key given: does the puller own it now and did not before, and is this
-    /// node the first of its owners before that is left?
-    pub fn gives(&self, key: Key<'_>) -> bool {
-        if !self.current.owns(&self.puller, key, self.replicas) {
-            return false;
-        }
-        let Some(basis) = &self.basis else {
-            return true;
-        };
-        let mut held = false;
-        let mut first = None;
-        for owner in basis.owners(key, self.replicas) {
-            held |= owner == self.puller;
-            if first.is_none() && !self.gone.contains(&owner) {
-                first = Some(owner);
-            }
-        }
-        !held && first.is_none_or(|first| first == self.me)
-    }
-}
