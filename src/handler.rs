@@ -100,7 +100,7 @@ pub trait LocatorHandler: BaseHandler {
 
     /// Someone says that `location` is in; `authorities` know already.
     fn add(&self, location: Location, _authorities: Vec<Location>) {
-        self.node().join(location);
+        self.node().add(location);
     }
 
     /// Someone says that `location` is gone; `authorities` know already.

@@ -270,12 +270,18 @@ impl Node {
         }
     }
 
-    /// A node asks to come in, or another says that it did: it is tried, and
-    /// taken in once it answers.
+    /// A node asks to come in: it is tried, and taken in once it answers.
     pub(crate) fn join(&self, location: Location) {
         let now = self.shared.now();
         self.shared
             .decide(|membership| membership.join(now, location));
+    }
+
+    /// Someone says that a node is in: it is tried, and taken in once it answers.
+    pub(crate) fn add(&self, location: Location) {
+        let now = self.shared.now();
+        self.shared
+            .decide(|membership| membership.add(now, location));
     }
 
     /// Someone says that a node is gone: it is tried at once.

@@ -79,11 +79,6 @@ impl View {
         self.members.is_empty()
     }
 
-    /// The ring of the members.
-    pub fn ring(&self) -> &HashRing<Location> {
-        &self.ring
-    }
-
     /// The process that holds `key` first: its primary. None in an empty view.
     pub fn primary(&self, key: Key<'_>) -> Option<Peer> {
         let location = self.ring.owner_of(key.point)?;
