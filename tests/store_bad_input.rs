@@ -246,6 +246,21 @@ fn a_write_beyond_a_limit_is_refused_and_an_empty_one_is_taken() {
     target.takes_a_second_node();
 }
 
+#[test]
+fn a_put_that_is_lost_costs_one_short_line_whatever_its_key() {
+    let target = Target::start(&["--max-value", "10"]);
+    let put = |key: Vec<u8>| target.call(|c| c.put(key, vec![0; 11])).unwrap();
+    put(b"forged\n[2009-01-01T00:00:00Z ERROR] no such line".to_vec());
+    put(vec![b'k'; 1024 * 1024]);
+    target.node().wait_for("lost the put of");
+    target.node().wait_for("a key of 1048576 bytes");
+    for line in target.node().lines() {
+        assert!(line.len() < 1000, "a line of {} bytes", line.len());
+        assert!(!line.starts_with("[2009"), "a line that a caller wrote");
+    }
+    target.takes_a_second_node();
+}
+
 /// The arguments of a call of `write`.
 fn arguments_of_write(key: &[u8], value: &[u8]) -> Vec<u8> {
     let field = |id, bytes: &[u8]| {
