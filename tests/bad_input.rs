@@ -2,46 +2,19 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::Duration;
 
+use common::raw::{answer_to, connect, message};
 use common::{NodeProcess, SOON, eventually, resident_kilobytes, run};
 use thrift::protocol::{TBinaryInputProtocol, TInputProtocol, TMessageType};
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, LocatorSyncClient, TBaseSyncClient, TLocatorSyncClient};
 use thrifty_p2p::rpc::client::call;
 
-fn connect(node: &NodeProcess) -> TcpStream {
-    let stream = TcpStream::connect(node.at()).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    stream
-}
-
-/// What comes back until the server closes the connection.
-fn answer_to(node: &NodeProcess, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = connect(node);
-    stream.write_all(bytes).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        Ok(_) => answer,
-        Err(e) if e.kind() == ErrorKind::ConnectionReset => answer,
-        Err(e) => panic!("the connection stayed open: {e}"),
-    }
-}
-
 fn is_serving(node: &NodeProcess) -> bool {
     call(LocatorSyncClient::new, &node.location, |peer| peer.ping()).is_ok()
-}
-
-fn message(name: &str, arguments: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0x80, 1, 0, 1];
-    bytes.extend((name.len() as u32).to_be_bytes());
-    bytes.extend(name.as_bytes());
-    bytes.extend([0; 4]);
-    bytes.extend(arguments);
-    bytes
 }
 
 #[test]

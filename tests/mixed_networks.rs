@@ -2,18 +2,19 @@
 //!
 //! The stand-in for a node of the original keeps to what limits it: one thread, one
 //! connection at a time served to its end, no method that came later, oneway calls
-//! sent as ordinary ones, changes passed on in a chain. An idle connection that is
+//! sent as ordinary ones, changes passed on in a chain. As a store it has a dictionary
+//! and nothing else. An idle connection that is
 //! kept to it shuts everybody else out, so these tests fail if ours ever keeps one.
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, BufWriter, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::network::{ring_of, spawn_beside, start_alone, tell, told_by};
 use common::{NodeProcess, SOON, eventually, run};
@@ -24,11 +25,23 @@ use thrift::protocol::{
 };
 use thrift::server::TProcessor;
 use thrift::{ApplicationError, ApplicationErrorKind};
+use thrifty_p2p::client::StoreClient;
+use thrifty_p2p::diststore::{
+    self, StoreSyncClient, StoreSyncHandler, StoreSyncProcessor, TStoreSyncClient,
+};
 use thrifty_p2p::location::Location;
-use thrifty_p2p::locator::{self, BaseSyncHandler, LocatorSyncHandler, LocatorSyncProcessor};
+use thrifty_p2p::locator::{self, BaseSyncHandler, LocatorSyncHandler};
+use thrifty_p2p::rpc::client::call;
 
-/// What the original serves.
-const METHODS: [&str; 10] = [
+/// How long a program may take over one key of a network at rest.
+const PROMPT: Duration = Duration::from_secs(5);
+
+/// The lines of descent of the original's two kinds of node.
+const LOCATOR: &[&str] = &["locator.Base", "locator.Locator"];
+const STORE: &[&str] = &["locator.Base", "locator.Locator", "diststore.Store"];
+
+/// What the original serves; the last two as a store alone.
+const METHODS: [&str; 12] = [
     "ping",
     "service_type",
     "service_types",
@@ -39,6 +52,8 @@ const METHODS: [&str; 10] = [
     "add",
     "get_all",
     "get_node",
+    "get",
+    "put",
 ];
 
 /// A node of the original; dies when dropped.
@@ -49,8 +64,17 @@ struct Original {
 }
 
 impl Original {
-    /// Starts a node that joins the network of `peer`, or begins one.
+    /// Starts a locator that joins the network of `peer`, or begins one.
     fn start(peer: Option<&Location>) -> Original {
+        Original::start_as(LOCATOR, peer)
+    }
+
+    /// Starts a store that joins the network of `peer`, or begins one.
+    fn start_store(peer: Option<&Location>) -> Original {
+        Original::start_as(STORE, peer)
+    }
+
+    fn start_as(lineage: &'static [&'static str], peer: Option<&Location>) -> Original {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let location = Location::from(listener.local_addr().unwrap());
         let mut ring = BTreeSet::from([location.clone()]);
@@ -59,9 +83,11 @@ impl Original {
             say("join", peer, &location, None).unwrap();
         }
         let handler = Handler {
+            lineage,
             here: location.clone(),
             ring: Arc::new(Mutex::new(ring)),
             hidden: Arc::default(),
+            values: Arc::default(),
         };
         let dead = Arc::new(AtomicBool::new(false));
         let (server, ended) = (handler.clone(), dead.clone());
@@ -86,6 +112,12 @@ impl Original {
         let here = self.location.clone();
         self.handler.forget(here, Vec::new());
     }
+
+    /// What its own dictionary has for a key.
+    fn value_of(&self, key: &str) -> Option<Vec<u8>> {
+        let values = self.handler.values.lock().unwrap();
+        values.get(key.as_bytes()).cloned()
+    }
 }
 
 impl Drop for Original {
@@ -98,20 +130,23 @@ impl Drop for Original {
 
 #[derive(Clone)]
 struct Handler {
+    lineage: &'static [&'static str],
     here: Location,
     ring: Arc<Mutex<BTreeSet<Location>>>,
     /// A member of which it says nothing, whatever it is told.
     hidden: Arc<Mutex<Option<Location>>>,
+    /// What was put here: a store's dictionary.
+    values: Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>,
 }
 
 impl Handler {
     fn converse(&self, stream: &TcpStream) -> thrift::Result<()> {
-        let processor = LocatorSyncProcessor::new(self.clone());
+        let processor = StoreSyncProcessor::new(self.clone());
         let mut input = TBinaryInputProtocol::new(BufReader::new(stream), false);
         let mut output = TBinaryOutputProtocol::new(BufWriter::new(stream), true);
         loop {
             let head = input.read_message_begin()?;
-            if METHODS.contains(&head.name.as_str()) {
+            if self.methods().contains(&head.name.as_str()) {
                 let mut stored = TStoredInputProtocol::new(&mut input, head);
                 processor.process(&mut stored, &mut output)?;
             } else {
@@ -119,6 +154,11 @@ impl Handler {
                 refuse(head, &mut output)?;
             }
         }
+    }
+
+    fn methods(&self) -> &[&str] {
+        let of_a_store = if self.lineage == STORE { 0 } else { 2 };
+        &METHODS[..METHODS.len() - of_a_store]
     }
 
     fn learn(&self, location: Location, mut authorities: Vec<Location>) {
@@ -154,13 +194,11 @@ impl BaseSyncHandler for Handler {
     }
 
     fn handle_service_type(&self) -> thrift::Result<String> {
-        Ok("locator.Locator".to_owned())
+        Ok(self.lineage[self.lineage.len() - 1].to_owned())
     }
 
     fn handle_service_types(&self) -> thrift::Result<Vec<String>> {
-        Ok(["locator.Base", "locator.Locator"]
-            .map(str::to_owned)
-            .into())
+        Ok(self.lineage.iter().map(ToString::to_string).collect())
     }
 
     fn handle_debug(&self) -> thrift::Result<()> {
@@ -217,6 +255,63 @@ impl LocatorSyncHandler for Handler {
     }
 
     fn handle_reach(&self, _location: locator::Location) -> thrift::Result<bool> {
+        unreachable!("not one of the original's methods")
+    }
+}
+
+/// A store that looks no further than its own dictionary: no test asks it for more.
+impl StoreSyncHandler for Handler {
+    fn handle_get(&self, key: Vec<u8>) -> thrift::Result<Vec<u8>> {
+        let values = self.values.lock().unwrap();
+        Ok(values.get(&key).cloned().unwrap_or_default())
+    }
+
+    fn handle_put(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<()> {
+        self.values.lock().unwrap().insert(key, value);
+        Ok(())
+    }
+
+    fn handle_write(&self, _key: Vec<u8>, _value: Vec<u8>) -> thrift::Result<i64> {
+        unreachable!("not one of the original's methods")
+    }
+
+    fn handle_fetch(&self, _key: Vec<u8>) -> thrift::Result<diststore::Found> {
+        unreachable!("not one of the original's methods")
+    }
+
+    fn handle_unset(&self, _key: Vec<u8>) -> thrift::Result<bool> {
+        unreachable!("not one of the original's methods")
+    }
+
+    fn handle_coordinate(
+        &self,
+        _pair: diststore::Pair,
+        _started: i64,
+    ) -> thrift::Result<diststore::Written> {
+        unreachable!("not one of the original's methods")
+    }
+
+    fn handle_replicate(&self, _pair: diststore::Pair, _view: i64) -> thrift::Result<i64> {
+        unreachable!("not one of the original's methods")
+    }
+
+    fn handle_fetch_at(&self, _key: Vec<u8>, _view: i64) -> thrift::Result<diststore::Found> {
+        unreachable!("not one of the original's methods")
+    }
+
+    fn handle_tell(
+        &self,
+        _word: diststore::Word,
+        _wants_history: bool,
+    ) -> thrift::Result<diststore::Told> {
+        unreachable!("not one of the original's methods")
+    }
+
+    fn handle_pull(&self, _pull: diststore::Pull) -> thrift::Result<diststore::Page> {
+        unreachable!("not one of the original's methods")
+    }
+
+    fn handle_holdings(&self) -> thrift::Result<diststore::Holdings> {
         unreachable!("not one of the original's methods")
     }
 }
@@ -395,4 +490,126 @@ fn locationstatus_names_an_original_that_sees_other_members_than_ours() {
     *o.handler.hidden.lock().unwrap() = None;
     let agree = "3 members, all agree".to_owned();
     assert_eq!(status(o.location.name()), (Some(0), agree));
+}
+
+/// Starts a store of ours that joins through `peer`, and waits until all see all.
+fn join_store(peer: &Location, ours: &[&NodeProcess], originals: &[&Original]) -> NodeProcess {
+    let node = NodeProcess::start("storeserver", &["--host", peer.name()]);
+    all_see_each_other(&[ours, &[&node]].concat(), originals);
+    node
+}
+
+/// Keys with their values.
+fn some_pairs() -> Vec<(String, String)> {
+    let pair = |i| (format!("key {i}"), format!("value {i}"));
+    (0..24).map(pair).collect()
+}
+
+/// Puts every pair by the program, through each of `ours` in turn.
+fn put_through(ours: &[&NodeProcess], pairs: &[(String, String)]) {
+    for ((key, value), node) in pairs.iter().zip(ours.iter().cycle()) {
+        let began = Instant::now();
+        let put = run("storeput", &["-h", node.at(), key, value]);
+        let told = String::from_utf8_lossy(&put.stderr);
+        assert!(put.status.success(), "{key} through {}: {told}", node.at());
+        let time = began.elapsed();
+        assert!(time < PROMPT, "{time:?} to put {key} through {}", node.at());
+    }
+}
+
+/// Is every pair found by the program, through each of `ours`, without delay?
+fn are_found_through(ours: &[&NodeProcess], pairs: &[(String, String)]) {
+    let mut slowest = Duration::ZERO;
+    for node in ours {
+        for (key, value) in pairs {
+            let began = Instant::now();
+            let got = run("storeget", &["-h", node.at(), key]);
+            let found = String::from_utf8_lossy(&got.stdout);
+            assert_eq!(found.trim_end(), value, "{key} through {}", node.at());
+            slowest = slowest.max(began.elapsed());
+        }
+    }
+    tell("the slowest storeget", slowest, PROMPT);
+    assert!(slowest < PROMPT, "{slowest:?} to get a key");
+}
+
+/// The pairs that belong to `original` by the ring of `node`.
+fn of_original<'a>(
+    original: &Original,
+    node: &NodeProcess,
+    pairs: &'a [(String, String)],
+) -> Vec<&'a (String, String)> {
+    let client = StoreClient::new(node.location.clone());
+    let owner = |key: &str| client.owner(key.as_bytes()).unwrap();
+    let its = pairs
+        .iter()
+        .filter(|(key, _)| owner(key) == original.location);
+    let its: Vec<_> = its.collect();
+    assert!(!its.is_empty(), "no key belongs to {}", original.location);
+    its
+}
+
+/// Waits until the original has what belongs to it in its own dictionary.
+fn are_put_to(original: &Original, node: &NodeProcess, pairs: &[(String, String)]) {
+    for (key, value) in of_original(original, node, pairs) {
+        eventually(&format!("the original has {key}"), SOON, || {
+            original.value_of(key).as_deref() == Some(value.as_bytes())
+        });
+    }
+}
+
+#[test]
+fn stores_that_join_an_original_store_share_its_keys_with_it() {
+    let o = Original::start_store(None);
+    let a = join_store(&o.location, &[], &[&o]);
+    let b = join_store(&a.location, &[&a], &[&o]);
+    let pairs = some_pairs();
+    put_through(&[&a, &b], &pairs);
+    are_found_through(&[&a, &b], &pairs);
+    are_put_to(&o, &a, &pairs);
+
+    // What its own clients put there is read through ours.
+    let (key, _) = of_original(&o, &b, &pairs)[0];
+    call(StoreSyncClient::new, &o.location, |original| {
+        original.put(key.clone().into_bytes(), b"from elsewhere".to_vec())
+    })
+    .unwrap();
+    eventually("the original has its own client's value", SOON, || {
+        o.value_of(key).as_deref() == Some(b"from elsewhere")
+    });
+    let theirs = [(key.clone(), "from elsewhere".to_owned())];
+    are_found_through(&[&a, &b], &theirs);
+
+    // What is deleted through ours is not found there either.
+    assert!(run("storedel", &["-h", a.at(), key]).status.success());
+    eventually("the original has nothing for the key", SOON, || {
+        o.value_of(key).is_none_or(|value| value.is_empty())
+    });
+    assert_eq!(run("storeget", &["-h", b.at(), key]).status.code(), Some(1));
+}
+
+#[test]
+fn an_original_store_that_joins_later_is_put_what_belongs_to_it() {
+    let a = NodeProcess::start_alone("storeserver");
+    let b = join_store(&a.location, &[&a], &[]);
+    let pairs = some_pairs();
+    put_through(&[&a, &b], &pairs);
+    let o = Original::start_store(Some(&b.location));
+    all_see_each_other(&[&a, &b], &[&o]);
+    are_put_to(&o, &a, &pairs);
+    are_found_through(&[&a, &b], &pairs);
+}
+
+#[test]
+fn what_was_put_through_ours_outlives_the_original_that_it_belongs_to() {
+    let o = Original::start_store(None);
+    let a = join_store(&o.location, &[], &[&o]);
+    let b = join_store(&o.location, &[&a], &[&o]);
+    let pairs = some_pairs();
+    put_through(&[&a, &b], &pairs);
+    are_put_to(&o, &a, &pairs);
+    drop(o);
+    are_found_through(&[&a, &b], &pairs);
+    all_see_each_other(&[&a, &b], &[]);
+    are_found_through(&[&a, &b], &pairs);
 }

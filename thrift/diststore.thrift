@@ -21,7 +21,8 @@ struct Found {
 
 /** A key with its value, or, without one, with the mark of its deletion. */
 struct Pair {
-    1: binary key,
+    /** Never absent; optional, lest a pair that lacks it be taken for one of the empty key. */
+    1: optional binary key,
     2: optional binary value,
     3: i64 version,
 }

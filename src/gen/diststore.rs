@@ -255,6 +255,7 @@ impl Default for Found {
 /// A key with its value, or, without one, with the mark of its deletion.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Pair {
+  /// Never absent; optional, lest a pair that lacks it be taken for one of the empty key.
   pub key: Option<Vec<u8>>,
   pub value: Option<Vec<u8>>,
   pub version: Option<i64>,
@@ -273,7 +274,7 @@ impl Pair {
 impl TSerializable for Pair {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Pair> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Vec<u8>> = Some(Vec::new());
+    let mut f_1: Option<Vec<u8>> = None;
     let mut f_2: Option<Vec<u8>> = None;
     let mut f_3: Option<i64> = Some(0);
     loop {

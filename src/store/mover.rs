@@ -125,9 +125,10 @@ impl Store {
         }
     }
 
-    /// Takes in what another node says, asked or not.
+    /// Takes in what another node says, asked or not. Only an answer may end this node:
+    /// who tells unasked may be of another network.
     pub(super) fn hear(&self, asked: Option<u64>, word: Word, history: Option<History>) {
-        if self.insists_on_other_copies(&word) {
+        if asked.is_some() && self.insists_on_other_copies(&word) {
             return;
         }
         self.moves().hear(asked, word, history);

@@ -14,6 +14,7 @@ use thrifty_p2p::location::Location;
 #[path = "../../examples/consistency/checker.rs"]
 pub mod checker;
 pub mod network;
+pub mod raw;
 pub mod stores;
 
 /// How long a test waits for what should take a moment.
@@ -226,10 +227,19 @@ fn gather(stderr: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
 
 /// The memory that the node has resident.
 pub fn resident_kilobytes(node: &NodeProcess) -> u64 {
+    memory_kilobytes(node, "VmRSS")
+}
+
+/// The most memory that the node ever had resident.
+pub fn peak_kilobytes(node: &NodeProcess) -> u64 {
+    memory_kilobytes(node, "VmHWM")
+}
+
+fn memory_kilobytes(node: &NodeProcess, measure: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", node.id())).unwrap();
     let line = status
         .lines()
-        .find(|line| line.starts_with("VmRSS"))
+        .find(|line| line.starts_with(measure))
         .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
