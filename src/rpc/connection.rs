@@ -188,7 +188,7 @@ pub struct Outgoing {
     message: Vec<u8>,
     /// Throw the message away instead of sending it.
     muted: bool,
-    /// The method whose call the last message ended in an exception, if it did.
+    /// What the last message said, if it was an exception.
     exception: Option<String>,
 }
 
@@ -209,8 +209,8 @@ impl Outgoing {
         self.exception = None;
     }
 
-    /// The method whose call ended in an exception, if that was the last message,
-    /// sent or thrown away.
+    /// Which call ended in which exception, if the last message was one, sent or
+    /// thrown away.
     pub(crate) fn exception(&self) -> Option<&str> {
         self.exception.as_deref()
     }
@@ -258,14 +258,29 @@ impl Write for Outgoing {
     }
 }
 
-/// The method of a message that is an exception: the type of a message is the fourth
-/// byte of its strict header, its method follows with its length.
+/// The method and the words of a message that is an exception. The type of a message
+/// is the fourth byte of its strict header; the method follows with its length, a
+/// sequence number, and the exception's first field, with its type, id and length.
 fn excepted(message: &[u8]) -> Option<String> {
     const EXCEPTION: u8 = 3;
+    const BEFORE_WORDS: usize = 4 + 1 + 2;
     let (head, rest) = message.split_first_chunk::<4>()?;
-    let (length, rest) = rest.split_first_chunk::<4>()?;
-    let name = rest.get(..u32::from_be_bytes(*length) as usize)?;
-    (head[3] == EXCEPTION).then(|| String::from_utf8_lossy(name).into_owned())
+    if head[3] != EXCEPTION {
+        return None;
+    }
+    let (method, rest) = counted(rest)?;
+    let (words, _) = counted(rest.get(BEFORE_WORDS..)?)?;
+    Some(format!(
+        "{} ended in an exception: {}",
+        method.escape_ascii(),
+        words.escape_ascii()
+    ))
+}
+
+/// Bytes that follow their length, and what comes after them.
+fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }
 
 #[cfg(test)]
@@ -287,5 +302,20 @@ mod tests {
         assert_eq!(told(&[0x80, 1, 0, 1]), Ok(()));
         assert_eq!(told(&[0, 0, 0, 4, b'p']), Ok(()));
         assert_eq!(told(&[0x80]), Ok(()), "too little to tell");
+    }
+
+    #[test]
+    fn an_exception_is_told_with_its_method_and_its_words() {
+        let mut message = vec![0x80, 1, 0, 3, 0, 0, 0, 3];
+        message.extend(b"get");
+        message.extend([0, 0, 0, 1, 11, 0, 1, 0, 0, 0, 2]);
+        message.extend(b"no");
+        let told = Some("get ended in an exception: no".to_owned());
+        assert_eq!(excepted(&message), told);
+        for length in 0..message.len() {
+            assert_eq!(excepted(&message[..length]), None, "cut off at {length}");
+        }
+        message[3] = 2;
+        assert_eq!(excepted(&message), None, "a reply is none");
     }
 }

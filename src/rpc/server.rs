@@ -250,21 +250,30 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
         let service = self.clone();
         let talk = move || match service.converse(&connection) {
             Ok(()) => debug!("{peer} has closed its connection"),
-            Err(e) => warn!("closed the connection of {peer}: {}", told(&e)),
+            Err(why) => warn!("closed the connection of {peer}: {why}"),
         };
         if spawn("connection", talk).is_none() {
             warn!("closed the connection of {peer}: no thread could be started");
         }
     }
 
-    /// Answers calls until the peer closes, the server stops, or a message cannot be understood.
-    fn converse(&self, connection: &Connection) -> thrift::Result<()> {
-        let (mut input, mut output) = connection.protocols(&self.limits)?;
-        while !self.state.stopped.is_requested() && input.transport.begins(self.limits.idle)? {
-            self.answer(&mut input, &mut output)?;
-            if let Some(method) = output.transport.exception() {
-                warn!("a call of {method:?} ended in an exception");
+    /// Answers calls until the peer closes, the server stops, a message cannot be
+    /// understood, or a call ends in an exception; tells why, if there is a reason.
+    fn converse(&self, connection: &Connection) -> Result<(), String> {
+        let (mut input, mut output) = connection
+            .protocols(&self.limits)
+            .map_err(|e| e.to_string())?;
+        while !self.state.stopped.is_requested() {
+            if !input
+                .transport
+                .begins(self.limits.idle)
+                .map_err(|e| e.to_string())?
+            {
                 break;
+            }
+            self.answer(&mut input, &mut output).map_err(|e| told(&e))?;
+            if let Some(exception) = output.transport.exception() {
+                return Err(exception.to_owned());
             }
         }
         Ok(())
