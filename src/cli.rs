@@ -122,6 +122,9 @@ impl ClientOptions {
 /// The exit status when there is no such key.
 pub const MISSING: u8 = 1;
 
+/// The exit status when a call failed.
+pub const FAILED: u8 = 4;
+
 /// Writes an answer to stdout. A reader that has gone away is no failure of ours.
 ///
 /// # Errors
@@ -186,7 +189,7 @@ fn status(error: &Error) -> ExitCode {
         | Error::Unreached(..)
         | Error::Foreign { .. }
         | Error::NoPeer(_) => 3,
-        Error::Silent(..) | Error::Broken(..) | Error::Answered(..) | Error::Local(_) => 4,
+        Error::Silent(..) | Error::Broken(..) | Error::Answered(..) | Error::Local(_) => FAILED,
     })
 }
 

@@ -71,9 +71,25 @@ pub fn call_within<C, T>(
     location: &Location,
     body: impl FnOnce(&mut C) -> thrift::Result<T>,
 ) -> Result<T, Error> {
+    let mut client = connect(patience, client, location)?;
+    body(&mut client).map_err(|e| Error::of_call(location, e))
+}
+
+/// A client over a connection of its own, for who makes many calls one after another.
+///
+/// Blocks for the patience given, at the most. After a call that failed, other than by
+/// an exception of the interface, the connection is of no more use.
+///
+/// # Errors
+/// See [`Error`]; it names the location.
+pub fn connect<C>(
+    patience: Patience,
+    client: impl FnOnce(Input, Output) -> C,
+    location: &Location,
+) -> Result<C, Error> {
     let stream = Arc::new(open(patience, location)?);
     let (input, output) = protocols(stream, patience.answer);
-    body(&mut client(input, output)).map_err(|e| Error::of_call(location, e))
+    Ok(client(input, output))
 }
 
 /// Tries the location's addresses in turn, all of them within the patience.
@@ -127,10 +143,15 @@ fn set_up(stream: TcpStream, patience: Patience) -> io::Result<TcpStream> {
 pub struct Links<C> {
     client: fn(Input, Output) -> C,
     patience: Patience,
-    /// The connections not in use, the one used last at each list's end.
-    idle: Mutex<HashMap<Location, Vec<Kept<C>>>>,
+    connections: Mutex<HashMap<Location, Connections<C>>>,
+}
+
+/// The connections to one location.
+struct Connections<C> {
+    /// Those not in use, the one used last at the end.
+    idle: Vec<Kept<C>>,
     /// The streams of those in use.
-    busy: Mutex<HashMap<Location, Vec<Arc<TcpStream>>>>,
+    busy: Vec<Arc<TcpStream>>,
 }
 
 struct Kept<C> {
@@ -152,8 +173,7 @@ impl<C> Links<C> {
         Links {
             client,
             patience,
-            idle: Mutex::default(),
-            busy: Mutex::default(),
+            connections: Mutex::default(),
         }
     }
 
@@ -168,101 +188,118 @@ impl<C> Links<C> {
         location: &Location,
         body: impl Fn(&mut C) -> thrift::Result<T>,
     ) -> Result<T, Error> {
-        if let Some(mut kept) = self.take(location) {
-            match self.use_once(location, &mut kept, &body) {
-                (Err(Error::Broken(..)), false) => drop(self.idle().remove(location)),
-                (outcome, _) => return self.settle(location, kept, outcome),
+        let attempt = |mut kept: Kept<C>| {
+            let outcome = body(&mut kept.client).map_err(|e| Error::of_call(location, e));
+            self.settle(location, kept, outcome)
+        };
+        if let Some(kept) = self.take(location) {
+            match attempt(kept) {
+                (Err(Error::Broken(..)), Use::Done) => self.close_idle(location),
+                (outcome, _) => return outcome,
             }
         }
-        let stream = Arc::new(open(self.patience, location)?);
-        let (input, output) = protocols(stream.clone(), self.patience.answer);
-        let mut kept = Kept {
-            client: (self.client)(input, output),
-            stream,
-            since: Instant::now(),
-        };
-        let (outcome, _) = self.use_once(location, &mut kept, &body);
-        self.settle(location, kept, outcome)
+        let (outcome, _) = attempt(self.open(location)?);
+        outcome
     }
 
     /// Closes the connections to `location`, idle or not: calls under way break off.
     pub fn forget(&self, location: &Location) {
-        let closed = self.idle().remove(location);
-        drop(closed);
-        for stream in self.busy().remove(location).unwrap_or_default() {
+        let closed = self.connections().remove(location);
+        for stream in closed.map(|closed| closed.busy).unwrap_or_default() {
             // One that is closed already is what is wanted.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// Makes the calls; what came of them, and whether they were broken off by
-    /// [`forget`](Links::forget), after which nobody wants them repeated.
-    fn use_once<T>(
-        &self,
-        location: &Location,
-        kept: &mut Kept<C>,
-        body: impl Fn(&mut C) -> thrift::Result<T>,
-    ) -> (Result<T, Error>, bool) {
-        let stream = kept.stream.clone();
-        self.busy()
-            .entry(location.clone())
-            .or_default()
-            .push(stream);
-        let outcome = body(&mut kept.client).map_err(|e| Error::of_call(location, e));
-        let mut busy = self.busy();
-        let Some(streams) = busy.get_mut(location) else {
-            return (outcome, true);
-        };
-        let before = streams.len();
-        streams.retain(|stream| !Arc::ptr_eq(stream, &kept.stream));
-        let forgotten = streams.len() == before;
-        if streams.is_empty() {
-            busy.remove(location);
+    /// A kept connection, in use from here on.
+    fn take(&self, location: &Location) -> Option<Kept<C>> {
+        let mut all = self.connections();
+        let connections = all.get_mut(location)?;
+        let last = connections.idle.pop()?;
+        if last.since.elapsed() >= Self::FRESH {
+            // The others have waited longer still.
+            connections.idle.clear();
+            return None;
         }
-        (outcome, forgotten)
+        connections.busy.push(last.stream.clone());
+        Some(last)
     }
 
-    /// Keeps the connection of a call that was answered, by an exception of the
-    /// interface too: others end the connection. Closes what has waited too long.
+    /// A new connection, in use from here on.
+    fn open(&self, location: &Location) -> Result<Kept<C>, Error> {
+        let stream = Arc::new(open(self.patience, location)?);
+        let (input, output) = protocols(stream.clone(), self.patience.answer);
+        let mut all = self.connections();
+        let connections = all.entry(location.clone()).or_default();
+        connections.busy.push(stream.clone());
+        let since = Instant::now();
+        Ok(Kept {
+            client: (self.client)(input, output),
+            stream,
+            since,
+        })
+    }
+
+    /// Ends the use of a connection, and keeps it if it was answered, by an exception
+    /// of the interface too: others end the connection.
     fn settle<T>(
         &self,
         location: &Location,
         kept: Kept<C>,
         outcome: Result<T, Error>,
-    ) -> Result<T, Error> {
-        if matches!(
+    ) -> (Result<T, Error>, Use) {
+        let mut all = self.connections();
+        let Some(connections) = all.get_mut(location) else {
+            return (outcome, Use::Forgotten);
+        };
+        let used = connections
+            .busy
+            .iter()
+            .position(|stream| Arc::ptr_eq(stream, &kept.stream));
+        let Some(used) = used else {
+            return (outcome, Use::Forgotten);
+        };
+        connections.busy.swap_remove(used);
+        let answered = matches!(
             outcome,
             Ok(_) | Err(Error::Answered(_, thrift::Error::User(_)))
-        ) {
-            let mut idle = self.idle();
-            let others = idle.entry(location.clone()).or_default();
-            if others.len() < Self::KEPT {
-                let since = Instant::now();
-                others.push(Kept { since, ..kept });
-            }
+        );
+        if answered && connections.idle.len() < Self::KEPT {
+            connections.idle.push(Kept {
+                since: Instant::now(),
+                ..kept
+            });
         }
-        outcome
+        (outcome, Use::Done)
     }
 
-    fn take(&self, location: &Location) -> Option<Kept<C>> {
-        let mut idle = self.idle();
-        let kept = idle.get_mut(location)?;
-        let last = kept.pop()?;
-        if last.since.elapsed() < Self::FRESH {
-            return Some(last);
+    fn close_idle(&self, location: &Location) {
+        if let Some(connections) = self.connections().get_mut(location) {
+            connections.idle.clear();
         }
-        // The others have waited longer still.
-        idle.remove(location);
-        None
     }
 
-    /// The streams in use; held for a moment, never during a call.
-    fn busy(&self) -> MutexGuard<'_, HashMap<Location, Vec<Arc<TcpStream>>>> {
-        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    /// All connections; held for a moment, never during a call.
+    fn connections(&self) -> MutexGuard<'_, HashMap<Location, Connections<C>>> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// The idle connections; held for a moment, never during a call.
-    fn idle(&self) -> MutexGuard<'_, HashMap<Location, Vec<Kept<C>>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+/// How the use of a connection ended.
+enum Use {
+    /// By itself.
+    Done,
+    /// By [`Links::forget`], after which nobody wants the call repeated.
+    Forgotten,
+}
+
+impl<C> Default for Connections<C> {
+    fn default() -> Connections<C> {
+        Connections {
+            idle: Vec::new(),
+            busy: Vec::new(),
+        }
     }
 }

@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use log::debug;
 use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::{Links, Patience};
+use thrifty_p2p::rpc::client::{Patience, connect};
 use thrifty_p2p::store::operations::Client;
 
 use crate::report::Report;
@@ -78,38 +79,40 @@ impl Load {
     }
 
     /// Callers that write every key once, together.
-    pub fn fillers(&self) -> Vec<StoreCaller<'_>> {
-        self.callers(|number, caller| {
-            caller.left = Some((number..self.keys).step_by(self.connections))
-        })
+    pub fn fillers(&self) -> Result<Vec<StoreCaller<'_>>, Error> {
+        let mut callers = self.loaders()?;
+        for (number, caller) in callers.iter_mut().enumerate() {
+            caller.left = Some((number..self.keys).step_by(self.connections));
+        }
+        Ok(callers)
     }
 
     /// Callers that read and write random keys for ever.
-    pub fn loaders(&self) -> Vec<StoreCaller<'_>> {
-        self.callers(|_, _| ())
+    pub fn loaders(&self) -> Result<Vec<StoreCaller<'_>>, Error> {
+        (0..self.connections)
+            .map(|number| self.caller(number))
+            .collect()
     }
 
-    fn callers(&self, set_up: impl Fn(usize, &mut StoreCaller<'_>)) -> Vec<StoreCaller<'_>> {
-        (0..self.connections)
-            .map(|number| {
-                let mut caller = StoreCaller {
-                    load: self,
-                    links: Links::new(StoreSyncClient::new, Patience::default()),
-                    value: vec![b'v'; self.value_size],
-                    random: number as u64,
-                    left: None,
-                };
-                set_up(number, &mut caller);
-                caller
-            })
-            .collect()
+    fn caller(&self, number: usize) -> Result<StoreCaller<'_>, Error> {
+        Ok(StoreCaller {
+            load: self,
+            client: self.connect()?,
+            value: vec![b'v'; self.value_size],
+            random: number as u64,
+            left: None,
+        })
+    }
+
+    fn connect(&self) -> Result<Client, Error> {
+        connect(Patience::default(), StoreSyncClient::new, &self.peer)
     }
 }
 
 /// One connection's calls to a store.
 pub struct StoreCaller<'a> {
     load: &'a Load,
-    links: Links<Client>,
+    client: Client,
     value: Vec<u8>,
     /// The state of a generator of random numbers.
     random: u64,
@@ -126,42 +129,48 @@ impl StoreCaller<'_> {
         mixed ^ mixed >> 31
     }
 
-    fn read(&self, key: Vec<u8>) -> Result<(), Error> {
-        let original = self.load.original;
-        self.links.call(&self.load.peer, |client| {
-            if original {
-                client.get(key.clone()).map(|_| ())
-            } else {
-                client.fetch(key.clone()).map(|_| ())
-            }
-        })
+    fn read(&mut self, key: Vec<u8>) -> thrift::Result<()> {
+        if self.load.original {
+            self.client.get(key).map(|_| ())
+        } else {
+            self.client.fetch(key).map(|_| ())
+        }
     }
 
-    fn write(&self, key: Vec<u8>) -> Result<(), Error> {
-        let original = self.load.original;
-        self.links.call(&self.load.peer, |client| {
-            if original {
-                client.put(key.clone(), self.value.clone())
-            } else {
-                client.write(key.clone(), self.value.clone()).map(|_| ())
-            }
-        })
+    fn write(&mut self, key: Vec<u8>) -> thrift::Result<()> {
+        if self.load.original {
+            self.client.put(key, self.value.clone())
+        } else {
+            self.client.write(key, self.value.clone()).map(|_| ())
+        }
+    }
+
+    /// Was the call answered? If not, the next one goes over a new connection.
+    fn answered(&mut self, outcome: thrift::Result<()>) -> bool {
+        let Err(e) = outcome else { return true };
+        debug!("{e}");
+        if let Ok(client) = self.load.connect() {
+            self.client = client;
+        }
+        false
     }
 }
 
 impl Caller for StoreCaller<'_> {
     fn call(&mut self) -> Option<bool> {
-        if let Some(left) = &mut self.left {
+        let outcome = if let Some(left) = &mut self.left {
             let key = Load::key(left.next()?);
-            let fill = |client: &mut Client| client.write(key.clone(), self.value.clone());
-            return Some(self.links.call(&self.load.peer, fill).is_ok());
-        }
-        let key = Load::key((self.random() % self.load.keys as u64) as usize);
-        let is_read = (self.random() >> 11) as f64 / (1u64 << 53) as f64 <= self.load.read_share;
-        Some(if is_read {
-            self.read(key).is_ok()
+            self.client.write(key, self.value.clone()).map(|_| ())
         } else {
-            self.write(key).is_ok()
-        })
+            let key = Load::key((self.random() % self.load.keys as u64) as usize);
+            let is_read =
+                (self.random() >> 11) as f64 / (1u64 << 53) as f64 <= self.load.read_share;
+            if is_read {
+                self.read(key)
+            } else {
+                self.write(key)
+            }
+        };
+        Some(self.answered(outcome))
     }
 }

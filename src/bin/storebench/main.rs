@@ -84,11 +84,12 @@ fn main() -> ExitCode {
             read_share: options.read_share,
             original: options.original,
         };
-        print("fill", &drive(load.fillers(), Duration::ZERO, FILLING))?;
+        let filled = drive(load.fillers()?, Duration::ZERO, FILLING);
+        print("fill", &filled)?;
         if options.fill {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(status(&filled));
         }
-        let measured = drive(load.loaders(), WARM_UP, time);
+        let measured = drive(load.loaders()?, WARM_UP, time);
         print("load", &measured)?;
         if options.limit {
             let limit = echo::measure(&load, WARM_UP, time).map_err(Error::Local)?;
@@ -96,8 +97,17 @@ fn main() -> ExitCode {
             let ratio = measured.rate() / limit.rate();
             cli::print(&[format!("the load is {ratio:.2} of the echo\n").as_bytes()])?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(status(&measured))
     })
+}
+
+/// Calls that were not answered are failed calls.
+fn status(report: &Report) -> ExitCode {
+    if report.failed() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(cli::FAILED)
+    }
 }
 
 fn print(what: &str, report: &Report) -> Result<(), Error> {

@@ -22,6 +22,11 @@ impl Report {
         }
     }
 
+    /// How many calls were not answered.
+    pub fn failed(&self) -> usize {
+        self.failed
+    }
+
     /// Calls a second.
     pub fn rate(&self) -> f64 {
         self.times.len() as f64 / self.elapsed.as_secs_f64().max(f64::EPSILON)
