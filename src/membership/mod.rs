@@ -41,7 +41,8 @@
 //!    settles it. A sign of life that came in meanwhile does too.
 //! 3. Otherwise it writes SUSPECT, which is news. The suspect stays on all rings. Some
 //!    eight of those who hear it tell the suspect, so that it can object.
-//! 4. After 1 s (refused) or 4 s (silent) without an objection it is DOWN, and off the
+//! 4. After 1 s (refused) or 4 s (silent) without an objection, or sooner where the
+//!    layer above waits for the verdict, it is DOWN, and off the
 //!    ring; this is news again. A node in doubt about itself waits up to four times
 //!    as long (Lifeguard, Dadgar, Phillips and Currey 2018).
 //! 5. A DOWN member is remembered for a day and tried now and then. If it was wrong,

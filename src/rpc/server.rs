@@ -7,16 +7,17 @@
 //! anything is announced, and a stop lets calls that were begun end, then closes.
 //!
 //! What a stranger may do to it is bounded: the number of connections, the size of
-//! strings and lists, the time that a message may take to come and a reply to go.
+//! messages, strings and lists, the time that a message may take to come and a reply to go.
 //! Whatever is not Thrift costs its own connection and one line in the log.
 //!
 //! Oneway calls are never answered, not even by an exception, and not even when
 //! they come as ordinary ones, as the original's stubs send them: that is why the
 //! server is told the names of the oneway methods.
 //!
-//! An exception ends its connection once it is sent: the generated code does not
-//! read the arguments of a method that it does not know, or all of them when one
-//! is bad, so what follows could not be told from them.
+//! An application exception ends its connection once it is sent: the generated code
+//! does not read the arguments of a method that it does not know, or all of them when
+//! one is bad, so what follows could not be told from them. One that the interface
+//! declares is a reply like others.
 
 use std::collections::HashMap;
 use std::io;
