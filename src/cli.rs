@@ -181,7 +181,7 @@ pub fn run(quiet: bool, body: impl FnOnce() -> Result<ExitCode, Error>) -> ExitC
 }
 
 /// The exit status for a failure.
-fn status(error: &Error) -> ExitCode {
+pub fn status(error: &Error) -> ExitCode {
     ExitCode::from(match error {
         Error::BadLocation(_) | Error::Bind(..) | Error::Usage(_) => 2,
         Error::Unresolved(..)

@@ -34,7 +34,7 @@
 //! | [`node`] | the driver of membership, with one lock and a few threads |
 //! | [`handler`] | what users extend, and `serve` |
 //! | [`store`] | diststore: tables, views and moves that decide; operations and handler around them |
-//! | [`client`], [`status`], [`cli`] | for the programs: a store's client, the network at a glance, options |
+//! | [`client`], [`bulk`], [`status`], [`cli`] | for the programs: a store's clients, files of pairs, the network at a glance, options |
 //! | [`locator`], [`diststore`] | stubs generated from `thrift/`, never edited |
 //!
 //! # Limits
@@ -44,6 +44,7 @@
 //! ([`membership::Settings`]), and every wait. Nothing is written to disk. Whoever
 //! can connect can call everything: listen where you trust the network.
 
+pub mod bulk;
 pub mod cli;
 pub mod client;
 pub mod discover;
