@@ -35,13 +35,17 @@ pub type Input = TBinaryInputProtocol<Incoming>;
 /// The writing protocol over one connection.
 pub type Output = TBinaryOutputProtocol<Outgoing>;
 
-/// The two protocols over `stream`, whose timeouts bound each read and write.
-pub(crate) fn protocols(stream: Arc<TcpStream>, message_time: Duration) -> (Input, Output) {
-    let limits = TConfiguration::builder()
+/// What the reading protocol takes of a message's parts.
+pub fn limits() -> TConfiguration {
+    TConfiguration::builder()
         .max_string_size(Some(LONGEST_STRING))
         .max_container_size(Some(LONGEST_LIST))
         .build()
-        .expect("the limits are in order");
+        .expect("the limits are in order")
+}
+
+/// The two protocols over `stream`, whose timeouts bound each read and write.
+pub(crate) fn protocols(stream: Arc<TcpStream>, message_time: Duration) -> (Input, Output) {
     let turned = Arc::new(AtomicBool::new(false));
     let incoming = Incoming::new(
         Socket {
@@ -50,7 +54,7 @@ pub(crate) fn protocols(stream: Arc<TcpStream>, message_time: Duration) -> (Inpu
         },
         message_time,
     );
-    let input = TBinaryInputProtocol::with_config(incoming, false, limits);
+    let input = TBinaryInputProtocol::with_config(incoming, false, limits());
     (
         input,
         TBinaryOutputProtocol::new(Outgoing::new(Socket { stream, turned }, message_time), true),

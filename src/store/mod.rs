@@ -66,4 +66,4 @@ pub mod status;
 pub mod table;
 pub mod versions;
 pub mod view;
-mod wire;
+pub mod wire;
