@@ -127,7 +127,7 @@ impl Store {
         }
         let found = self.newest(Key::new(key), Instant::now() + PATIENCE)?;
         if found.as_ref().is_some_and(|entry| !entry.is_tombstone()) {
-            debug!("found {}", String::from_utf8_lossy(key));
+            debug!("found {}", Key::new(key));
         }
         Ok(found)
     }
