@@ -7,12 +7,15 @@ mod fuzzing;
 
 use std::fs;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use fuzzing::campaign::campaign;
 use fuzzing::corpus::{corpus, path, to_hex};
 use fuzzing::seeds::seeds;
-use fuzzing::targets::TARGETS;
-use fuzzing::trial::{BOUNDS, prepare};
+use fuzzing::targets::{Decoder, Reached, TARGETS, Target};
+use fuzzing::trial::{BOUNDS, Bounds, Fault, prepare, trial};
+use fuzzing::worst;
 
 /// Memory and panics are counted for the whole process: one test runs at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -67,4 +70,91 @@ fn the_corpus_has_each_message_of_the_interface() {
             assert_eq!(missing, [], "these lack in {name}.tsv");
         }
     }
+}
+
+/// Decoders with a fault each, which mutation is to find.
+struct Planted(fn());
+
+impl Decoder for Planted {
+    fn decode(&mut self, input: &[u8]) -> Reached {
+        if input
+            .windows(4)
+            .any(|size| size == [0x7f, 0xff, 0xff, 0xff])
+        {
+            (self.0)();
+        }
+        Reached::default()
+    }
+}
+
+fn planted(name: &'static str, start: fn() -> Box<dyn Decoder>) -> Target {
+    Target {
+        name,
+        corpus: "requests",
+        start,
+        weight: 1,
+    }
+}
+
+#[test]
+fn a_panic_a_slow_and_a_greedy_decoder_are_found() {
+    let _alone = alone();
+    let bounds = Bounds {
+        time: Duration::from_millis(100),
+        memory: 1024 * 1024,
+    };
+    let fault = |target: Target| {
+        let targets = Box::leak(Box::new([target]));
+        let found = campaign(targets, 20_000, 1, bounds);
+        found.expect_err("the fault is found").fault
+    };
+    let panicked = planted("panicked", || Box::new(Planted(|| panic!("planted"))));
+    assert_eq!(fault(panicked), Fault::Panicked);
+    let elsewhere = planted("panicked elsewhere", || {
+        Box::new(Planted(|| {
+            let _ = thread::spawn(|| panic!("planted")).join();
+        }))
+    });
+    assert_eq!(fault(elsewhere), Fault::Panicked);
+    let slow = planted("slow", || {
+        Box::new(Planted(|| thread::sleep(Duration::from_millis(150))))
+    });
+    assert!(matches!(fault(slow), Fault::Slow(_)));
+    let greedy = planted("greedy", || {
+        Box::new(Planted(|| drop(vec![1u8; 2 * 1024 * 1024])))
+    });
+    assert!(matches!(fault(greedy), Fault::Greedy(_)));
+    let sound = Box::leak(Box::new([planted("sound", || Box::new(Planted(|| ())))]));
+    campaign(sound, 20_000, 1, bounds).expect("no fault is found where there is none");
+}
+
+/// Those targets that are reached over a connection, by their corpus.
+fn over_a_connection(corpus: &str) -> impl Iterator<Item = &'static Target> {
+    let is_meant = move |target: &&Target| {
+        target.corpus == corpus && target.name.ends_with("over a connection")
+    };
+    TARGETS.iter().filter(is_meant)
+}
+
+#[test]
+fn the_worst_messages_stay_within_the_bounds() {
+    let _alone = alone();
+    let mut faults = Vec::new();
+    for (corpus, messages) in [
+        ("requests", worst::requests()),
+        ("replies", worst::replies()),
+    ] {
+        for target in over_a_connection(corpus) {
+            let mut decoder = (target.start)();
+            for (name, message) in &messages {
+                match trial(BOUNDS, || decoder.decode(message)) {
+                    Ok((reached, cost)) => {
+                        println!("{}: {name}: {reached:?} {cost:?}", target.name)
+                    }
+                    Err(fault) => faults.push(format!("{}: {name} {fault}", target.name)),
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
 }

@@ -17,3 +17,4 @@ pub mod mutation;
 pub mod seeds;
 pub mod targets;
 pub mod trial;
+pub mod worst;

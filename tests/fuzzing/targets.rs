@@ -7,8 +7,8 @@
 //! would give a store, whose own threads do run, members to call. Each but `reach` is
 //! let in elsewhere; its arguments are those of `join`.
 
-use std::io::{self, Read, Sink, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use thrifty_p2p::locator::{
 };
 use thrifty_p2p::membership::{Gossip, Membership, Now, Outcome, Request, Settings};
 use thrifty_p2p::node::Node;
-use thrifty_p2p::rpc::client::limits;
+use thrifty_p2p::rpc::client::{call, limits};
 use thrifty_p2p::rpc::server::{self, Server, Stopper};
 use thrifty_p2p::store::handler::{SERVICE, StoreHandler};
 use thrifty_p2p::store::limits::Limits;
@@ -58,7 +58,7 @@ pub struct Target {
     pub weight: usize,
 }
 
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     Target {
         name: "locator.Base",
         corpus: "requests",
@@ -96,9 +96,21 @@ pub const TARGETS: [Target; 7] = [
         weight: 4,
     },
     Target {
-        name: "a server's connection",
+        name: "locator.Locator over a connection",
         corpus: "requests",
-        start: connection,
+        start: locator_connection,
+        weight: 1,
+    },
+    Target {
+        name: "diststore.Store over a connection",
+        corpus: "requests",
+        start: store_connection,
+        weight: 1,
+    },
+    Target {
+        name: "replies over a connection",
+        corpus: "replies",
+        start: answers,
         weight: 1,
     },
 ];
@@ -147,6 +159,12 @@ fn kind(error: &thrift::Error) -> i32 {
         thrift::Error::Application(e) => 300 + e.kind as i32,
         thrift::Error::User(_) => 400,
     }
+}
+
+/// The method that a message names, as far as it can be read.
+fn name_of(message: &[u8]) -> String {
+    let head = protocol(message).read_message_begin();
+    head.map(|head| head.name).unwrap_or_default()
 }
 
 fn depth(input: &[u8], left: &[u8]) -> usize {
@@ -267,20 +285,28 @@ fn locator() -> Box<dyn Decoder> {
 
 /// A store that serves: the only one of its network.
 fn store() -> Box<dyn Decoder> {
+    let (processor, end) = serving_store();
+    Box::new(Requests {
+        processor,
+        end: Some(end),
+    })
+}
+
+type StoreProcessor = Screen<StoreSyncProcessor<StoreHandler>>;
+
+/// Such a store, and what ends its threads.
+fn serving_store() -> (StoreProcessor, Box<dyn Fn()>) {
     let limits = Limits {
         memory: 1024 * 1024,
         ..Limits::default()
     };
     let handler = StoreHandler::new(node(SERVICE), None, limits);
     handler.entered(true);
-    let served = handler.clone();
-    Box::new(Requests {
-        processor: Screen {
-            processor: StoreSyncProcessor::new(served),
-            kept_out: &["join", "remove", "add", "exchange", "reach"],
-        },
-        end: Some(Box::new(move || handler.cleanup())),
-    })
+    let processor = Screen {
+        processor: StoreSyncProcessor::new(handler.clone()),
+        kept_out: &["join", "remove", "add", "exchange", "reach"],
+    };
+    (processor, Box::new(move || handler.cleanup()))
 }
 
 /// A store that has not come in: it knows members, and has none to ask.
@@ -307,29 +333,31 @@ struct Replies {
 }
 
 fn replies() -> Box<dyn Decoder> {
-    let me: Location = "127.0.0.1:9900".parse().expect("a location");
-    let now = Now {
-        monotonic: Duration::ZERO,
-        unix_millis: MILLIS,
-    };
-    let seed = "127.0.0.1:9901".parse().expect("a location");
-    let network: Arc<str> = SERVICE.into();
-    let settings = Settings::default();
-    Box::new(Replies {
-        membership: Membership::new(me.clone(), network, vec![seed], settings, now, 1),
-        now,
-        moves: Moves::new(Peer::new(me, MILLIS), None, Rules::default()),
-        table: Table::new(),
-    })
+    Box::new(Replies::new())
 }
 
-type Client<'a, 'b> =
-    StoreSyncClient<TBinaryInputProtocol<&'a mut &'b [u8]>, TBinaryOutputProtocol<Sink>>;
+impl Replies {
+    fn new() -> Replies {
+        let me: Location = "127.0.0.1:9900".parse().expect("a location");
+        let now = Now {
+            monotonic: Duration::ZERO,
+            unix_millis: MILLIS,
+        };
+        let seed = "127.0.0.1:9901".parse().expect("a location");
+        let network: Arc<str> = SERVICE.into();
+        let settings = Settings::default();
+        Replies {
+            membership: Membership::new(me.clone(), network, vec![seed], settings, now, 1),
+            now,
+            moves: Moves::new(Peer::new(me, MILLIS), None, Rules::default()),
+            table: Table::new(),
+        }
+    }
+}
 
 impl Decoder for Replies {
     fn decode(&mut self, reply: &[u8]) -> Reached {
-        let name = protocol(reply).read_message_begin().map(|head| head.name);
-        let name = name.unwrap_or_default();
+        let name = name_of(reply);
         let mut left = reply;
         let input = TBinaryInputProtocol::with_config(&mut left, false, limits());
         let output = TBinaryOutputProtocol::new(io::sink(), true);
@@ -344,7 +372,11 @@ impl Decoder for Replies {
 
 impl Replies {
     /// Makes the call that is answered, and does with the answer what is done with it.
-    fn read(&mut self, name: &str, client: &mut Client<'_, '_>) -> thrift::Result<()> {
+    fn read<I, O>(&mut self, name: &str, client: &mut StoreSyncClient<I, O>) -> thrift::Result<()>
+    where
+        I: TInputProtocol,
+        O: TOutputProtocol,
+    {
         match name {
             "service_type" => client.service_type().map(drop),
             "service_types" => client.service_types().map(drop),
@@ -419,7 +451,11 @@ impl Replies {
         self.membership.events();
     }
 
-    fn tell(&mut self, client: &mut Client<'_, '_>) -> thrift::Result<()> {
+    fn tell<I, O>(&mut self, client: &mut StoreSyncClient<I, O>) -> thrift::Result<()>
+    where
+        I: TInputProtocol,
+        O: TOutputProtocol,
+    {
         let told = client.tell(Default::default(), true)?;
         let word = Word::try_from(told.word.unwrap_or_default()).map_err(misread)?;
         let history = told.history.map(History::try_from).transpose();
@@ -436,7 +472,11 @@ impl Replies {
         Ok(())
     }
 
-    fn pull(&mut self, client: &mut Client<'_, '_>) -> thrift::Result<()> {
+    fn pull<I, O>(&mut self, client: &mut StoreSyncClient<I, O>) -> thrift::Result<()>
+    where
+        I: TInputProtocol,
+        O: TOutputProtocol,
+    {
         let page = read_page(client.pull(Default::default())?, MILLIS).map_err(misread)?;
         for (key, entry) in page.entries {
             self.table.apply(Key::new(&key), entry);
@@ -488,46 +528,62 @@ struct Connection {
     port: u16,
     stopper: Stopper,
     serving: Option<thread::JoinHandle<()>>,
+    /// Ends what the handler has begun.
+    end: Option<Box<dyn Fn()>>,
 }
 
-fn connection() -> Box<dyn Decoder> {
-    let limits = server::Limits::default();
-    let server = Server::bind(&[Ipv4Addr::LOCALHOST.into()], 0, limits).expect("a port is free");
-    let (port, stopper) = (server.port(), server.stopper());
+fn locator_connection() -> Box<dyn Decoder> {
     let node = node("locator.Locator");
     let processor = Screen {
         processor: LocatorSyncProcessor::new(PlainLocator { node }),
         kept_out: &["reach"],
     };
-    let oneway = ["debug", "die", "join", "remove", "add"].map(String::from);
-    let serving = thread::spawn(move || server.run(processor, oneway.into()));
-    Box::new(Connection {
-        port,
-        stopper,
-        serving: Some(serving),
-    })
+    Box::new(Connection::serve(processor, None))
+}
+
+fn store_connection() -> Box<dyn Decoder> {
+    let (processor, end) = serving_store();
+    Box::new(Connection::serve(processor, Some(end)))
+}
+
+impl Connection {
+    fn serve<P>(processor: P, end: Option<Box<dyn Fn()>>) -> Connection
+    where
+        P: TProcessor + Send + Sync + 'static,
+    {
+        let (localhost, limits) = ([Ipv4Addr::LOCALHOST.into()], server::Limits::default());
+        let server = Server::bind(&localhost, 0, limits).expect("a port is free");
+        let (port, stopper) = (server.port(), server.stopper());
+        let oneway = ["debug", "die", "join", "remove", "add", "put"].map(String::from);
+        let serving = Some(thread::spawn(move || server.run(processor, oneway.into())));
+        Connection {
+            port,
+            stopper,
+            serving,
+            end,
+        }
+    }
+
+    fn talk(&self, input: &[u8], answer: &mut Vec<u8>) -> io::Result<()> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+        stream.set_nodelay(true)?;
+        let sent = stream.write_all(input);
+        // The server may have closed before it has read all, and may have answered.
+        stream.shutdown(Shutdown::Write)?;
+        stream.read_to_end(answer)?;
+        sent
+    }
 }
 
 impl Decoder for Connection {
     fn decode(&mut self, input: &[u8]) -> Reached {
         let mut answer = Vec::new();
-        // The server may close before it has read all.
-        let _ = self.talk(input, &mut answer);
+        let talked = self.talk(input, &mut answer);
         Reached {
-            method: 0,
+            method: usize::from(talked.is_ok()),
             end: answer.get(3).map_or(0, |kind| i32::from(*kind)),
             depth: (answer.len() / 4).min(64),
         }
-    }
-}
-
-impl Connection {
-    fn talk(&self, input: &[u8], answer: &mut Vec<u8>) -> io::Result<()> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
-        stream.set_nodelay(true)?;
-        stream.write_all(input)?;
-        stream.shutdown(Shutdown::Write)?;
-        stream.read_to_end(answer).map(drop)
     }
 }
 
@@ -536,6 +592,48 @@ impl Drop for Connection {
         self.stopper.stop();
         if let Some(serving) = self.serving.take() {
             serving.join().expect("the server ends in peace");
+        }
+        if let Some(end) = &self.end {
+            end();
+        }
+    }
+}
+
+/// A client's calls, each answered over a connection by the input.
+struct Answers {
+    listener: Arc<TcpListener>,
+    location: Location,
+    replies: Replies,
+}
+
+fn answers() -> Box<dyn Decoder> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let location = listener.local_addr().expect("it has one").into();
+    Box::new(Answers {
+        listener: Arc::new(listener),
+        location,
+        replies: Replies::new(),
+    })
+}
+
+impl Decoder for Answers {
+    fn decode(&mut self, reply: &[u8]) -> Reached {
+        let name = name_of(reply);
+        let end = thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = self.listener.accept().expect("the client calls");
+                // The client may turn away before it has read all.
+                let _ = stream.write_all(reply);
+                let _ = stream.shutdown(Shutdown::Write);
+                let _ = io::copy(&mut stream, &mut io::sink());
+            });
+            let body = |client: &mut StoreSyncClient<_, _>| self.replies.read(&name, client);
+            call(StoreSyncClient::new, &self.location, body)
+        });
+        Reached {
+            method: method(&name),
+            end: i32::from(end.is_ok()),
+            depth: 0,
         }
     }
 }
