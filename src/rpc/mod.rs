@@ -5,4 +5,5 @@
 
 pub mod client;
 mod connection;
+pub mod lanes;
 pub mod server;

@@ -174,7 +174,7 @@ impl Lane {
         if tally.places.insert(reached) && self.kept.len() < MOST_KEPT {
             self.kept.push(input);
         }
-        if tally.inputs % RENEW == 0 {
+        if tally.inputs.is_multiple_of(RENEW) {
             self.decoder = (self.target.start)();
         }
         Ok(())

@@ -5,8 +5,8 @@ use thrift::protocol::{
     TMessageType, TOutputProtocol, TSerializable, TType,
 };
 use thrifty_p2p::diststore::{
-    Cursor, Found, History, Holdings, Page, Pair, Peer, Phase, Pull, Refused, StoreSyncClient,
-    TStoreSyncClient, Told, Word, Written,
+    Cursor, Declined, Found, History, Holdings, Kept, Page, Pair, Peer, Phase, Pull, Refused,
+    StoreSyncClient, TStoreSyncClient, Told, Word, Written,
 };
 use thrifty_p2p::locator::{Gossip, Location, Member, Status, TBaseSyncClient, TLocatorSyncClient};
 
@@ -105,10 +105,16 @@ fn requests() -> Vec<Seed> {
         request("write", |c| c.write(key(), b"value".to_vec())),
         request("fetch", |c| c.fetch(key())),
         request("unset", |c| c.unset(key())),
-        request("coordinate", |c| c.coordinate(pair(value()), MILLIS)),
-        request("replicate", |c| c.replicate(pair(value()), VIEW)),
-        request("replicate a tombstone", |c| c.replicate(pair(None), VIEW)),
-        request("fetch_at", |c| c.fetch_at(key(), VIEW)),
+        request("write_many", |c| {
+            c.write_many(vec![pair(value()), pair(None)])
+        }),
+        request("fetch_many", |c| c.fetch_many(vec![key(), Vec::new()])),
+        request("scan", |c| c.scan(VIEW, Cursor::new(7, key()))),
+        request("coordinate", |c| c.coordinate(vec![pair(value())], MILLIS)),
+        request("replicate", |c| {
+            c.replicate(vec![pair(value()), pair(None)], VIEW)
+        }),
+        request("fetch_at", |c| c.fetch_at(vec![key()], VIEW)),
         request("tell", |c| c.tell(word(), true)),
         request("pull", |c| c.pull(pull())),
         request("holdings", |c| c.holdings()),
@@ -156,6 +162,15 @@ fn record(name: &str, record: &impl TSerializable) -> Seed {
     reply(name, TType::Struct, &|o| record.write_to_out_protocol(o))
 }
 
+fn several(name: &str, records: &[impl TSerializable]) -> Seed {
+    reply(name, TType::List, &|o| {
+        o.write_list_begin(&list(TType::Struct, records.len() as i32))?;
+        records
+            .iter()
+            .try_for_each(|record| record.write_to_out_protocol(o))
+    })
+}
+
 fn replies() -> Vec<Seed> {
     let value = || Some(b"value".to_vec());
     let history = History::new(
@@ -167,7 +182,8 @@ fn replies() -> Vec<Seed> {
         vec![pair(value()), pair(None)],
         Cursor::new(7, b"key".to_vec()),
     );
-    let holdings = Holdings::new(3, 1, 400, 3, Phase::SETTLED, true, 0);
+    let holdings = Holdings::new(3, 1, 400, 3, Phase::SETTLED, true, 0, VIEW);
+    let kept = Kept::new(VIEW, vec![Declined::new(1, "full".to_owned())]);
     let exception = reply_or_call(
         "get",
         TMessageType::Exception,
@@ -206,9 +222,18 @@ fn replies() -> Vec<Seed> {
         reply("write", TType::I64, &|o| o.write_i64(VERSION)),
         record("fetch", &Found::new(value(), VERSION)),
         reply("unset", TType::Bool, &|o| o.write_bool(true)),
-        record("coordinate", &Written::new(VERSION, true)),
-        reply("replicate", TType::I64, &|o| o.write_i64(VIEW)),
-        record("fetch_at", &Found::new(None, VERSION)),
+        several("write_many", &[Written::new(VERSION, true)]),
+        several(
+            "fetch_many",
+            &[Found::new(value(), VERSION), Found::new(None, 0)],
+        ),
+        record("scan", &page),
+        several(
+            "coordinate",
+            &[Written::new(VERSION, true), Written::new(-1, false)],
+        ),
+        record("replicate", &kept),
+        several("fetch_at", &[Found::new(None, VERSION)]),
         record("tell", &Told::new(word(), history)),
         record("pull", &page),
         record("holdings", &holdings),

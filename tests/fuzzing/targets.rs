@@ -18,7 +18,7 @@ use thrift::protocol::{
     TStoredInputProtocol, TType,
 };
 use thrift::server::TProcessor;
-use thrifty_p2p::diststore::{StoreSyncClient, StoreSyncProcessor, TStoreSyncClient};
+use thrifty_p2p::diststore::{self, StoreSyncClient, StoreSyncProcessor, TStoreSyncClient};
 use thrifty_p2p::endpoint::{Endpoint, Place};
 use thrifty_p2p::handler::{BaseHandler, LocatorHandler, PlainLocator};
 use thrifty_p2p::location::Location;
@@ -119,7 +119,7 @@ pub const TARGETS: [Target; 9] = [
 const MILLIS: i64 = 1_763_000_000_000;
 
 /// Methods that inputs name, so that each counts apart.
-const METHODS: [&str; 24] = [
+const METHODS: [&str; 27] = [
     "ping",
     "service_type",
     "service_types",
@@ -138,6 +138,9 @@ const METHODS: [&str; 24] = [
     "write",
     "fetch",
     "unset",
+    "write_many",
+    "fetch_many",
+    "scan",
     "coordinate",
     "replicate",
     "fetch_at",
@@ -319,6 +322,8 @@ fn joiner() -> Box<dyn Decoder> {
         "write",
         "fetch",
         "unset",
+        "write_many",
+        "fetch_many",
         "coordinate",
     ];
     requests(StoreSyncProcessor::new(handler), kept_out)
@@ -398,17 +403,16 @@ impl Replies {
             "reach" => client.reach(locator::Location::default()).map(drop),
             "get" => client.get(Vec::new()).map(drop),
             "write" => client.write(Vec::new(), Vec::new()).map(drop),
-            "fetch" => client
-                .fetch(Vec::new())
-                .map(|found| drop(read_found(found))),
+            "fetch" => client.fetch(Vec::new()).map(|one| found(vec![one])),
             "unset" => client.unset(Vec::new()).map(drop),
-            "coordinate" => client.coordinate(Default::default(), 0).map(drop),
-            "replicate" => client.replicate(Default::default(), 0).map(drop),
-            "fetch_at" => client
-                .fetch_at(Vec::new(), 0)
-                .map(|found| drop(read_found(found))),
+            "write_many" => client.write_many(Vec::new()).map(drop),
+            "fetch_many" => client.fetch_many(Vec::new()).map(found),
+            "scan" => self.page(client.scan(0, Default::default())?),
+            "coordinate" => client.coordinate(Vec::new(), 0).map(drop),
+            "replicate" => client.replicate(Vec::new(), 0).map(drop),
+            "fetch_at" => client.fetch_at(Vec::new(), 0).map(found),
             "tell" => self.tell(client),
-            "pull" => self.pull(client),
+            "pull" => self.page(client.pull(Default::default())?),
             "holdings" => client.holdings().map(drop),
             _ => client.ping(),
         }
@@ -472,12 +476,8 @@ impl Replies {
         Ok(())
     }
 
-    fn pull<I, O>(&mut self, client: &mut StoreSyncClient<I, O>) -> thrift::Result<()>
-    where
-        I: TInputProtocol,
-        O: TOutputProtocol,
-    {
-        let page = read_page(client.pull(Default::default())?, MILLIS).map_err(misread)?;
+    fn page(&mut self, page: diststore::Page) -> thrift::Result<()> {
+        let page = read_page(page, MILLIS).map_err(misread)?;
         for (key, entry) in page.entries {
             self.table.apply(Key::new(&key), entry);
         }
@@ -485,6 +485,10 @@ impl Replies {
         self.moves.pulled(self.moves.attempt(), &source, page.next);
         Ok(())
     }
+}
+
+fn found(found: Vec<diststore::Found>) {
+    found.into_iter().map(read_found).for_each(drop);
 }
 
 fn misread(why: impl ToString) -> thrift::Error {

@@ -89,6 +89,15 @@ fn peers() -> impl Iterator<Item = Peer> {
     locations().map(|location| Peer::new(location, 1))
 }
 
+/// A list of pairs, no two alike.
+fn pairs(message: Message) -> Message {
+    let message = message.list(STRUCT, LIST);
+    (0..LIST as u32).fold(message, |message, number| {
+        let key = number.to_be_bytes().to_vec();
+        message.record(&Pair::new(key, vec![7], 1 << 40))
+    })
+}
+
 /// What the view of so many peers is called.
 fn view_of(size: usize) -> u64 {
     let known = |peer: Peer| view::Peer::try_from(peer).expect("a peer");
@@ -179,6 +188,28 @@ pub fn requests() -> Vec<(&'static str, Vec<u8>)> {
             "a key got as long as a message",
             call("get").field(TEXT, 1).text(&alien).done(),
         ),
+        (
+            "as many pairs to write as a list has",
+            pairs(call("write_many").field(LISTED, 1)).done(),
+        ),
+        (
+            "as many pairs to keep as a list has",
+            pairs(call("replicate").field(LISTED, 1)).done(),
+        ),
+        (
+            "as many pairs to decline as a list has",
+            call("replicate")
+                .field(LISTED, 1)
+                .list(STRUCT, LIST)
+                .bytes(&vec![0; LIST])
+                .done(),
+        ),
+        ("as many keys as a list has", {
+            let keys = call("fetch_many").field(LISTED, 1).list(TEXT, LIST);
+            (0..LIST as u32)
+                .fold(keys, |message, key| message.text(&key.to_be_bytes()))
+                .done()
+        }),
         ("truths that nobody asked for", {
             let truths = vec![1; LIST];
             call("ping")
@@ -256,6 +287,15 @@ pub fn replies() -> Vec<(&'static str, Vec<u8>)> {
         (
             "as many types as a list has",
             types.bytes(&[0, 0, 0, 1, b'a'].repeat(LIST)).done(),
+        ),
+        (
+            "as many pairs declined as a list has",
+            reply("replicate")
+                .field(STRUCT, 0)
+                .field(LISTED, 2)
+                .list(STRUCT, LIST)
+                .bytes(&vec![0; LIST])
+                .done(),
         ),
         ("a value as long as a message", {
             let found = reply("fetch").field(STRUCT, 0);
