@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use fuzzing::campaign::campaign;
 use fuzzing::corpus::{corpus, path, to_hex};
+use fuzzing::decoder::{Decoder, Reached};
 use fuzzing::seeds::seeds;
-use fuzzing::targets::{Decoder, Reached, TARGETS, Target};
+use fuzzing::targets::{TARGETS, Target};
 use fuzzing::trial::{BOUNDS, Bounds, Fault, prepare, trial};
 use fuzzing::worst;
 

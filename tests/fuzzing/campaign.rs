@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use thrifty_p2p::membership::Random;
 
 use super::corpus::{corpus, to_hex};
+use super::decoder::{Decoder, Reached};
 use super::mutation::mutated;
-use super::targets::{Decoder, Reached, Target};
+use super::targets::Target;
 use super::trial::{Bounds, Cost, Fault, trial};
 
 /// Inputs after which a target's node is replaced by a new one.
