@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thrifty_p2p::membership::Random;
 
@@ -64,15 +64,10 @@ impl fmt::Display for Finding {
 ///
 /// # Panics
 /// When an input never ends.
-pub fn campaign(
-    targets: &'static [Target],
-    inputs: usize,
-    seed: u64,
-    bounds: Bounds,
-) -> Result<Vec<Tally>, Finding> {
-    let current = Arc::new(Mutex::new((0, Vec::new())));
-    let (sender, receiver) = channel();
+pub fn campaign(targets: &'static [Target], inputs: usize, seed: u64, bounds: Bounds) -> Outcome {
+    let current = Current::default();
     let shown = current.clone();
+    let (sender, receiver) = channel();
     let worker = thread::Builder::new().stack_size(STACK).spawn(move || {
         let mut lanes: Vec<Lane> = targets.iter().map(Lane::new).collect();
         let mut random = Random::new(seed);
@@ -87,22 +82,31 @@ pub fn campaign(
         let _ = sender.send(outcome.map(|()| tallies));
     });
     worker.expect("a thread can be started");
-    let mut last = (0, Instant::now());
+    outcome(&receiver, &current)
+}
+
+/// The input that is being decoded, with its number.
+type Current = Arc<Mutex<(usize, Vec<u8>)>>;
+
+type Outcome = Result<Vec<Tally>, Finding>;
+
+/// Waits for the end of a campaign. Tells how far it is, every now and then.
+fn outcome(receiver: &Receiver<Outcome>, current: &Current) -> Outcome {
+    let mut last = None;
     loop {
-        match receiver.recv_timeout(Duration::from_secs(1)) {
+        match receiver.recv_timeout(ENDLESS) {
             Ok(outcome) => return outcome,
             Err(RecvTimeoutError::Disconnected) => panic!("the campaign broke off"),
             Err(RecvTimeoutError::Timeout) => (),
         }
         let current = current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.0 != last.0 {
-            last = (current.0, Instant::now());
-        }
-        assert!(
-            last.1.elapsed() < ENDLESS,
-            "input {} of seed {seed} does not end: {}",
-            current.0,
-            to_hex(&current.1)
+        let (number, input) = &*current;
+        eprintln!("at input {number}");
+        assert_ne!(
+            last.replace(*number),
+            Some(*number),
+            "does not end: {}",
+            to_hex(input)
         );
     }
 }
