@@ -33,7 +33,7 @@ fn number(variable: &str, default: u64) -> u64 {
 fn no_input_makes_a_decoder_panic_hang_or_swallow_memory() {
     let _alone = alone();
     let seed = number("FUZZ_SEED", 1);
-    let inputs = number("FUZZ_INPUTS", 200_000) as usize;
+    let inputs = number("FUZZ_INPUTS", 100_000) as usize;
     let tallies = match campaign(&TARGETS, inputs, seed, BOUNDS) {
         Ok(tallies) => tallies,
         Err(finding) => panic!(

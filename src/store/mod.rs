@@ -69,4 +69,4 @@ pub mod table;
 pub mod versions;
 pub mod view;
 pub mod wire;
-mod writing;
+pub(crate) mod writing;

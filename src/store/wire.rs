@@ -14,9 +14,9 @@ use crate::diststore as wire;
 use crate::location::Location;
 use crate::locator;
 
-/// The most members of all views of a list together: 128 views of 128 members. Each
-/// member of each view has 120 points on a ring, which take a kilobyte.
-const MOST_LISTED: usize = 16_384;
+/// The most members of all views of one message together: 128 views of 128 members.
+/// Each member of each view has 120 points on a ring, which take a kilobyte.
+pub const MOST_LISTED: usize = 16_384;
 
 /// Why a message was not understood.
 pub type Misread = String;

@@ -16,7 +16,7 @@ pub trait Decoder {
     fn decode(&mut self, input: &[u8]) -> Reached;
 }
 /// Methods that inputs name, so that each counts apart.
-const METHODS: [&str; 27] = [
+const METHODS: [&str; 28] = [
     "ping",
     "service_type",
     "service_types",
@@ -37,6 +37,7 @@ const METHODS: [&str; 27] = [
     "unset",
     "write_many",
     "fetch_many",
+    "roll",
     "scan",
     "coordinate",
     "replicate",

@@ -10,7 +10,9 @@ use std::time::Duration;
 use thrift::protocol::{
     TBinaryInputProtocol, TBinaryOutputProtocol, TInputProtocol, TOutputProtocol,
 };
+use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::diststore::{self, StoreSyncClient, TStoreSyncClient};
+use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, TBaseSyncClient, TLocatorSyncClient};
 use thrifty_p2p::membership::{Gossip, Membership, Now, Outcome, Request, Settings};
@@ -103,6 +105,7 @@ impl Replies {
             "unset" => client.unset(Vec::new()).map(drop),
             "write_many" => client.write_many(Vec::new()).map(drop),
             "fetch_many" => client.fetch_many(Vec::new()).map(found),
+            "roll" => client.roll().map(drop),
             "scan" => self.page(client.scan(0, Default::default())?),
             "coordinate" => client.coordinate(Vec::new(), 0).map(drop),
             "replicate" => client.replicate(Vec::new(), 0).map(drop),
@@ -210,21 +213,31 @@ pub fn answers() -> Box<dyn Decoder> {
 impl Decoder for Answers {
     fn decode(&mut self, reply: &[u8]) -> Reached {
         let name = name_of(reply);
+        let listener = self.listener.clone();
         let end = thread::scope(|scope| {
-            scope.spawn(|| {
-                let (mut stream, _) = self.listener.accept().expect("the client calls");
+            scope.spawn(move || {
+                let (mut stream, _) = listener.accept().expect("the client calls");
                 // The client may turn away before it has read all.
                 let _ = stream.write_all(reply);
                 let _ = stream.shutdown(Shutdown::Write);
                 let _ = io::copy(&mut stream, &mut io::sink());
             });
-            let body = |client: &mut StoreSyncClient<_, _>| self.replies.read(&name, client);
-            call(StoreSyncClient::new, &self.location, body)
+            self.call(&name)
         });
         Reached {
             method: method(&name),
             end: i32::from(end.is_ok()),
             depth: 0,
         }
+    }
+}
+
+impl Answers {
+    fn call(&mut self, name: &str) -> Result<(), Error> {
+        if name == "roll" {
+            return RingClient::connect(&self.location).map(drop);
+        }
+        let body = |client: &mut StoreSyncClient<_, _>| self.replies.read(name, client);
+        call(StoreSyncClient::new, &self.location, body)
     }
 }

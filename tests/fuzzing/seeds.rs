@@ -5,7 +5,7 @@ use thrift::protocol::{
     TMessageType, TOutputProtocol, TSerializable, TType,
 };
 use thrifty_p2p::diststore::{
-    Cursor, Declined, Found, History, Holdings, Kept, Page, Pair, Peer, Phase, Pull, Refused,
+    Cursor, Declined, Found, History, Holdings, Kept, Page, Pair, Peer, Phase, Pull, Refused, Roll,
     StoreSyncClient, TStoreSyncClient, Told, Word, Written,
 };
 use thrifty_p2p::locator::{Gossip, Location, Member, Status, TBaseSyncClient, TLocatorSyncClient};
@@ -109,6 +109,7 @@ fn requests() -> Vec<Seed> {
             c.write_many(vec![pair(value()), pair(None)])
         }),
         request("fetch_many", |c| c.fetch_many(vec![key(), Vec::new()])),
+        request("roll", |c| c.roll()),
         request("scan", |c| c.scan(VIEW, Cursor::new(7, key()))),
         request("coordinate", |c| c.coordinate(vec![pair(value())], MILLIS)),
         request("replicate", |c| {
@@ -227,6 +228,7 @@ fn replies() -> Vec<Seed> {
             "fetch_many",
             &[Found::new(value(), VERSION), Found::new(None, 0)],
         ),
+        record("roll", &Roll::new(vec![peer(9900), peer(9901)], false)),
         record("scan", &page),
         several(
             "coordinate",

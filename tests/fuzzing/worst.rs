@@ -257,6 +257,13 @@ pub fn replies() -> Vec<(&'static str, Vec<u8>)> {
         views().list(LISTED, 1).list(STRUCT, 16_384),
         |message, peer| message.record(&peer),
     );
+    let roll = peers().take(LIST).fold(
+        reply("roll")
+            .field(STRUCT, 0)
+            .field(LISTED, 1)
+            .list(STRUCT, LIST),
+        |message, peer| message.record(&peer),
+    );
     let pair = Pair::new(vec![1], vec![2], 1 << 40);
     let page = reply("pull")
         .field(STRUCT, 0)
@@ -282,6 +289,7 @@ pub fn replies() -> Vec<(&'static str, Vec<u8>)> {
             "a view as long as a list",
             one_view.field(BOOL, 9).bytes(&[0]).done(),
         ),
+        ("a roll as long as a list", roll.done()),
         ("as many pairs as a list has", most_pairs.done()),
         ("as many nodes as a list has", all.done()),
         (
