@@ -1,7 +1,8 @@
 //! Does any input make a decoder panic, hang, or take more memory than it may?
 //!
 //! `FUZZ_INPUTS=10000000 cargo test --release --test fuzz` is the long run, and
-//! `FUZZ_SEED=n` another one.
+//! `FUZZ_SEED=n` another one. `FUZZ_INPUTS` counts those that the fuzzer makes; the
+//! largest messages are sent in any run.
 
 mod fuzzing;
 
