@@ -32,7 +32,7 @@ use thrift::protocol::{TInputProtocol, TMessageType, TStoredInputProtocol};
 use thrift::server::TProcessor;
 
 use crate::error::told;
-use crate::rpc::connection::{Input, Output, protocols};
+use crate::rpc::connection::{Input, LONGEST_METHOD, Output, protocols};
 use crate::shutdown::Shutdown;
 
 /// Stack of a connection's thread; only what is used takes memory.
@@ -282,6 +282,12 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
 
     fn answer(&self, input: &mut Input, output: &mut Output) -> thrift::Result<()> {
         let message = input.read_message_begin()?;
+        if message.name.len() > LONGEST_METHOD {
+            // It would be repeated in the answer and in the log.
+            let length = message.name.len();
+            let alien = format!("a method whose name has {length} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, alien).into());
+        }
         let oneway =
             message.message_type == TMessageType::OneWay || self.oneway.contains(&message.name);
         output.transport.mute(oneway);

@@ -46,7 +46,7 @@ impl Store {
             None => self.fetch_many(&[key])?.pop().flatten(),
         };
         if found.as_ref().is_some_and(|entry| !entry.is_tombstone()) {
-            debug!("found {}", String::from_utf8_lossy(key));
+            debug!("found {}", Key::new(key));
         }
         Ok(found)
     }
