@@ -59,6 +59,7 @@ pub mod shutdown;
 pub mod side_by_side;
 pub mod status;
 pub mod store;
+mod trust;
 
 #[path = "gen/diststore.rs"]
 #[allow(missing_docs, clippy::all)]

@@ -94,7 +94,10 @@ impl Store {
         let generation = node.generation();
         let me = Peer::new(node.location().clone(), node.roll().started);
         let moves = Moves::new(me, replicas, Rules::default());
+        let links = |patience| Links::new(node.caller().clone(), StoreSyncClient::new, patience);
         Store {
+            peers: links(PEER_PATIENCE),
+            primaries: links(PRIMARY_PATIENCE),
             node,
             table: Table::new(),
             limits,
@@ -104,8 +107,6 @@ impl Store {
                 absences: 0,
             }),
             moved: Condvar::new(),
-            peers: Links::new(StoreSyncClient::new, PEER_PATIENCE),
-            primaries: Links::new(StoreSyncClient::new, PRIMARY_PATIENCE),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
             stray_at: Mutex::new(None),
             received: AtomicU64::new(0),

@@ -76,8 +76,10 @@ fn main() -> ExitCode {
             return Ok(ExitCode::SUCCESS);
         }
         let time = Duration::from_secs(options.seconds);
+        let caller = options.client.caller()?;
         let load = Load {
-            peer: options.client.peer(SERVICE)?,
+            peer: options.client.peer(&caller, SERVICE)?,
+            caller,
             connections: options.connections.max(1),
             keys: options.keys.max(1),
             value_size: options.value_size,
