@@ -83,8 +83,12 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Error::Bind`] when the port of the place is taken, or its address is not this
-    /// host's; [`Error::Usage`] when all its ports are taken.
+    /// host's; [`Error::Usage`] when all its ports are taken, or its identity is a client's.
     pub fn bind(place: &Place) -> Result<Endpoint, Error> {
+        place
+            .identity
+            .as_ref()
+            .map_or(Ok(()), Identity::check_as_node)?;
         let address = match (place.address, place.bind) {
             (Some(address), _) => address,
             (None, Some(bind)) if !bind.is_unspecified() => bind,

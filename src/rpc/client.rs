@@ -178,7 +178,7 @@ fn not_trusted(location: Location, failure: io::Error) -> Error {
     match failure.kind() {
         io::ErrorKind::InvalidData => Error::Untrusted(location, failure.into()),
         io::ErrorKind::UnexpectedEof => {
-            let closed = "TLS: the peer closed the connection instead of shaking hands: \
+            let closed = "TLS: the peer ended the connection instead of shaking hands: \
                 it speaks no TLS, or has just ended";
             Error::Untrusted(location, io::Error::new(failure.kind(), closed).into())
         }

@@ -10,8 +10,9 @@
 //! node's address would shut out hosts whose addresses change and programs that
 //! look for a node at 127.0.0.1, and keep nobody out. So the CA must be the
 //! network's alone: not one that a whole company shares. What is looked at is the
-//! *extended key usage*, where there is one: with client authentication alone, a
-//! client can call and cannot pose as a node.
+//! *extended key usage*, where there is one: a node's must be good for server and for
+//! client authentication; a client's is good for client authentication, and when it is
+//! for nothing else, nobody takes it for a node's.
 //!
 //! Sessions are not resumed: each connection is judged by the certificate it shows,
 //! at that time. There are no revocation lists: certificates should live short, and a
@@ -37,8 +38,8 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig,
-    ServerConnection, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
+    ServerConfig, ServerConnection, SignatureScheme,
 };
 
 use crate::error::Error;
@@ -55,6 +56,8 @@ const LONGEST_FILE: u64 = 1024 * 1024;
 pub struct Identity {
     calling: Arc<ClientConfig>,
     answering: Arc<ServerConfig>,
+    /// Is the certificate one that nobody takes for a node's?
+    is_for_calling_only: bool,
 }
 
 impl Identity {
@@ -74,13 +77,34 @@ impl Identity {
             .build()
             .map_err(|e| bad(authority, e))?;
         warn_of_faults(certificate, &chain, &*clients);
+        let nodes = NodesOfTheAuthority {
+            roots,
+            algorithms: provider.signature_verification_algorithms,
+        };
+        let is_for_calling_only = nodes.is_other_than_a_node(&chain);
         let mismatch = |e| bad(key, format!("for {}: {e}", certificate.display()));
         let answering = answering(&provider, clients, chain.clone(), private.clone_key());
-        let calling = calling(&provider, roots, chain, private);
+        let calling = calling(&provider, nodes, chain, private);
         Ok(Identity {
             calling: Arc::new(calling.map_err(mismatch)?),
             answering: Arc::new(answering.map_err(mismatch)?),
+            is_for_calling_only,
         })
+    }
+
+    /// Makes sure that others can take this for a node's.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the certificate is for client authentication only.
+    pub(crate) fn check_as_node(&self) -> Result<(), Error> {
+        if self.is_for_calling_only {
+            return Err(Error::Usage(
+                "the certificate given by --tls-cert is a client's: a node's must be good for \
+                 server authentication too"
+                    .into(),
+            ));
+        }
+        Ok(())
     }
 
     /// The calling side of a connection that was just made.
@@ -111,14 +135,10 @@ impl fmt::Debug for Identity {
 
 fn calling(
     provider: &Arc<CryptoProvider>,
-    roots: Arc<RootCertStore>,
+    nodes: NodesOfTheAuthority,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ClientConfig, rustls::Error> {
-    let nodes = NodesOfTheAuthority {
-        roots,
-        algorithms: provider.signature_verification_algorithms,
-    };
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
@@ -163,6 +183,34 @@ struct NodesOfTheAuthority {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
+impl NodesOfTheAuthority {
+    fn judge(
+        &self,
+        node: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let node = ParsedCertificate::try_from(node)?;
+        let algorithms = self.algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&node, &self.roots, between, now, algorithms)
+    }
+
+    /// Is this good for other uses than a node's?
+    fn is_other_than_a_node(&self, chain: &[CertificateDer<'_>]) -> bool {
+        use CertificateError::{InvalidPurpose, InvalidPurposeContext};
+        let Some((own, between)) = chain.split_first() else {
+            return false;
+        };
+        let judged = self.judge(own, between, UnixTime::now());
+        matches!(
+            judged,
+            Err(rustls::Error::InvalidCertificate(
+                InvalidPurpose | InvalidPurposeContext { .. }
+            ))
+        )
+    }
+}
+
 impl ServerCertVerifier for NodesOfTheAuthority {
     fn verify_server_cert(
         &self,
@@ -172,10 +220,8 @@ impl ServerCertVerifier for NodesOfTheAuthority {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let node = ParsedCertificate::try_from(node)?;
-        let algorithms = self.algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&node, &self.roots, between, now, algorithms)?;
-        Ok(ServerCertVerified::assertion())
+        self.judge(node, between, now)
+            .map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -8,5 +8,6 @@ mod channel;
 pub mod client;
 mod connection;
 pub mod identity;
+pub mod lanes;
 pub mod server;
 mod session;

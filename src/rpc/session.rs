@@ -62,7 +62,10 @@ impl Session {
                 tls.read_tls(&mut &*stream)
             };
             match moved {
-                Ok(0) if heard => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) if heard => {
+                    let ended = "TLS: the connection ended in the handshake";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, ended));
+                }
                 Ok(0) => return Ok(None),
                 Ok(_) => (),
                 Err(e) if is_passing(&e) => continue,
