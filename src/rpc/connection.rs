@@ -103,6 +103,7 @@ impl Incoming {
     /// What the peer sends begins no Thrift message.
     pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<bool> {
         (self.deadline, self.taken) = (None, 0);
+        self.reader.get_ref().turned.store(false, Relaxed);
         if self.reader.buffer().is_empty() && !self.wait(idle)? {
             return Ok(false);
         }
@@ -148,9 +149,9 @@ impl Incoming {
 impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.reader.buffer().is_empty() {
-            let begins = self.deadline.is_none();
             self.check_deadline()?;
-            if begins {
+            // A caller waits for no beginning: what an answer is shows here.
+            if self.taken == 0 {
                 looks_like_thrift(self.reader.fill_buf()?)?;
             }
         }

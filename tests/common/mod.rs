@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 
 use thrifty_p2p::location::Location;
 
+#[path = "../../examples/certificates/authority.rs"]
+pub mod authority;
 #[path = "../../examples/consistency/checker.rs"]
 pub mod checker;
+pub mod namespace;
 pub mod network;
 pub mod raw;
 pub mod stores;
@@ -247,6 +250,12 @@ fn memory_kilobytes(node: &NodeProcess, measure: &str) -> u64 {
 /// Runs a program to its end.
 pub fn run(name: &str, arguments: &[&str]) -> Output {
     run_with_input(name, arguments, b"")
+}
+
+/// What a program that has ended says on stderr, with its exit status.
+pub fn ended(output: &Output) -> (Option<i32>, String) {
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), told)
 }
 
 /// Runs a program to its end, with something on its stdin.
