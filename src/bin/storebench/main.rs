@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::store::handler::SERVICE;
 
@@ -48,6 +49,10 @@ struct Options {
     #[arg(long)]
     original: bool,
 
+    /// Call each key's primary directly
+    #[arg(long)]
+    ring: bool,
+
     /// Only fill the key space, as fast as it goes
     #[arg(long)]
     fill: bool,
@@ -77,14 +82,19 @@ fn main() -> ExitCode {
         }
         let time = Duration::from_secs(options.seconds);
         let caller = options.client.caller()?;
+        let peer = options.client.peer(&caller, SERVICE)?;
         let load = Load {
-            peer: options.client.peer(&caller, SERVICE)?,
-            caller,
             connections: options.connections.max(1),
             keys: options.keys.max(1),
             value_size: options.value_size,
             read_share: options.read_share,
             original: options.original,
+            ring: options
+                .ring
+                .then(|| RingClient::of(caller.clone(), &peer))
+                .transpose()?,
+            peer,
+            caller,
         };
         let filled = drive(load.fillers()?, Duration::ZERO, FILLING);
         print("fill", &filled)?;
