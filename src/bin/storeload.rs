@@ -10,9 +10,7 @@ use log::error;
 use thrifty_p2p::bulk::load::load;
 use thrifty_p2p::bulk::progress::Progress;
 use thrifty_p2p::cli::{self, ClientOptions};
-use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::error::Error;
-use thrifty_p2p::store::handler::SERVICE;
 
 /// Puts every pair of FILE into the store, many at a time, and returns when all are in
 /// place. Each line is a key, a tab and a value; \t, \n, \r, \\ and \x with two
@@ -35,7 +33,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(true, || {
         let (input, size) = open(options.file.filter(|file| file.as_os_str() != "-"))?;
-        let client = RingClient::connect(&options.client.peer(SERVICE)?)?;
+        let client = options.client.ring()?;
         let progress = Progress::of(size);
         let input = BufReader::with_capacity(READ_AHEAD, input);
         Ok(

@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::io::BufRead;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -20,6 +21,7 @@ use super::lines::{decode, read_line};
 use super::progress::Progress;
 use crate::client::ring::{Assignment, RingClient};
 use crate::error::Error;
+use crate::hash_ring::point;
 use crate::store::table::Key;
 
 /// Threads that send, each for its share of the keys; a power of two, as the number
@@ -50,12 +52,35 @@ impl fmt::Display for Stopped {
     }
 }
 
-/// Pairs with the numbers of their lines.
+/// Pairs, one after another in one piece of memory: one for each would cost more than
+/// what is done with it.
 #[derive(Default)]
 struct Batch {
-    lines: Vec<u64>,
-    pairs: Vec<Assignment>,
+    text: Vec<u8>,
+    spans: Vec<Span>,
+    /// Bytes of its lines.
     bytes: usize,
+}
+
+/// Where a pair is in its batch.
+struct Span {
+    line: u64,
+    point: u32,
+    key: Range<usize>,
+    value_end: usize,
+}
+
+impl Batch {
+    /// The pairs, as a client takes them.
+    fn pairs(&self) -> Vec<Assignment<'_>> {
+        let pair = |span: &Span| {
+            let bytes = &self.text[span.key.clone()];
+            let point = span.point;
+            let value = &self.text[span.key.end..span.value_end];
+            (Key { bytes, point }, Some(value))
+        };
+        self.spans.iter().map(pair).collect()
+    }
 }
 
 /// Brings every pair of `input` into the store; how many lines there were. Blocks
@@ -64,11 +89,7 @@ struct Batch {
 /// # Errors
 /// What stopped it. Lines that were stored before stay stored; to load the file anew
 /// does no harm.
-pub fn load(
-    client: &RingClient,
-    input: impl BufRead,
-    progress: &Progress,
-) -> Result<u64, Stopped> {
+pub fn load(client: &RingClient, input: impl BufRead, progress: &Progress) -> Result<u64, Stopped> {
     let failure = Mutex::new(None);
     let read = thread::scope(|scope| {
         let senders: Vec<SyncSender<Batch>> = (0..SENDERS)
@@ -114,10 +135,18 @@ fn gather(mut input: impl BufRead, senders: &[SyncSender<Batch>]) -> Result<(), 
             Ok(pair) => pair,
             Err(bad) => break Err((number, Error::Usage(bad.to_string()))),
         };
-        let share = Key::new(&key).point as usize % senders.len();
+        let point = point(&key);
+        let share = point as usize % senders.len();
         let batch = &mut batches[share];
-        batch.lines.push(number);
-        batch.pairs.push((key, Some(value)));
+        let start = batch.text.len();
+        batch.text.extend_from_slice(&key);
+        batch.text.extend_from_slice(&value);
+        batch.spans.push(Span {
+            line: number,
+            point,
+            key: start..start + key.len(),
+            value_end: batch.text.len(),
+        });
         batch.bytes += line.len() + 1;
         if batch.bytes >= BATCH && senders[share].send(std::mem::take(batch)).is_err() {
             return Ok(());
@@ -137,7 +166,7 @@ fn send(
     progress: &Progress,
 ) -> Result<(), (u64, Error)> {
     for batch in batches {
-        store(client, &batch.lines, &batch.pairs, progress)?;
+        store(client, &batch.spans, &batch.pairs(), progress)?;
         progress.add_done(batch.bytes as u64);
     }
     Ok(())
@@ -146,18 +175,18 @@ fn send(
 /// Stores pairs, and finds out which of them is refused, if one is.
 fn store(
     client: &RingClient,
-    lines: &[u64],
-    pairs: &[Assignment],
+    spans: &[Span],
+    pairs: &[Assignment<'_>],
     progress: &Progress,
 ) -> Result<(), (u64, Error)> {
     match client.write_many(pairs) {
         Ok(_) => progress.add_keys(pairs.len() as u64),
         Err(e) if e.is_refusal() && pairs.len() > 1 => {
             let middle = pairs.len() / 2;
-            store(client, &lines[..middle], &pairs[..middle], progress)?;
-            store(client, &lines[middle..], &pairs[middle..], progress)?;
+            store(client, &spans[..middle], &pairs[..middle], progress)?;
+            store(client, &spans[middle..], &pairs[middle..], progress)?;
         }
-        Err(e) => return Err((lines.first().copied().unwrap_or(0), e)),
+        Err(e) => return Err((spans.first().map_or(0, |span| span.line), e)),
     }
     Ok(())
 }
