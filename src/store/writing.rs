@@ -3,11 +3,11 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::asking::Held;
 use super::copies::{Copy, Outcome};
 use super::limits::LONGEST_VALUE;
 use super::moves::Write;
 use super::operations::{Client, PATIENCE, Refusal, Store, TURNS, reason, unix_millis};
-use super::reading::Held;
 use super::table::Key;
 use super::versions::Entry;
 use super::view::Peer;
