@@ -96,8 +96,10 @@ impl Store {
         let generation = node.generation();
         let me = Peer::new(node.location().clone(), node.roll().started);
         let moves = Moves::new(me, replicas, Rules::default());
-        let peers = Arc::new(Links::new(StoreSyncClient::new, PEER_PATIENCE));
+        let links = |patience| Links::new(node.caller().clone(), StoreSyncClient::new, patience);
+        let peers = Arc::new(links(PEER_PATIENCE));
         Store {
+            primaries: links(PRIMARY_PATIENCE),
             copies: Copies::new(node.clone(), peers.clone()),
             node,
             table: Table::new(),
@@ -109,7 +111,6 @@ impl Store {
             }),
             moved: Condvar::new(),
             peers,
-            primaries: Links::new(StoreSyncClient::new, PRIMARY_PATIENCE),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
             stray_at: Mutex::new(None),
             received: AtomicU64::new(0),
