@@ -1,7 +1,7 @@
 //! `Store`: one node's store, and what its parts share: the table, the moves, the links.
 //!
-//! What it does for clients and for other nodes is in [`super::reading`],
-//! [`super::writing`] and [`super::mover`].
+//! What it does for clients and for other nodes is in `reading`,
+//! `writing` and `mover`.
 //!
 //! Locks, in the order in which they may be taken together: the *turns* of keys, held
 //! by the primary of a write for as long as the write is under way (writes of one
