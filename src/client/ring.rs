@@ -27,6 +27,7 @@ use crate::side_by_side::side_by_side;
 use crate::store::operations::Client;
 use crate::store::table::Key;
 use crate::store::view::{Peer, View};
+use crate::store::wire::MOST_LISTED;
 use crate::store::writing::NOT_PRIMARY;
 
 /// The longest that a call is tried before it fails.
@@ -437,7 +438,11 @@ impl Network {
 
     fn learn_from(&self, node: &Location) -> Result<(), Error> {
         let roll = self.primaries.call(node, TStoreSyncClient::roll)?;
-        let members = roll.members.unwrap_or_default().into_iter();
+        let members = roll
+            .members
+            .unwrap_or_default()
+            .into_iter()
+            .take(MOST_LISTED);
         let members: Vec<Peer> = members.filter_map(|peer| peer.try_into().ok()).collect();
         let mut known = self.known();
         let mut nodes: Vec<Location> = members.iter().map(|peer| peer.location.clone()).collect();

@@ -28,8 +28,13 @@ const LONGEST_MESSAGE: usize = LONGEST_STRING + 1024 * 1024;
 /// The longest list taken.
 const LONGEST_LIST: usize = 65_536;
 
+/// The most reads of one message; a number is one, a string two, a field two more. A
+/// record of a list may be a byte on the wire and fifty in memory. A gossip of 10,000
+/// records takes 20 reads each; the longest list of pairs 12 each, which is 790,000.
+const MOST_READS: usize = 1_000_000;
+
 /// Method names are short: whatever announces a longer one does not speak Thrift.
-const LONGEST_METHOD: u32 = 128;
+pub(crate) const LONGEST_METHOD: usize = 128;
 
 /// The reading protocol over one connection.
 pub type Input = TBinaryInputProtocol<Incoming>;
@@ -37,13 +42,17 @@ pub type Input = TBinaryInputProtocol<Incoming>;
 /// The writing protocol over one connection.
 pub type Output = TBinaryOutputProtocol<Outgoing>;
 
-/// The two protocols over `channel`, whose timeouts bound each read and write.
-pub(crate) fn protocols(channel: Channel, message_time: Duration) -> (Input, Output) {
-    let limits = TConfiguration::builder()
+/// What the reading protocol takes of a message's parts.
+pub fn limits() -> TConfiguration {
+    TConfiguration::builder()
         .max_string_size(Some(LONGEST_STRING))
         .max_container_size(Some(LONGEST_LIST))
         .build()
-        .expect("the limits are in order");
+        .expect("the limits are in order")
+}
+
+/// The two protocols over `channel`, whose timeouts bound each read and write.
+pub(crate) fn protocols(channel: Channel, message_time: Duration) -> (Input, Output) {
     let turned = Arc::new(AtomicBool::new(false));
     let incoming = Incoming::new(
         Socket {
@@ -52,7 +61,7 @@ pub(crate) fn protocols(channel: Channel, message_time: Duration) -> (Input, Out
         },
         message_time,
     );
-    let input = TBinaryInputProtocol::with_config(incoming, false, limits);
+    let input = TBinaryInputProtocol::with_config(incoming, false, limits());
     (
         input,
         TBinaryOutputProtocol::new(
@@ -83,6 +92,8 @@ pub struct Incoming {
     deadline: Option<Instant>,
     /// Bytes of the message that were read.
     taken: usize,
+    /// Reads of the message.
+    reads: usize,
 }
 
 impl Incoming {
@@ -93,7 +104,13 @@ impl Incoming {
             message_time,
             deadline: None,
             taken: 0,
+            reads: 0,
         }
+    }
+
+    /// Forgets what was counted of the last message.
+    fn count_anew(&mut self) {
+        (self.deadline, self.taken, self.reads) = (None, 0, 0);
     }
 
     /// Waits for the first bytes of a message; false if the peer closed instead, or
@@ -102,7 +119,7 @@ impl Incoming {
     /// # Errors
     /// What the peer sends begins no Thrift message.
     pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<bool> {
-        (self.deadline, self.taken) = (None, 0);
+        self.count_anew();
         self.reader.get_ref().turned.store(false, Relaxed);
         if self.reader.buffer().is_empty() && !self.wait(idle)? {
             return Ok(false);
@@ -128,12 +145,23 @@ impl Incoming {
         }
     }
 
+    /// Counts one read of so many bytes.
+    fn count(&mut self, bytes: usize) -> io::Result<()> {
+        self.taken += bytes;
+        self.reads += 1;
+        if self.taken <= LONGEST_MESSAGE && self.reads <= MOST_READS {
+            return Ok(());
+        }
+        let limit = format!("a message of more than {LONGEST_MESSAGE} bytes or {MOST_READS} reads");
+        Err(io::Error::new(io::ErrorKind::InvalidData, limit))
+    }
+
     /// Called before each read that will go to the socket: the first such read
     /// of a message starts its clock.
     fn check_deadline(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if self.reader.get_ref().turned.swap(false, Relaxed) {
-            (self.deadline, self.taken) = (None, 0);
+            self.count_anew();
         }
         let deadline = *self.deadline.get_or_insert(now + self.message_time);
         if now < deadline {
@@ -156,12 +184,25 @@ impl Read for Incoming {
             }
         }
         let read = self.reader.read(buffer)?;
-        self.taken += read;
-        if self.taken > LONGEST_MESSAGE {
-            let limit = format!("a message of more than {LONGEST_MESSAGE} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, limit));
+        self.count(read).map(|()| read)
+    }
+
+    /// Most of what a message is made of is a few bytes that were read ahead.
+    fn read_exact(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
+        if let Some(bytes) = self.reader.buffer().get(..buffer.len()) {
+            buffer.copy_from_slice(bytes);
+            self.reader.consume(buffer.len());
+            return self.count(buffer.len());
         }
-        Ok(read)
+        while !buffer.is_empty() {
+            match self.read(buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => buffer = &mut buffer[read..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -172,7 +213,7 @@ fn looks_like_thrift(first: &[u8]) -> io::Result<()> {
         return Ok(());
     };
     let size = u32::from_be_bytes(*head);
-    if size >> 16 == 0x8001 || size <= LONGEST_METHOD {
+    if size >> 16 == 0x8001 || size as usize <= LONGEST_METHOD {
         return Ok(());
     }
     match head {

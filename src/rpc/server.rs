@@ -38,7 +38,7 @@ use thrift::server::TProcessor;
 
 use crate::error::told;
 use crate::rpc::channel::Channel;
-use crate::rpc::connection::{Input, Output, protocols};
+use crate::rpc::connection::{Input, LONGEST_METHOD, Output, protocols};
 use crate::rpc::identity::Identity;
 use crate::shutdown::Shutdown;
 
@@ -324,6 +324,12 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
         is_trusted: bool,
     ) -> thrift::Result<()> {
         let message = input.read_message_begin()?;
+        if message.name.len() > LONGEST_METHOD {
+            // It would be repeated in the answer and in the log.
+            let length = message.name.len();
+            let alien = format!("a method whose name has {length} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, alien).into());
+        }
         let Methods { oneway, local } = &self.methods;
         if !is_trusted && local.contains(&message.name) {
             let whom = "is taken from this machine only, or under TLS";
