@@ -12,6 +12,7 @@ use clap::Args;
 use log::{LevelFilter, error, info};
 
 use crate::client::StoreClient;
+use crate::client::ring::RingClient;
 use crate::discover::{check_peer, find_peer, find_peer_of_kind};
 use crate::endpoint::Place;
 use crate::error::Error;
@@ -176,7 +177,17 @@ impl ClientOptions {
         Ok(StoreClient::of(caller, peer))
     }
 
-    /// The same, but a peer found on this host may also be of a kind that descends
+    /// A client that calls the nodes of the store itself.
+    ///
+    /// # Errors
+    /// As for [`ClientOptions::store`], or the peer is a node of the original.
+    pub fn ring(&self) -> Result<RingClient, Error> {
+        let caller = self.caller()?;
+        let peer = self.peer(&caller, SERVICE)?;
+        RingClient::of(caller, &peer)
+    }
+
+    /// As [`ClientOptions::peer`], but a peer found on this host may also be of a kind that descends
     /// from `service_type`.
     ///
     /// # Errors
@@ -251,7 +262,7 @@ pub fn run(quiet: bool, body: impl FnOnce() -> Result<ExitCode, Error>) -> ExitC
 }
 
 /// The exit status for a failure.
-fn status(error: &Error) -> ExitCode {
+pub fn status(error: &Error) -> ExitCode {
     ExitCode::from(match error {
         Error::BadLocation(_) | Error::Bind(..) | Error::Usage(_) => 2,
         Error::Unresolved(..)

@@ -173,7 +173,8 @@ impl<N: Clone + Ord + Display> HashRing<N> {
             next: self.first_past(point),
             left: self.entries.len(),
             last: None,
-            seen: vec![0; self.nodes.len().div_ceil(64)],
+            seen: 0,
+            more_seen: vec![0; self.nodes.len().saturating_sub(1) / 64],
         }
     }
 
@@ -273,8 +274,10 @@ pub struct Preferred<'a, N> {
     left: usize,
     /// The point looked at last: only the first entry of a point counts.
     last: Option<u64>,
-    /// One bit a node.
-    seen: Vec<u64>,
+    /// One bit a node, for the first 64: most rings have no more, and need no memory.
+    seen: u64,
+    /// One bit for each of the others.
+    more_seen: Vec<u64>,
 }
 
 impl<'a, N> Iterator for Preferred<'a, N> {
@@ -294,8 +297,12 @@ impl<'a, N> Iterator for Preferred<'a, N> {
             }
             let node = node_of(entry);
             let (word, bit) = (node / 64, 1 << (node % 64));
-            if self.seen[word] & bit == 0 {
-                self.seen[word] |= bit;
+            let seen = match word {
+                0 => &mut self.seen,
+                _ => &mut self.more_seen[word - 1],
+            };
+            if *seen & bit == 0 {
+                *seen |= bit;
                 return Some(&self.ring.nodes[node].node);
             }
         }

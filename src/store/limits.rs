@@ -12,13 +12,16 @@ pub struct Limits {
     pub memory: usize,
 }
 
+/// The longest key.
+pub const LONGEST_KEY: usize = 64 * 1024;
+
 /// The longest value that fits the wire's own limit.
 pub const LONGEST_VALUE: usize = 16 * 1024 * 1024;
 
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            key: 64 * 1024,
+            key: LONGEST_KEY,
             value: LONGEST_VALUE,
             memory: usize::MAX,
         }

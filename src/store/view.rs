@@ -85,6 +85,17 @@ impl View {
         Some(Peer::new(location.clone(), self.members[location]))
     }
 
+    /// Where the primary of `key` is. None in an empty view.
+    pub fn primary_location(&self, key: Key<'_>) -> Option<&Location> {
+        self.ring.owner_of(key.point)
+    }
+
+    /// The process at that location, if it is a member.
+    pub fn member_at(&self, location: &Location) -> Option<Peer> {
+        let started = self.members.get(location)?;
+        Some(Peer::new(location.clone(), *started))
+    }
+
     /// Does this process, a member, hold `key` first?
     pub fn is_primary(&self, peer: &Peer, key: Key<'_>) -> bool {
         self.ring.owner_of(key.point) == Some(&peer.location) && self.contains(peer)

@@ -47,6 +47,8 @@ pub fn program(name: &str) -> &'static str {
         "storeprimer" => env!("CARGO_BIN_EXE_storeprimer"),
         "storetest" => env!("CARGO_BIN_EXE_storetest"),
         "storestatus" => env!("CARGO_BIN_EXE_storestatus"),
+        "storeload" => env!("CARGO_BIN_EXE_storeload"),
+        "storedump" => env!("CARGO_BIN_EXE_storedump"),
         "storebench" => env!("CARGO_BIN_EXE_storebench"),
         _ => panic!("there is no program {name}"),
     }
