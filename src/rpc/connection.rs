@@ -145,6 +145,17 @@ impl Incoming {
         }
     }
 
+    /// Counts one read of so many bytes.
+    fn count(&mut self, bytes: usize) -> io::Result<()> {
+        self.taken += bytes;
+        self.reads += 1;
+        if self.taken <= LONGEST_MESSAGE && self.reads <= MOST_READS {
+            return Ok(());
+        }
+        let limit = format!("a message of more than {LONGEST_MESSAGE} bytes or {MOST_READS} reads");
+        Err(io::Error::new(io::ErrorKind::InvalidData, limit))
+    }
+
     /// Called before each read that will go to the socket: the first such read
     /// of a message starts its clock.
     fn check_deadline(&mut self) -> io::Result<()> {
@@ -173,13 +184,25 @@ impl Read for Incoming {
             }
         }
         let read = self.reader.read(buffer)?;
-        self.taken += read;
-        self.reads += 1;
-        if self.taken <= LONGEST_MESSAGE && self.reads <= MOST_READS {
-            return Ok(read);
+        self.count(read).map(|()| read)
+    }
+
+    /// Most of what a message is made of is a few bytes that were read ahead.
+    fn read_exact(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
+        if let Some(bytes) = self.reader.buffer().get(..buffer.len()) {
+            buffer.copy_from_slice(bytes);
+            self.reader.consume(buffer.len());
+            return self.count(buffer.len());
         }
-        let limit = format!("a message of more than {LONGEST_MESSAGE} bytes or {MOST_READS} reads");
-        Err(io::Error::new(io::ErrorKind::InvalidData, limit))
+        while !buffer.is_empty() {
+            match self.read(buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => buffer = &mut buffer[read..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 }
 
