@@ -18,7 +18,7 @@ const PORTS: u16 = 25;
 /// Runs a store node: keeps its share of the keys of its network, and finds all
 /// others. At ctrl-C or SIGTERM it hands its keys over before it ends.
 #[derive(Parser)]
-#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::NODE_STATUSES)]
 struct Options {
     #[command(flatten)]
     node: NodeOptions,
