@@ -2,6 +2,8 @@
 //!
 //! `-h` is `--host`, as in the original; help is `--help` alone.
 
+mod limits;
+
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -17,6 +19,8 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::client::Patience;
 use crate::shutdown::Shutdown;
+
+pub use limits::LimitOptions;
 
 /// The exit statuses, as every program's `--help` tells them.
 pub const STATUSES: &str =
@@ -55,6 +59,10 @@ pub struct NodeOptions {
     #[arg(long)]
     pub bind: Option<IpAddr>,
 
+    /// What the node takes at the most.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+
     /// Print this help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
@@ -74,6 +82,7 @@ pub struct ClientOptions {
 
 impl NodeOptions {
     /// Where the node should be: at the port given, or the first free one of `ports`.
+    /// Raises the process's limit of file descriptors if its connections need more.
     pub fn place(&self, ports: u16) -> Place {
         let place = match self.port {
             Some(port) => Place::at(port..=port),
@@ -83,6 +92,7 @@ impl NodeOptions {
             address: self.address,
             bind: self.bind,
             peer: self.peer.clone(),
+            limits: self.limits.limits(),
             ..place
         }
     }

@@ -18,7 +18,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::Error;
 use crate::location::Location;
-use crate::rpc::server::{Limits, Server};
+use crate::rpc::server::{Limits, Meter, Server};
+use crate::rpc::traffic::Traffic;
 use crate::shutdown::Shutdown;
 
 /// The first port of the original's networks.
@@ -61,6 +62,7 @@ impl Place {
 pub struct Endpoint {
     location: Location,
     shutdown: Shutdown,
+    meter: Meter,
     /// The server until it is run; taken once.
     server: Mutex<Option<Server>>,
 }
@@ -83,6 +85,7 @@ impl Endpoint {
         Ok(Endpoint {
             location: SocketAddr::new(address, server.port()).into(),
             shutdown: Shutdown::new(),
+            meter: server.meter(),
             server: Mutex::new(Some(server)),
         })
     }
@@ -95,6 +98,11 @@ impl Endpoint {
     /// The switch that ends the service.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
+    }
+
+    /// What has come to the service so far.
+    pub fn traffic(&self) -> Traffic {
+        self.meter.traffic()
     }
 
     /// The server that holds the port, to be run.

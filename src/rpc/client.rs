@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::location::Location;
-use crate::rpc::connection::protocols;
+use crate::rpc::connection::{LONGEST_MESSAGE, protocols};
 
 pub use crate::rpc::connection::{Input, Output};
 
@@ -88,7 +88,7 @@ pub fn connect<C>(
     location: &Location,
 ) -> Result<C, Error> {
     let stream = Arc::new(open(patience, location)?);
-    let (input, output) = protocols(stream, patience.answer);
+    let (input, output) = protocols(stream, patience.answer, LONGEST_MESSAGE);
     Ok(client(input, output))
 }
 
@@ -228,7 +228,7 @@ impl<C> Links<C> {
     /// A new connection, in use from here on.
     fn open(&self, location: &Location) -> Result<Kept<C>, Error> {
         let stream = Arc::new(open(self.patience, location)?);
-        let (input, output) = protocols(stream.clone(), self.patience.answer);
+        let (input, output) = protocols(stream.clone(), self.patience.answer, LONGEST_MESSAGE);
         let mut all = self.connections();
         let connections = all.entry(location.clone()).or_default();
         connections.busy.push(stream.clone());

@@ -21,7 +21,7 @@ pub(crate) const LONGEST_STRING: usize = 17 * 1024 * 1024;
 
 /// The most bytes taken of one message, whatever it is made of: a longest string, or
 /// many that add up to as much.
-const LONGEST_MESSAGE: usize = LONGEST_STRING + 1024 * 1024;
+pub(crate) const LONGEST_MESSAGE: usize = LONGEST_STRING + 1024 * 1024;
 
 /// The longest list taken.
 const LONGEST_LIST: usize = 65_536;
@@ -35,10 +35,26 @@ pub type Input = TBinaryInputProtocol<Incoming>;
 /// The writing protocol over one connection.
 pub type Output = TBinaryOutputProtocol<Outgoing>;
 
-/// The two protocols over `stream`, whose timeouts bound each read and write.
-pub(crate) fn protocols(stream: Arc<TcpStream>, message_time: Duration) -> (Input, Output) {
+/// What came instead of waiting for a message.
+pub(crate) enum Begun {
+    /// Its first bytes.
+    Message,
+    /// The end: the peer has closed the connection.
+    End,
+    /// Nothing, for too long.
+    Nothing,
+}
+
+/// The two protocols over `stream`, whose timeouts bound each read and write. A message
+/// that comes may have `longest` bytes and take `message_time`, and so may one that goes
+/// take.
+pub(crate) fn protocols(
+    stream: Arc<TcpStream>,
+    message_time: Duration,
+    longest: usize,
+) -> (Input, Output) {
     let limits = TConfiguration::builder()
-        .max_string_size(Some(LONGEST_STRING))
+        .max_string_size(Some(LONGEST_STRING.min(longest)))
         .max_container_size(Some(LONGEST_LIST))
         .build()
         .expect("the limits are in order");
@@ -49,6 +65,7 @@ pub(crate) fn protocols(stream: Arc<TcpStream>, message_time: Duration) -> (Inpu
             turned: turned.clone(),
         },
         message_time,
+        longest,
     );
     let input = TBinaryInputProtocol::with_config(incoming, false, limits);
     (
@@ -83,6 +100,8 @@ fn timeout_by_name(error: io::Error) -> io::Error {
 pub struct Incoming {
     reader: BufReader<Socket>,
     message_time: Duration,
+    /// The most bytes taken of one message.
+    longest: usize,
     /// When the message being read must be complete; none between messages.
     deadline: Option<Instant>,
     /// Bytes of the message that were read.
@@ -90,45 +109,54 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    fn new(socket: Socket, message_time: Duration) -> Incoming {
+    fn new(socket: Socket, message_time: Duration, longest: usize) -> Incoming {
         let reader = BufReader::with_capacity(READ_AHEAD, socket);
         Incoming {
             reader,
             message_time,
+            longest,
             deadline: None,
             taken: 0,
         }
     }
 
-    /// Waits for the first bytes of a message; false if the peer closed instead, or
-    /// sent nothing for `idle`.
+    /// Waits for the first bytes of a message, for `idle`.
     ///
     /// # Errors
-    /// What the peer sends begins no Thrift message.
-    pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<bool> {
+    /// [`io::ErrorKind::InvalidData`] when what the peer sends begins no Thrift message.
+    pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<Begun> {
         (self.deadline, self.taken) = (None, 0);
-        if self.reader.buffer().is_empty() && !self.wait(idle)? {
-            return Ok(false);
+        if self.reader.buffer().is_empty() {
+            match self.wait(idle)? {
+                Begun::Message => (),
+                instead => return Ok(instead),
+            }
         }
         looks_like_thrift(self.reader.buffer())?;
-        Ok(true)
+        Ok(Begun::Message)
     }
 
     /// Reads ahead when bytes come, however often the socket's own timeout runs out before.
-    fn wait(&mut self, idle: Duration) -> io::Result<bool> {
+    fn wait(&mut self, idle: Duration) -> io::Result<Begun> {
         let until = Instant::now() + idle;
         loop {
             match self.reader.fill_buf() {
-                Ok(bytes) => return Ok(!bytes.is_empty()),
+                Ok([]) => return Ok(Begun::End),
+                Ok(_) => return Ok(Begun::Message),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                     if Instant::now() >= until {
-                        return Ok(false);
+                        return Ok(Begun::Nothing);
                     }
                 }
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Has more come of the message than is taken of one?
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.taken > self.longest
     }
 
     /// Called before each read that will go to the socket: the first such read
@@ -156,8 +184,8 @@ impl Read for Incoming {
         }
         let read = self.reader.read(buffer)?;
         self.taken += read;
-        if self.taken > LONGEST_MESSAGE {
-            let limit = format!("a message of more than {LONGEST_MESSAGE} bytes");
+        if self.is_too_long() {
+            let limit = format!("a message of more than {} bytes", self.longest);
             return Err(io::Error::new(io::ErrorKind::InvalidData, limit));
         }
         Ok(read)

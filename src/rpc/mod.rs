@@ -4,5 +4,8 @@
 //! original speaks it: strict headers are written, strict and old ones are read.
 
 pub mod client;
+mod complaints;
 mod connection;
+mod crowd;
 pub mod server;
+pub mod traffic;

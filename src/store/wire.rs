@@ -12,6 +12,7 @@ use super::view::{Peer, View};
 use crate::diststore as wire;
 use crate::location::Location;
 use crate::locator;
+use crate::rpc::traffic::{Reason, Traffic};
 
 /// Why a message was not understood.
 pub type Misread = String;
@@ -232,6 +233,27 @@ pub fn read_found(found: wire::Found) -> Option<Entry> {
         version,
         value: found.value.map(Arc::from),
     })
+}
+
+impl From<&Traffic> for wire::Traffic {
+    fn from(traffic: &Traffic) -> wire::Traffic {
+        let count = |count: u64| Some(count as i64);
+        let closed = |reason| count(traffic.closed(reason));
+        wire::Traffic {
+            open: count(traffic.open),
+            opened: count(traffic.opened),
+            calls: count(traffic.calls),
+            crowded_out: closed(Reason::CrowdedOut),
+            address_full: closed(Reason::AddressFull),
+            idle: closed(Reason::Idle),
+            garbage: closed(Reason::Garbage),
+            slow: closed(Reason::Slow),
+            long: closed(Reason::Long),
+            exceptions: closed(Reason::Exception),
+            unserved: closed(Reason::NoThread),
+            failed_accepts: count(traffic.failed_accepts),
+        }
+    }
 }
 
 impl From<Page> for wire::Page {
