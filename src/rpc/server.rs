@@ -36,6 +36,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use nix::sys::socket::Backlog;
 use thrift::protocol::{TInputProtocol, TMessageType, TStoredInputProtocol};
 use thrift::server::TProcessor;
 
@@ -492,7 +493,11 @@ fn listen(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
             Some(first) => first.local_addr()?.port(),
             None => port,
         };
-        listeners.push(TcpListener::bind((*address, port))?);
+        let listener = TcpListener::bind((*address, port))?;
+        // The standard library lets 128 connections wait to be accepted. Beyond that they
+        // are tried anew by their host after a second, when gossip has long given up.
+        nix::sys::socket::listen(&listener, Backlog::MAXCONN)?;
+        listeners.push(listener);
     }
     Ok(listeners)
 }
