@@ -7,10 +7,10 @@ use std::thread;
 /// What `ask` makes of each of `items`, `most` of them at a time, on threads of
 /// their own and on the caller's, in no particular order. Blocks until all are done;
 /// one whose thread panics is left out. With fewer threads to be had it takes longer.
-pub fn side_by_side<T: Sync, R: Send>(
-    items: &[T],
+pub fn side_by_side<'a, T: Sync, R: Send>(
+    items: &'a [T],
     most: usize,
-    ask: impl Fn(&T) -> R + Sync,
+    ask: impl Fn(&'a T) -> R + Sync,
 ) -> Vec<R> {
     let waiting = Mutex::new(items.iter());
     let next = || {

@@ -283,19 +283,46 @@ impl StoreSyncHandler for Handler {
         unreachable!("not one of the original's methods")
     }
 
+    fn handle_write_many(
+        &self,
+        _pairs: Vec<diststore::Pair>,
+    ) -> thrift::Result<Vec<diststore::Written>> {
+        unreachable!("not one of the original's methods")
+    }
+
+    fn handle_fetch_many(&self, _keys: Vec<Vec<u8>>) -> thrift::Result<Vec<diststore::Found>> {
+        unreachable!("not one of the original's methods")
+    }
+
+    fn handle_scan(
+        &self,
+        _view: i64,
+        _cursor: diststore::Cursor,
+    ) -> thrift::Result<diststore::Page> {
+        unreachable!("not one of the original's methods")
+    }
+
     fn handle_coordinate(
         &self,
-        _pair: diststore::Pair,
+        _pairs: Vec<diststore::Pair>,
         _started: i64,
-    ) -> thrift::Result<diststore::Written> {
+    ) -> thrift::Result<Vec<diststore::Written>> {
         unreachable!("not one of the original's methods")
     }
 
-    fn handle_replicate(&self, _pair: diststore::Pair, _view: i64) -> thrift::Result<i64> {
+    fn handle_replicate(
+        &self,
+        _pairs: Vec<diststore::Pair>,
+        _view: i64,
+    ) -> thrift::Result<diststore::Kept> {
         unreachable!("not one of the original's methods")
     }
 
-    fn handle_fetch_at(&self, _key: Vec<u8>, _view: i64) -> thrift::Result<diststore::Found> {
+    fn handle_fetch_at(
+        &self,
+        _keys: Vec<Vec<u8>>,
+        _view: i64,
+    ) -> thrift::Result<Vec<diststore::Found>> {
         unreachable!("not one of the original's methods")
     }
 

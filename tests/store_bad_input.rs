@@ -180,22 +180,35 @@ fn a_stranger_that_keeps_other_copies_does_not_end_a_node_that_is_not_in_yet() {
 #[test]
 fn a_copy_that_cannot_be_true_is_refused_and_not_kept() {
     let target = Target::start(&["--max-value", "1000"]);
-    let pair = |version: i64| Pair::new(b"forged".to_vec(), b"value".to_vec(), version);
-    for version in [0, -1, i64::MIN, i64::MAX] {
-        target.refuses("is not a version of this time", |c| {
-            c.replicate(pair(version), 0)
-        });
-    }
     let now = target.call(|c| c.write(b"now".to_vec(), vec![])).unwrap();
-    target.refuses("without a key", |c| {
-        c.replicate(Pair::new(None, b"value".to_vec(), now), 0)
-    });
-    target.refuses("a value of 1001 bytes", |c| {
-        c.replicate(Pair::new(b"forged".to_vec(), vec![0; 1001], now), 0)
-    });
-    target.refuses("a key of 65537 bytes", |c| {
-        c.replicate(Pair::new(vec![0; 65_537], b"value".to_vec(), now), 0)
-    });
+    let key = Some(b"forged".to_vec());
+    let pair = |key: Option<Vec<u8>>, bytes, version| Pair::new(key, vec![0; bytes], version);
+    let forgeries = [
+        ("is not a version of this time", pair(key.clone(), 5, 0)),
+        ("is not a version of this time", pair(key.clone(), 5, -1)),
+        (
+            "is not a version of this time",
+            pair(key.clone(), 5, i64::MIN),
+        ),
+        (
+            "is not a version of this time",
+            pair(key.clone(), 5, i64::MAX),
+        ),
+        ("without a key", pair(None, 5, now)),
+        ("a value of 1001 bytes", pair(key, 1001, now)),
+        ("a key of 65537 bytes", pair(Some(vec![0; 65_537]), 5, now)),
+    ];
+    let true_one = pair(Some(b"kept".to_vec()), 5, now);
+    for (reason, forgery) in forgeries {
+        let pairs = vec![true_one.clone(), forgery];
+        let kept = target.call(|c| c.replicate(pairs.clone(), 0)).unwrap();
+        let declined = kept.declined.unwrap();
+        assert_eq!(declined.len(), 1, "the other one is kept: {declined:?}");
+        assert_eq!(declined[0].place, Some(1));
+        let told = declined[0].reason.clone().unwrap();
+        assert!(told.contains(reason), "{told}");
+    }
+    assert!(target.client().get(b"kept").unwrap().is_some());
     assert_eq!(target.client().get(b"forged").unwrap(), None);
     target.client().put(b"forged", b"true").unwrap();
     assert_eq!(target.client().get(b"forged").unwrap().unwrap(), b"true");
@@ -207,15 +220,19 @@ fn what_is_asked_of_another_view_or_another_primary_is_declined() {
     let target = Target::start(&[]);
     for view in [0, -1, i64::MIN, i64::MAX] {
         target.refuses("does not answer for that view", |c| {
-            c.fetch_at(b"still".to_vec(), view)
+            c.fetch_at(vec![b"still".to_vec()], view)
         });
     }
     target.refuses("without a key", |c| {
-        c.coordinate(Pair::new(None, b"value".to_vec(), 0), 0)
+        c.coordinate(vec![Pair::new(None, b"value".to_vec(), 0)], 0)
     });
     let pair = Pair::new(b"stray".to_vec(), b"value".to_vec(), 0);
-    let declined = target.call(|c| c.coordinate(pair, 0)).unwrap();
-    assert_eq!(declined.version, Some(-1), "it is not the process meant");
+    let declined = target.call(|c| c.coordinate(vec![pair.clone()], 0));
+    assert_eq!(
+        declined.unwrap()[0].version,
+        Some(-1),
+        "it is not the process meant"
+    );
     assert_eq!(target.client().get(b"stray").unwrap(), None);
     target.takes_a_second_node();
 }
@@ -301,6 +318,9 @@ fn a_call_without_its_arguments_costs_its_caller_alone() {
         "write",
         "fetch",
         "unset",
+        "write_many",
+        "fetch_many",
+        "scan",
         "coordinate",
         "replicate",
         "fetch_at",

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use thrifty_p2p::diststore::{
-    Found, Holdings, Page, Pair, Pull, StoreSyncClient, StoreSyncHandler, StoreSyncProcessor,
-    TStoreSyncClient, Told, Word, Written,
+    Cursor, Found, Holdings, Kept, Page, Pair, Pull, StoreSyncClient, StoreSyncHandler,
+    StoreSyncProcessor, TStoreSyncClient, Told, Word, Written,
 };
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, BaseSyncHandler, Gossip, LocatorSyncHandler};
@@ -155,13 +155,22 @@ impl StoreSyncHandler for Recorded {
     fn handle_unset(&self, _: Vec<u8>) -> thrift::Result<bool> {
         Err("not recorded".into())
     }
-    fn handle_coordinate(&self, _: Pair, _: i64) -> thrift::Result<Written> {
+    fn handle_write_many(&self, _: Vec<Pair>) -> thrift::Result<Vec<Written>> {
         Err("not recorded".into())
     }
-    fn handle_replicate(&self, _: Pair, _: i64) -> thrift::Result<i64> {
+    fn handle_fetch_many(&self, _: Vec<Vec<u8>>) -> thrift::Result<Vec<Found>> {
         Err("not recorded".into())
     }
-    fn handle_fetch_at(&self, _: Vec<u8>, _: i64) -> thrift::Result<Found> {
+    fn handle_scan(&self, _: i64, _: Cursor) -> thrift::Result<Page> {
+        Err("not recorded".into())
+    }
+    fn handle_coordinate(&self, _: Vec<Pair>, _: i64) -> thrift::Result<Vec<Written>> {
+        Err("not recorded".into())
+    }
+    fn handle_replicate(&self, _: Vec<Pair>, _: i64) -> thrift::Result<Kept> {
+        Err("not recorded".into())
+    }
+    fn handle_fetch_at(&self, _: Vec<Vec<u8>>, _: i64) -> thrift::Result<Vec<Found>> {
         Err("not recorded".into())
     }
     fn handle_tell(&self, _: Word, _: bool) -> thrift::Result<Told> {

@@ -34,6 +34,18 @@ struct Written {
     2: bool existed,
 }
 
+/** A copy that an owner declined to keep: its place among those sent, from 0, and why. */
+struct Declined {
+    1: i32 place,
+    2: string reason,
+}
+
+/** What came of copies: the callee's current view, and which it declined. */
+struct Kept {
+    1: i64 view,
+    2: list<Declined> declined,
+}
+
 /** A process: a location, and the incarnation with which it became a member. */
 struct Peer {
     1: locator.Location location,
@@ -137,7 +149,9 @@ struct Holdings {
     6: bool serving,
     /** Keys copied here in the move that is under way; 0 when it is done. */
     7: i64 moved,
-    8: Traffic traffic,
+    /** The node's current view. */
+    8: i64 view,
+    9: Traffic traffic,
 }
 
 service Store extends locator.Locator {
@@ -151,16 +165,27 @@ service Store extends locator.Locator {
     /** Deletes; was there a value? */
     bool unset(1: binary key) throws (1: Refused refused),
 
+    /** As `write` and `unset` for each pair in turn; versions in the pairs mean nothing here. */
+    list<Written> write_many(1: list<Pair> pairs) throws (1: Refused refused),
+    /** As `fetch` for each key. */
+    list<Found> fetch_many(1: list<binary> keys) throws (1: Refused refused),
     /**
-     * Write this as its primary, which became a member at that incarnation: asked of
-     * it by another node. Its version is given by the primary. A process that has been
-     * taken for dead since declines: the caller has turned to another one.
+     * Some of the pairs whose primary the callee is in that view. Refused unless the
+     * callee is settled in it (its holdings name it), so that who scans all members at
+     * one view sees every key once.
      */
-    Written coordinate(1: Pair pair, 2: i64 started) throws (1: Refused refused),
-    /** Keep this as one of its owners. Answers the callee's current view. */
-    i64 replicate(1: Pair pair, 2: i64 view) throws (1: Refused refused),
-    /** What the callee holds as an owner in that view. */
-    Found fetch_at(1: binary key, 2: i64 view) throws (1: Refused refused),
+    Page scan(1: i64 view, 2: Cursor cursor) throws (1: Refused refused),
+
+    /**
+     * Write these as their primary, which became a member at that incarnation: asked of
+     * it by another node. Their versions are given by the primary. A process that has
+     * been taken for dead since declines: the caller has turned to another one.
+     */
+    list<Written> coordinate(1: list<Pair> pairs, 2: i64 started) throws (1: Refused refused),
+    /** Keep these as one of their owners, for a primary with that current view. */
+    Kept replicate(1: list<Pair> pairs, 2: i64 view),
+    /** What the callee holds for each key as an owner in that view. */
+    list<Found> fetch_at(1: list<binary> keys, 2: i64 view) throws (1: Refused refused),
     Told tell(1: Word word, 2: bool wants_history) throws (1: Refused refused),
     Page pull(1: Pull pull) throws (1: Refused refused),
     Holdings holdings(),

@@ -425,6 +425,176 @@ impl Default for Written {
 }
 
 //
+// Declined
+//
+
+/// A copy that an owner declined to keep: its place among those sent, from 0, and why.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Declined {
+  pub place: Option<i32>,
+  pub reason: Option<String>,
+}
+
+impl Declined {
+  pub fn new<F1, F2>(place: F1, reason: F2) -> Declined where F1: Into<Option<i32>>, F2: Into<Option<String>> {
+    Declined {
+      place: place.into(),
+      reason: reason.into(),
+    }
+  }
+}
+
+impl TSerializable for Declined {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Declined> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<i32> = Some(0);
+    let mut f_2: Option<String> = Some("".to_owned());
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_i32()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_string()?;
+          f_2 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = Declined {
+      place: f_1,
+      reason: f_2,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("Declined");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(fld_var) = self.place {
+      o_prot.write_field_begin(&TFieldIdentifier::new("place", TType::I32, 1))?;
+      o_prot.write_i32(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.reason {
+      o_prot.write_field_begin(&TFieldIdentifier::new("reason", TType::String, 2))?;
+      o_prot.write_string(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for Declined {
+  fn default() -> Self {
+    Declined{
+      place: Some(0),
+      reason: Some("".to_owned()),
+    }
+  }
+}
+
+//
+// Kept
+//
+
+/// What came of copies: the callee's current view, and which it declined.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Kept {
+  pub view: Option<i64>,
+  pub declined: Option<Vec<Declined>>,
+}
+
+impl Kept {
+  pub fn new<F1, F2>(view: F1, declined: F2) -> Kept where F1: Into<Option<i64>>, F2: Into<Option<Vec<Declined>>> {
+    Kept {
+      view: view.into(),
+      declined: declined.into(),
+    }
+  }
+}
+
+impl TSerializable for Kept {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Kept> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<i64> = Some(0);
+    let mut f_2: Option<Vec<Declined>> = Some(Vec::new());
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_i64()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Declined> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_0 = Declined::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_0);
+          }
+          i_prot.read_list_end()?;
+          f_2 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = Kept {
+      view: f_1,
+      declined: f_2,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("Kept");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(fld_var) = self.view {
+      o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 1))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.declined {
+      o_prot.write_field_begin(&TFieldIdentifier::new("declined", TType::List, 2))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for Kept {
+  fn default() -> Self {
+    Kept{
+      view: Some(0),
+      declined: Some(Vec::new()),
+    }
+  }
+}
+
+//
 // Peer
 //
 
@@ -581,8 +751,8 @@ impl TSerializable for Word {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<i64> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_0 = i_prot.read_i64()?;
-            val.push(list_elem_0);
+            let list_elem_1 = i_prot.read_i64()?;
+            val.push(list_elem_1);
           }
           i_prot.read_list_end()?;
           f_6 = Some(val);
@@ -721,13 +891,13 @@ impl TSerializable for History {
           let mut val: Vec<Vec<Peer>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
             let list_ident = i_prot.read_list_begin()?;
-            let mut list_elem_1: Vec<Peer> = Vec::with_capacity(list_ident.size as usize);
+            let mut list_elem_2: Vec<Peer> = Vec::with_capacity(list_ident.size as usize);
             for _ in 0..list_ident.size {
-              let list_elem_2 = Peer::read_from_in_protocol(i_prot)?;
-              list_elem_1.push(list_elem_2);
+              let list_elem_3 = Peer::read_from_in_protocol(i_prot)?;
+              list_elem_2.push(list_elem_3);
             }
             i_prot.read_list_end()?;
-            val.push(list_elem_1);
+            val.push(list_elem_2);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -1012,8 +1182,8 @@ impl TSerializable for Pull {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Peer> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_3 = Peer::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_3);
+            let list_elem_4 = Peer::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_4);
           }
           i_prot.read_list_end()?;
           f_4 = Some(val);
@@ -1123,8 +1293,8 @@ impl TSerializable for Page {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_4 = Pair::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_4);
+            let list_elem_5 = Pair::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_5);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -1425,11 +1595,13 @@ pub struct Holdings {
   pub serving: Option<bool>,
   /// Keys copied here in the move that is under way; 0 when it is done.
   pub moved: Option<i64>,
+  /// The node's current view.
+  pub view: Option<i64>,
   pub traffic: Option<Traffic>,
 }
 
 impl Holdings {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8>(keys: F1, as_primary: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, moved: F7, traffic: F8) -> Holdings where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<Traffic>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9>(keys: F1, as_primary: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, moved: F7, view: F8, traffic: F9) -> Holdings where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<Traffic>> {
     Holdings {
       keys: keys.into(),
       as_primary: as_primary.into(),
@@ -1438,6 +1610,7 @@ impl Holdings {
       phase: phase.into(),
       serving: serving.into(),
       moved: moved.into(),
+      view: view.into(),
       traffic: traffic.into(),
     }
   }
@@ -1453,7 +1626,8 @@ impl TSerializable for Holdings {
     let mut f_5: Option<Phase> = None;
     let mut f_6: Option<bool> = Some(false);
     let mut f_7: Option<i64> = Some(0);
-    let mut f_8: Option<Traffic> = None;
+    let mut f_8: Option<i64> = Some(0);
+    let mut f_9: Option<Traffic> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1490,8 +1664,12 @@ impl TSerializable for Holdings {
           f_7 = Some(val);
         },
         8 => {
-          let val = Traffic::read_from_in_protocol(i_prot)?;
+          let val = i_prot.read_i64()?;
           f_8 = Some(val);
+        },
+        9 => {
+          let val = Traffic::read_from_in_protocol(i_prot)?;
+          f_9 = Some(val);
         },
         _ => {
           i_prot.skip(field_ident.field_type)?;
@@ -1508,7 +1686,8 @@ impl TSerializable for Holdings {
       phase: f_5,
       serving: f_6,
       moved: f_7,
-      traffic: f_8,
+      view: f_8,
+      traffic: f_9,
     };
     Ok(ret)
   }
@@ -1550,8 +1729,13 @@ impl TSerializable for Holdings {
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.view {
+      o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 8))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
     if let Some(ref fld_var) = self.traffic {
-      o_prot.write_field_begin(&TFieldIdentifier::new("traffic", TType::Struct, 8))?;
+      o_prot.write_field_begin(&TFieldIdentifier::new("traffic", TType::Struct, 9))?;
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
@@ -1570,6 +1754,7 @@ impl Default for Holdings {
       phase: None,
       serving: Some(false),
       moved: Some(0),
+      view: Some(0),
       traffic: None,
     }
   }
@@ -1588,14 +1773,22 @@ pub trait TStoreSyncClient : locator::TLocatorSyncClient {
   fn fetch(&mut self, key: Vec<u8>) -> thrift::Result<Found>;
   /// Deletes; was there a value?
   fn unset(&mut self, key: Vec<u8>) -> thrift::Result<bool>;
-  /// Write this as its primary, which became a member at that incarnation: asked of
-  /// it by another node. Its version is given by the primary. A process that has been
-  /// taken for dead since declines: the caller has turned to another one.
-  fn coordinate(&mut self, pair: Pair, started: i64) -> thrift::Result<Written>;
-  /// Keep this as one of its owners. Answers the callee's current view.
-  fn replicate(&mut self, pair: Pair, view: i64) -> thrift::Result<i64>;
-  /// What the callee holds as an owner in that view.
-  fn fetch_at(&mut self, key: Vec<u8>, view: i64) -> thrift::Result<Found>;
+  /// As `write` and `unset` for each pair in turn; versions in the pairs mean nothing here.
+  fn write_many(&mut self, pairs: Vec<Pair>) -> thrift::Result<Vec<Written>>;
+  /// As `fetch` for each key.
+  fn fetch_many(&mut self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<Found>>;
+  /// Some of the pairs whose primary the callee is in that view. Refused unless the
+  /// callee is settled in it (its holdings name it), so that who scans all members at
+  /// one view sees every key once.
+  fn scan(&mut self, view: i64, cursor: Cursor) -> thrift::Result<Page>;
+  /// Write these as their primary, which became a member at that incarnation: asked of
+  /// it by another node. Their versions are given by the primary. A process that has
+  /// been taken for dead since declines: the caller has turned to another one.
+  fn coordinate(&mut self, pairs: Vec<Pair>, started: i64) -> thrift::Result<Vec<Written>>;
+  /// Keep these as one of their owners, for a primary with that current view.
+  fn replicate(&mut self, pairs: Vec<Pair>, view: i64) -> thrift::Result<Kept>;
+  /// What the callee holds for each key as an owner in that view.
+  fn fetch_at(&mut self, keys: Vec<Vec<u8>>, view: i64) -> thrift::Result<Vec<Found>>;
   fn tell(&mut self, word: Word, wants_history: bool) -> thrift::Result<Told>;
   fn pull(&mut self, pull: Pull) -> thrift::Result<Page>;
   fn holdings(&mut self) -> thrift::Result<Holdings>;
@@ -1749,12 +1942,93 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn coordinate(&mut self, pair: Pair, started: i64) -> thrift::Result<Written> {
+  fn write_many(&mut self, pairs: Vec<Pair>) -> thrift::Result<Vec<Written>> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("write_many", TMessageType::Call, self.sequence_number());
+        let call_args = StoreWriteManyArgs { pairs };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("write_many", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreWriteManyResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
+  fn fetch_many(&mut self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<Found>> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("fetch_many", TMessageType::Call, self.sequence_number());
+        let call_args = StoreFetchManyArgs { keys };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("fetch_many", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreFetchManyResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
+  fn scan(&mut self, view: i64, cursor: Cursor) -> thrift::Result<Page> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("scan", TMessageType::Call, self.sequence_number());
+        let call_args = StoreScanArgs { view, cursor };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("scan", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreScanResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
+  fn coordinate(&mut self, pairs: Vec<Pair>, started: i64) -> thrift::Result<Vec<Written>> {
     (
       {
         self.increment_sequence_number();
         let message_ident = TMessageIdentifier::new("coordinate", TMessageType::Call, self.sequence_number());
-        let call_args = StoreCoordinateArgs { pair, started };
+        let call_args = StoreCoordinateArgs { pairs, started };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -1776,12 +2050,12 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn replicate(&mut self, pair: Pair, view: i64) -> thrift::Result<i64> {
+  fn replicate(&mut self, pairs: Vec<Pair>, view: i64) -> thrift::Result<Kept> {
     (
       {
         self.increment_sequence_number();
         let message_ident = TMessageIdentifier::new("replicate", TMessageType::Call, self.sequence_number());
-        let call_args = StoreReplicateArgs { pair, view };
+        let call_args = StoreReplicateArgs { pairs, view };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -1803,12 +2077,12 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn fetch_at(&mut self, key: Vec<u8>, view: i64) -> thrift::Result<Found> {
+  fn fetch_at(&mut self, keys: Vec<Vec<u8>>, view: i64) -> thrift::Result<Vec<Found>> {
     (
       {
         self.increment_sequence_number();
         let message_ident = TMessageIdentifier::new("fetch_at", TMessageType::Call, self.sequence_number());
-        let call_args = StoreFetchAtArgs { key, view };
+        let call_args = StoreFetchAtArgs { keys, view };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -1926,14 +2200,22 @@ pub trait StoreSyncHandler : locator::LocatorSyncHandler {
   fn handle_fetch(&self, key: Vec<u8>) -> thrift::Result<Found>;
   /// Deletes; was there a value?
   fn handle_unset(&self, key: Vec<u8>) -> thrift::Result<bool>;
-  /// Write this as its primary, which became a member at that incarnation: asked of
-  /// it by another node. Its version is given by the primary. A process that has been
-  /// taken for dead since declines: the caller has turned to another one.
-  fn handle_coordinate(&self, pair: Pair, started: i64) -> thrift::Result<Written>;
-  /// Keep this as one of its owners. Answers the callee's current view.
-  fn handle_replicate(&self, pair: Pair, view: i64) -> thrift::Result<i64>;
-  /// What the callee holds as an owner in that view.
-  fn handle_fetch_at(&self, key: Vec<u8>, view: i64) -> thrift::Result<Found>;
+  /// As `write` and `unset` for each pair in turn; versions in the pairs mean nothing here.
+  fn handle_write_many(&self, pairs: Vec<Pair>) -> thrift::Result<Vec<Written>>;
+  /// As `fetch` for each key.
+  fn handle_fetch_many(&self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<Found>>;
+  /// Some of the pairs whose primary the callee is in that view. Refused unless the
+  /// callee is settled in it (its holdings name it), so that who scans all members at
+  /// one view sees every key once.
+  fn handle_scan(&self, view: i64, cursor: Cursor) -> thrift::Result<Page>;
+  /// Write these as their primary, which became a member at that incarnation: asked of
+  /// it by another node. Their versions are given by the primary. A process that has
+  /// been taken for dead since declines: the caller has turned to another one.
+  fn handle_coordinate(&self, pairs: Vec<Pair>, started: i64) -> thrift::Result<Vec<Written>>;
+  /// Keep these as one of their owners, for a primary with that current view.
+  fn handle_replicate(&self, pairs: Vec<Pair>, view: i64) -> thrift::Result<Kept>;
+  /// What the callee holds for each key as an owner in that view.
+  fn handle_fetch_at(&self, keys: Vec<Vec<u8>>, view: i64) -> thrift::Result<Vec<Found>>;
   fn handle_tell(&self, word: Word, wants_history: bool) -> thrift::Result<Told>;
   fn handle_pull(&self, pull: Pull) -> thrift::Result<Page>;
   fn handle_holdings(&self) -> thrift::Result<Holdings>;
@@ -1963,6 +2245,15 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   }
   fn process_unset(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_unset(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_write_many(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_write_many(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_fetch_many(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_fetch_many(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_scan(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_scan(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_coordinate(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_coordinate(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -2267,9 +2558,189 @@ impl TStoreProcessFunctions {
       },
     }
   }
+  pub fn process_write_many<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreWriteManyArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_write_many(args.pairs) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("write_many", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreWriteManyResult { result_value: Some(handler_return), refused: None };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::User(usr_err) => {
+            if usr_err.downcast_ref::<Refused>().is_some() {
+              let err = usr_err.downcast::<Refused>().expect("downcast already checked");
+              let ret_err = StoreWriteManyResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("write_many", TMessageType::Reply, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              ret_err.write_to_out_protocol(o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            } else {
+              let ret_err = {
+                ApplicationError::new(
+                  ApplicationErrorKind::Unknown,
+                  usr_err.to_string()
+                )
+              };
+              let message_ident = TMessageIdentifier::new("write_many", TMessageType::Exception, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            }
+          },
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("write_many", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("write_many", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
+  pub fn process_fetch_many<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreFetchManyArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_fetch_many(args.keys) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("fetch_many", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreFetchManyResult { result_value: Some(handler_return), refused: None };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::User(usr_err) => {
+            if usr_err.downcast_ref::<Refused>().is_some() {
+              let err = usr_err.downcast::<Refused>().expect("downcast already checked");
+              let ret_err = StoreFetchManyResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("fetch_many", TMessageType::Reply, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              ret_err.write_to_out_protocol(o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            } else {
+              let ret_err = {
+                ApplicationError::new(
+                  ApplicationErrorKind::Unknown,
+                  usr_err.to_string()
+                )
+              };
+              let message_ident = TMessageIdentifier::new("fetch_many", TMessageType::Exception, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            }
+          },
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("fetch_many", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("fetch_many", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
+  pub fn process_scan<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreScanArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_scan(args.view, args.cursor) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("scan", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreScanResult { result_value: Some(handler_return), refused: None };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::User(usr_err) => {
+            if usr_err.downcast_ref::<Refused>().is_some() {
+              let err = usr_err.downcast::<Refused>().expect("downcast already checked");
+              let ret_err = StoreScanResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("scan", TMessageType::Reply, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              ret_err.write_to_out_protocol(o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            } else {
+              let ret_err = {
+                ApplicationError::new(
+                  ApplicationErrorKind::Unknown,
+                  usr_err.to_string()
+                )
+              };
+              let message_ident = TMessageIdentifier::new("scan", TMessageType::Exception, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            }
+          },
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("scan", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("scan", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
   pub fn process_coordinate<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = StoreCoordinateArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_coordinate(args.pair, args.started) {
+    match handler.handle_coordinate(args.pairs, args.started) {
       Ok(handler_return) => {
         let message_ident = TMessageIdentifier::new("coordinate", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
@@ -2329,40 +2800,17 @@ impl TStoreProcessFunctions {
   }
   pub fn process_replicate<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = StoreReplicateArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_replicate(args.pair, args.view) {
+    match handler.handle_replicate(args.pairs, args.view) {
       Ok(handler_return) => {
         let message_ident = TMessageIdentifier::new("replicate", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
-        let ret = StoreReplicateResult { result_value: Some(handler_return), refused: None };
+        let ret = StoreReplicateResult { result_value: Some(handler_return) };
         ret.write_to_out_protocol(o_prot)?;
         o_prot.write_message_end()?;
         o_prot.flush()
       },
       Err(e) => {
         match e {
-          thrift::Error::User(usr_err) => {
-            if usr_err.downcast_ref::<Refused>().is_some() {
-              let err = usr_err.downcast::<Refused>().expect("downcast already checked");
-              let ret_err = StoreReplicateResult{ result_value: None, refused: Some(*err) };
-              let message_ident = TMessageIdentifier::new("replicate", TMessageType::Reply, incoming_sequence_number);
-              o_prot.write_message_begin(&message_ident)?;
-              ret_err.write_to_out_protocol(o_prot)?;
-              o_prot.write_message_end()?;
-              o_prot.flush()
-            } else {
-              let ret_err = {
-                ApplicationError::new(
-                  ApplicationErrorKind::Unknown,
-                  usr_err.to_string()
-                )
-              };
-              let message_ident = TMessageIdentifier::new("replicate", TMessageType::Exception, incoming_sequence_number);
-              o_prot.write_message_begin(&message_ident)?;
-              thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
-              o_prot.write_message_end()?;
-              o_prot.flush()
-            }
-          },
           thrift::Error::Application(app_err) => {
             let message_ident = TMessageIdentifier::new("replicate", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
@@ -2389,7 +2837,7 @@ impl TStoreProcessFunctions {
   }
   pub fn process_fetch_at<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = StoreFetchAtArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_fetch_at(args.key, args.view) {
+    match handler.handle_fetch_at(args.keys, args.view) {
       Ok(handler_return) => {
         let message_ident = TMessageIdentifier::new("fetch_at", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
@@ -2624,6 +3072,15 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       },
       "unset" => {
         self.process_unset(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "write_many" => {
+        self.process_write_many(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "fetch_many" => {
+        self.process_fetch_many(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "scan" => {
+        self.process_scan(message_ident.sequence_number, i_prot, o_prot)
       },
       "coordinate" => {
         self.process_coordinate(message_ident.sequence_number, i_prot, o_prot)
@@ -3254,19 +3711,445 @@ impl StoreUnsetResult {
 }
 
 //
+// StoreWriteManyArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreWriteManyArgs {
+  pairs: Vec<Pair>,
+}
+
+impl StoreWriteManyArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWriteManyArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<Pair>> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_6 = Pair::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_6);
+          }
+          i_prot.read_list_end()?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("StoreWriteManyArgs.pairs", &f_1)?;
+    let ret = StoreWriteManyArgs {
+      pairs: f_1.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("write_many_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("pairs", TType::List, 1))?;
+    o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, self.pairs.len() as i32))?;
+    for e in &self.pairs {
+      e.write_to_out_protocol(o_prot)?;
+    }
+    o_prot.write_list_end()?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreWriteManyResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreWriteManyResult {
+  result_value: Option<Vec<Written>>,
+  refused: Option<Refused>,
+}
+
+impl StoreWriteManyResult {
+  fn ok_or(self) -> thrift::Result<Vec<Written>> {
+    if self.refused.is_some() {
+      Err(thrift::Error::User(Box::new(self.refused.unwrap())))
+    } else if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreWriteMany"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWriteManyResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<Vec<Written>> = None;
+    let mut f_1: Option<Refused> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Written> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_7 = Written::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_7);
+          }
+          i_prot.read_list_end()?;
+          f_0 = Some(val);
+        },
+        1 => {
+          let val = Refused::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreWriteManyResult {
+      result_value: f_0,
+      refused: f_1,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreWriteManyResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::List, 0))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.refused {
+      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreFetchManyArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreFetchManyArgs {
+  keys: Vec<Vec<u8>>,
+}
+
+impl StoreFetchManyArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreFetchManyArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<Vec<u8>>> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_8 = i_prot.read_bytes()?;
+            val.push(list_elem_8);
+          }
+          i_prot.read_list_end()?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("StoreFetchManyArgs.keys", &f_1)?;
+    let ret = StoreFetchManyArgs {
+      keys: f_1.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("fetch_many_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("keys", TType::List, 1))?;
+    o_prot.write_list_begin(&TListIdentifier::new(TType::String, self.keys.len() as i32))?;
+    for e in &self.keys {
+      o_prot.write_bytes(e)?;
+    }
+    o_prot.write_list_end()?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreFetchManyResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreFetchManyResult {
+  result_value: Option<Vec<Found>>,
+  refused: Option<Refused>,
+}
+
+impl StoreFetchManyResult {
+  fn ok_or(self) -> thrift::Result<Vec<Found>> {
+    if self.refused.is_some() {
+      Err(thrift::Error::User(Box::new(self.refused.unwrap())))
+    } else if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreFetchMany"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreFetchManyResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<Vec<Found>> = None;
+    let mut f_1: Option<Refused> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Found> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_9 = Found::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_9);
+          }
+          i_prot.read_list_end()?;
+          f_0 = Some(val);
+        },
+        1 => {
+          let val = Refused::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreFetchManyResult {
+      result_value: f_0,
+      refused: f_1,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreFetchManyResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::List, 0))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.refused {
+      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreScanArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreScanArgs {
+  view: i64,
+  cursor: Cursor,
+}
+
+impl StoreScanArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreScanArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<i64> = None;
+    let mut f_2: Option<Cursor> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_i64()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = Cursor::read_from_in_protocol(i_prot)?;
+          f_2 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("StoreScanArgs.view", &f_1)?;
+    verify_required_field_exists("StoreScanArgs.cursor", &f_2)?;
+    let ret = StoreScanArgs {
+      view: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      cursor: f_2.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("scan_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 1))?;
+    o_prot.write_i64(self.view)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("cursor", TType::Struct, 2))?;
+    self.cursor.write_to_out_protocol(o_prot)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreScanResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreScanResult {
+  result_value: Option<Page>,
+  refused: Option<Refused>,
+}
+
+impl StoreScanResult {
+  fn ok_or(self) -> thrift::Result<Page> {
+    if self.refused.is_some() {
+      Err(thrift::Error::User(Box::new(self.refused.unwrap())))
+    } else if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreScan"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreScanResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<Page> = None;
+    let mut f_1: Option<Refused> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = Page::read_from_in_protocol(i_prot)?;
+          f_0 = Some(val);
+        },
+        1 => {
+          let val = Refused::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreScanResult {
+      result_value: f_0,
+      refused: f_1,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreScanResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.refused {
+      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
 // StoreCoordinateArgs
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreCoordinateArgs {
-  pair: Pair,
+  pairs: Vec<Pair>,
   started: i64,
 }
 
 impl StoreCoordinateArgs {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreCoordinateArgs> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Pair> = None;
+    let mut f_1: Option<Vec<Pair>> = None;
     let mut f_2: Option<i64> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -3276,7 +4159,13 @@ impl StoreCoordinateArgs {
       let field_id = field_id(&field_ident)?;
       match field_id {
         1 => {
-          let val = Pair::read_from_in_protocol(i_prot)?;
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_10 = Pair::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_10);
+          }
+          i_prot.read_list_end()?;
           f_1 = Some(val);
         },
         2 => {
@@ -3290,10 +4179,10 @@ impl StoreCoordinateArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("StoreCoordinateArgs.pair", &f_1)?;
+    verify_required_field_exists("StoreCoordinateArgs.pairs", &f_1)?;
     verify_required_field_exists("StoreCoordinateArgs.started", &f_2)?;
     let ret = StoreCoordinateArgs {
-      pair: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      pairs: f_1.expect("auto-generated code should have checked for presence of required fields"),
       started: f_2.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
@@ -3301,8 +4190,12 @@ impl StoreCoordinateArgs {
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("coordinate_args");
     o_prot.write_struct_begin(&struct_ident)?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("pair", TType::Struct, 1))?;
-    self.pair.write_to_out_protocol(o_prot)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("pairs", TType::List, 1))?;
+    o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, self.pairs.len() as i32))?;
+    for e in &self.pairs {
+      e.write_to_out_protocol(o_prot)?;
+    }
+    o_prot.write_list_end()?;
     o_prot.write_field_end()?;
     o_prot.write_field_begin(&TFieldIdentifier::new("started", TType::I64, 2))?;
     o_prot.write_i64(self.started)?;
@@ -3318,12 +4211,12 @@ impl StoreCoordinateArgs {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreCoordinateResult {
-  result_value: Option<Written>,
+  result_value: Option<Vec<Written>>,
   refused: Option<Refused>,
 }
 
 impl StoreCoordinateResult {
-  fn ok_or(self) -> thrift::Result<Written> {
+  fn ok_or(self) -> thrift::Result<Vec<Written>> {
     if self.refused.is_some() {
       Err(thrift::Error::User(Box::new(self.refused.unwrap())))
     } else if self.result_value.is_some() {
@@ -3341,7 +4234,7 @@ impl StoreCoordinateResult {
   }
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreCoordinateResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Written> = None;
+    let mut f_0: Option<Vec<Written>> = None;
     let mut f_1: Option<Refused> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -3351,7 +4244,13 @@ impl StoreCoordinateResult {
       let field_id = field_id(&field_ident)?;
       match field_id {
         0 => {
-          let val = Written::read_from_in_protocol(i_prot)?;
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Written> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_11 = Written::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_11);
+          }
+          i_prot.read_list_end()?;
           f_0 = Some(val);
         },
         1 => {
@@ -3375,8 +4274,12 @@ impl StoreCoordinateResult {
     let struct_ident = TStructIdentifier::new("StoreCoordinateResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.result_value {
-      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
-      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::List, 0))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
       o_prot.write_field_end()?
     }
     if let Some(ref fld_var) = self.refused {
@@ -3395,14 +4298,14 @@ impl StoreCoordinateResult {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreReplicateArgs {
-  pair: Pair,
+  pairs: Vec<Pair>,
   view: i64,
 }
 
 impl StoreReplicateArgs {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreReplicateArgs> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Pair> = None;
+    let mut f_1: Option<Vec<Pair>> = None;
     let mut f_2: Option<i64> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -3412,7 +4315,13 @@ impl StoreReplicateArgs {
       let field_id = field_id(&field_ident)?;
       match field_id {
         1 => {
-          let val = Pair::read_from_in_protocol(i_prot)?;
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_12 = Pair::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_12);
+          }
+          i_prot.read_list_end()?;
           f_1 = Some(val);
         },
         2 => {
@@ -3426,10 +4335,10 @@ impl StoreReplicateArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("StoreReplicateArgs.pair", &f_1)?;
+    verify_required_field_exists("StoreReplicateArgs.pairs", &f_1)?;
     verify_required_field_exists("StoreReplicateArgs.view", &f_2)?;
     let ret = StoreReplicateArgs {
-      pair: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      pairs: f_1.expect("auto-generated code should have checked for presence of required fields"),
       view: f_2.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
@@ -3437,8 +4346,12 @@ impl StoreReplicateArgs {
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("replicate_args");
     o_prot.write_struct_begin(&struct_ident)?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("pair", TType::Struct, 1))?;
-    self.pair.write_to_out_protocol(o_prot)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("pairs", TType::List, 1))?;
+    o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, self.pairs.len() as i32))?;
+    for e in &self.pairs {
+      e.write_to_out_protocol(o_prot)?;
+    }
+    o_prot.write_list_end()?;
     o_prot.write_field_end()?;
     o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 2))?;
     o_prot.write_i64(self.view)?;
@@ -3454,15 +4367,12 @@ impl StoreReplicateArgs {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreReplicateResult {
-  result_value: Option<i64>,
-  refused: Option<Refused>,
+  result_value: Option<Kept>,
 }
 
 impl StoreReplicateResult {
-  fn ok_or(self) -> thrift::Result<i64> {
-    if self.refused.is_some() {
-      Err(thrift::Error::User(Box::new(self.refused.unwrap())))
-    } else if self.result_value.is_some() {
+  fn ok_or(self) -> thrift::Result<Kept> {
+    if self.result_value.is_some() {
       Ok(self.result_value.unwrap())
     } else {
       Err(
@@ -3477,8 +4387,7 @@ impl StoreReplicateResult {
   }
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreReplicateResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<i64> = None;
-    let mut f_1: Option<Refused> = None;
+    let mut f_0: Option<Kept> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -3487,12 +4396,8 @@ impl StoreReplicateResult {
       let field_id = field_id(&field_ident)?;
       match field_id {
         0 => {
-          let val = i_prot.read_i64()?;
+          let val = Kept::read_from_in_protocol(i_prot)?;
           f_0 = Some(val);
-        },
-        1 => {
-          let val = Refused::read_from_in_protocol(i_prot)?;
-          f_1 = Some(val);
         },
         _ => {
           i_prot.skip(field_ident.field_type)?;
@@ -3503,20 +4408,14 @@ impl StoreReplicateResult {
     i_prot.read_struct_end()?;
     let ret = StoreReplicateResult {
       result_value: f_0,
-      refused: f_1,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("StoreReplicateResult");
     o_prot.write_struct_begin(&struct_ident)?;
-    if let Some(fld_var) = self.result_value {
-      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::I64, 0))?;
-      o_prot.write_i64(fld_var)?;
-      o_prot.write_field_end()?
-    }
-    if let Some(ref fld_var) = self.refused {
-      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
@@ -3531,14 +4430,14 @@ impl StoreReplicateResult {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreFetchAtArgs {
-  key: Vec<u8>,
+  keys: Vec<Vec<u8>>,
   view: i64,
 }
 
 impl StoreFetchAtArgs {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreFetchAtArgs> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Vec<u8>> = None;
+    let mut f_1: Option<Vec<Vec<u8>>> = None;
     let mut f_2: Option<i64> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -3548,7 +4447,13 @@ impl StoreFetchAtArgs {
       let field_id = field_id(&field_ident)?;
       match field_id {
         1 => {
-          let val = i_prot.read_bytes()?;
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_13 = i_prot.read_bytes()?;
+            val.push(list_elem_13);
+          }
+          i_prot.read_list_end()?;
           f_1 = Some(val);
         },
         2 => {
@@ -3562,10 +4467,10 @@ impl StoreFetchAtArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("StoreFetchAtArgs.key", &f_1)?;
+    verify_required_field_exists("StoreFetchAtArgs.keys", &f_1)?;
     verify_required_field_exists("StoreFetchAtArgs.view", &f_2)?;
     let ret = StoreFetchAtArgs {
-      key: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      keys: f_1.expect("auto-generated code should have checked for presence of required fields"),
       view: f_2.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
@@ -3573,8 +4478,12 @@ impl StoreFetchAtArgs {
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("fetch_at_args");
     o_prot.write_struct_begin(&struct_ident)?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("key", TType::String, 1))?;
-    o_prot.write_bytes(&self.key)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("keys", TType::List, 1))?;
+    o_prot.write_list_begin(&TListIdentifier::new(TType::String, self.keys.len() as i32))?;
+    for e in &self.keys {
+      o_prot.write_bytes(e)?;
+    }
+    o_prot.write_list_end()?;
     o_prot.write_field_end()?;
     o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 2))?;
     o_prot.write_i64(self.view)?;
@@ -3590,12 +4499,12 @@ impl StoreFetchAtArgs {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreFetchAtResult {
-  result_value: Option<Found>,
+  result_value: Option<Vec<Found>>,
   refused: Option<Refused>,
 }
 
 impl StoreFetchAtResult {
-  fn ok_or(self) -> thrift::Result<Found> {
+  fn ok_or(self) -> thrift::Result<Vec<Found>> {
     if self.refused.is_some() {
       Err(thrift::Error::User(Box::new(self.refused.unwrap())))
     } else if self.result_value.is_some() {
@@ -3613,7 +4522,7 @@ impl StoreFetchAtResult {
   }
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreFetchAtResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Found> = None;
+    let mut f_0: Option<Vec<Found>> = None;
     let mut f_1: Option<Refused> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -3623,7 +4532,13 @@ impl StoreFetchAtResult {
       let field_id = field_id(&field_ident)?;
       match field_id {
         0 => {
-          let val = Found::read_from_in_protocol(i_prot)?;
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Found> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_14 = Found::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_14);
+          }
+          i_prot.read_list_end()?;
           f_0 = Some(val);
         },
         1 => {
@@ -3647,8 +4562,12 @@ impl StoreFetchAtResult {
     let struct_ident = TStructIdentifier::new("StoreFetchAtResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.result_value {
-      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
-      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::List, 0))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
       o_prot.write_field_end()?
     }
     if let Some(ref fld_var) = self.refused {

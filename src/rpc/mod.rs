@@ -7,5 +7,6 @@ pub mod client;
 mod complaints;
 mod connection;
 mod crowd;
+pub mod lanes;
 pub mod server;
 pub mod traffic;

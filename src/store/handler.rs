@@ -9,10 +9,11 @@ use log::{debug, info, warn};
 
 use super::limits::Limits;
 use super::moves::DEFAULT_REPLICAS;
-use super::operations::{NOT_PRIMARY, Store, unix_millis};
-use super::table::Key;
+use super::operations::Store;
+use super::table::{Key, LOOKS, PAGE};
 use super::view::Peer;
-use super::wire::{found, read_pair, refused};
+use super::wire::{assignments, found, refused};
+use super::writing::{Assignment, NOT_PRIMARY};
 use crate::diststore::{self as wire, StoreSyncHandler};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -22,12 +23,6 @@ use crate::node::Node;
 
 /// The service type of a store.
 pub const SERVICE: &str = "diststore.Store";
-
-/// The most bytes of one page of a copy.
-const PAGE: usize = 1024 * 1024;
-
-/// The most keys looked at for one page, so that it is not long in coming.
-const LOOKS: usize = 50_000;
 
 /// The most bytes shown of a key.
 const SHOWN: usize = 100;
@@ -221,26 +216,50 @@ impl StoreSyncHandler for StoreHandler {
         Ok(written.existed.unwrap_or(false))
     }
 
-    fn handle_coordinate(&self, pair: wire::Pair, started: i64) -> thrift::Result<wire::Written> {
-        let key = pair.key.ok_or_else(|| refused("a pair without a key"))?;
-        let value = pair.value.map(Arc::from);
+    fn handle_write_many(&self, pairs: Vec<wire::Pair>) -> thrift::Result<Vec<wire::Written>> {
+        let pairs = assignments(pairs).map_err(refused)?;
+        self.store.write_many(&pairs).map_err(refused)
+    }
+
+    fn handle_fetch_many(&self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<wire::Found>> {
+        let held = self.store.fetch_many(&keys).map_err(refused)?;
+        Ok(held.into_iter().map(found).collect())
+    }
+
+    fn handle_scan(&self, view: i64, cursor: wire::Cursor) -> thrift::Result<wire::Page> {
+        let cursor = cursor.try_into().map_err(refused)?;
+        let page = self.store.scan(view as u64, &cursor).map_err(refused)?;
+        Ok(page.into())
+    }
+
+    fn handle_coordinate(
+        &self,
+        pairs: Vec<wire::Pair>,
+        started: i64,
+    ) -> thrift::Result<Vec<wire::Written>> {
+        let pairs = assignments(pairs).map_err(refused)?;
+        let pairs: Vec<&Assignment> = pairs.iter().collect();
         let deadline = Instant::now() + COORDINATE;
         let primary = Peer::new(self.node.location().clone(), started);
         let written = self
             .store
-            .coordinate(&primary, &key, value, deadline)
+            .coordinate(&primary, &pairs, deadline)
             .map_err(refused)?;
-        Ok(written.unwrap_or_else(|| wire::Written::new(NOT_PRIMARY, false)))
+        let declined = || wire::Written::new(NOT_PRIMARY, false);
+        Ok(written
+            .into_iter()
+            .map(|written| written.unwrap_or_else(declined))
+            .collect())
     }
 
-    fn handle_replicate(&self, pair: wire::Pair, view: i64) -> thrift::Result<i64> {
-        let (key, entry) = read_pair(pair, unix_millis()).map_err(refused)?;
-        Ok(self.store.keep(&key, entry, view as u64).map_err(refused)? as i64)
+    fn handle_replicate(&self, pairs: Vec<wire::Pair>, view: i64) -> thrift::Result<wire::Kept> {
+        Ok(self.store.keep(pairs, view as u64))
     }
 
-    fn handle_fetch_at(&self, key: Vec<u8>, view: i64) -> thrift::Result<wire::Found> {
-        match self.store.answer_at(view as u64, Key::new(&key)) {
-            Some(entry) => Ok(found(entry)),
+    fn handle_fetch_at(&self, keys: Vec<Vec<u8>>, view: i64) -> thrift::Result<Vec<wire::Found>> {
+        let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::new(key)).collect();
+        match self.store.answer_at(view as u64, &keys) {
+            Some(held) => Ok(held.into_iter().map(found).collect()),
             None => Err(refused("this node does not answer for that view")),
         }
     }
@@ -292,6 +311,7 @@ impl StoreSyncHandler for StoreHandler {
             phase: Some(phase.into()),
             serving: Some(serving),
             moved: Some(self.store.received.load(Relaxed) as i64),
+            view: Some(current.id() as i64),
             traffic: Some((&self.node.endpoint().traffic()).into()),
         })
     }

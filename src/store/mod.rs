@@ -56,14 +56,17 @@
 //! Nodes of the original are on the ring but not in the views: what belongs to one by
 //! the ring is put to it as well, and read from it first, without any promise.
 
+mod copies;
 pub mod handler;
 pub mod limits;
 mod mover;
 pub mod moves;
 pub mod operations;
 mod originals;
+mod reading;
 pub mod status;
 pub mod table;
 pub mod versions;
 pub mod view;
 mod wire;
+mod writing;

@@ -23,6 +23,12 @@ pub const STRIPES: usize = 256;
 /// Bytes a key is reckoned to cost beyond itself and its value.
 const OVERHEAD: usize = 100;
 
+/// The most bytes of one page for another node or a client.
+pub(super) const PAGE: usize = 1024 * 1024;
+
+/// The most keys looked at for such a page, so that it is not long in coming.
+pub(super) const LOOKS: usize = 50_000;
+
 /// A key with its point, so that the point is computed once for a call.
 #[derive(Debug, Clone, Copy)]
 pub struct Key<'a> {

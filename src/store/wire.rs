@@ -9,6 +9,7 @@ use super::moves::{History, Phase, Pull, Word};
 use super::table::{Cursor, Page, STRIPES};
 use super::versions::{Entry, is_plausible};
 use super::view::{Peer, View};
+use super::writing::Assignment;
 use crate::diststore as wire;
 use crate::location::Location;
 use crate::locator;
@@ -217,6 +218,15 @@ pub fn read_pair(pair: wire::Pair, unix_millis: i64) -> Result<(Vec<u8>, Entry),
             value: pair.value.map(Arc::from),
         },
     ))
+}
+
+/// What a client or another node wants written.
+pub fn assignments(pairs: Vec<wire::Pair>) -> Result<Vec<Assignment>, Misread> {
+    let assignment = |pair: wire::Pair| {
+        let key = pair.key.ok_or("a pair without a key")?;
+        Ok((key, pair.value.map(Arc::from)))
+    };
+    pairs.into_iter().map(assignment).collect()
 }
 
 /// What is held, as a reader is told it.

@@ -1,0 +1,247 @@
+//! Reading keys: here, or over the network where it must be.
+
+use std::time::Instant;
+
+use log::debug;
+
+use super::moves::Authority;
+use super::operations::{Client, PATIENCE, Refusal, Store};
+use super::table::{Cursor, Key, LOOKS, PAGE, Page};
+use super::versions::Entry;
+use super::view::Peer;
+use super::wire::read_found;
+use crate::diststore::TStoreSyncClient;
+use crate::location::Location;
+use crate::side_by_side::side_by_side;
+
+/// Owners that are asked at the same time for keys of one call.
+const SIDE_BY_SIDE: usize = 8;
+
+/// The most bytes of values in one answer, beyond which the rest of its keys is for
+/// another one: what fits a message, whatever the first value is.
+const ANSWER: usize = 1024 * 1024;
+
+/// What is held for a key, a tombstone included; nothing if nothing ever was.
+pub(super) type Held = Option<Entry>;
+
+/// A key that others have to be asked for.
+struct Question<'a> {
+    /// Which of the keys that are looked for it is.
+    place: usize,
+    key: Key<'a>,
+    /// Each is asked as an owner in this view, in this order.
+    view: u64,
+    owners: std::vec::IntoIter<Peer>,
+}
+
+impl Store {
+    /// What is held for `key` in the network: the newest entry that was
+    /// acknowledged, or a newer one. May block for ten seconds.
+    ///
+    /// # Errors
+    /// No owner could be asked in that time.
+    pub fn fetch(&self, key: &[u8]) -> Result<Held, Refusal> {
+        let found = self.fetch_many(&[key])?.pop().flatten();
+        if found.as_ref().is_some_and(|entry| !entry.is_tombstone()) {
+            debug!("found {}", String::from_utf8_lossy(key));
+        }
+        Ok(found)
+    }
+
+    /// [`fetch`](Store::fetch) of several keys: of as many of the first ones, at least
+    /// one, as have values that fit one message together.
+    ///
+    /// # Errors
+    /// No owner of one of them could be asked in time.
+    pub fn fetch_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Held>, Refusal> {
+        let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::new(key.as_ref())).collect();
+        let mut found = self.newest(&keys, Instant::now() + PATIENCE)?;
+        if self.node.has_originals() {
+            for (key, found) in keys.iter().zip(&mut found) {
+                if let Some(entry) = self.fetch_from_original(key.bytes) {
+                    *found = Some(entry);
+                }
+            }
+        }
+        found.truncate(fitting(&found));
+        Ok(found)
+    }
+
+    /// The newest entries that were acknowledged, or newer ones, from whoever is read.
+    pub(super) fn newest(&self, keys: &[Key<'_>], deadline: Instant) -> Result<Vec<Held>, Refusal> {
+        let mut found: Vec<Option<Held>> = vec![None; keys.len()];
+        loop {
+            let questions = self.read_own(keys, &mut found);
+            self.ask_others(questions, &mut found);
+            if found.iter().all(Option::is_some) {
+                return Ok(found.into_iter().map(Option::unwrap_or_default).collect());
+            }
+            self.wait_until(deadline)
+                .map_err(|()| "no owner of the key could be asked in time")?;
+        }
+    }
+
+    /// Finds what is to be read here of what was not found yet; the rest as questions.
+    fn read_own<'a>(&self, keys: &[Key<'a>], found: &mut [Option<Held>]) -> Vec<Question<'a>> {
+        let mut questions = Vec::new();
+        let mut here = Vec::new();
+        let moves = self.moves();
+        for (place, key) in keys.iter().enumerate() {
+            if found[place].is_some() {
+                continue;
+            }
+            match moves.authority(*key) {
+                Authority::Me => here.push(place),
+                Authority::Others(view, owners) => questions.push(Question {
+                    place,
+                    key: *key,
+                    view,
+                    owners: owners.into_iter(),
+                }),
+                Authority::Nobody => (),
+            }
+        }
+        drop(moves);
+        for place in here {
+            let key = keys[place];
+            found[place] = self.own(key, || self.moves().authority(key) == Authority::Me);
+        }
+        questions
+    }
+
+    /// Asks the owners of each key in turn, those of different keys side by side, until
+    /// one answers or all have refused.
+    fn ask_others(&self, mut open: Vec<Question<'_>>, found: &mut [Option<Held>]) {
+        while !open.is_empty() {
+            let asked = side_by_side(&by_next_owner(&open), SIDE_BY_SIDE, |group| {
+                let keys: Vec<Key<'_>> = group.questions.iter().map(|at| open[*at].key).collect();
+                (
+                    group.questions.clone(),
+                    self.ask(&group.owner, group.view, &keys),
+                )
+            });
+            let mut is_over = vec![true; open.len()];
+            for (questions, held) in asked {
+                let refused = held.is_empty();
+                let mut held = held.into_iter();
+                for at in questions {
+                    let question = &mut open[at];
+                    match held.next() {
+                        Some(held) => found[question.place] = Some(held),
+                        // It answered as much as fits a message: it is asked again.
+                        None => {
+                            if refused {
+                                question.owners.next();
+                            }
+                            is_over[at] = false;
+                        }
+                    }
+                }
+            }
+            let mut is_over = is_over.into_iter();
+            open.retain(|question| {
+                !is_over.next().unwrap_or(true) && !question.owners.as_slice().is_empty()
+            });
+        }
+    }
+
+    /// What an owner in that view holds for the first of these keys; nothing if it
+    /// refuses or cannot be reached.
+    fn ask(&self, owner: &Location, view: u64, keys: &[Key<'_>]) -> Vec<Held> {
+        if owner == self.node.location() {
+            return self.answer_at(view, keys).unwrap_or_default();
+        }
+        let names = || keys.iter().map(|key| key.bytes.to_vec()).collect();
+        let read = |client: &mut Client| client.fetch_at(names(), view as i64);
+        match self.peers.call(owner, read) {
+            Ok(found) => found.into_iter().map(read_found).collect(),
+            Err(e) => {
+                debug!("{e}");
+                if e.is_unreachable() {
+                    self.node.unreachable(owner, &e);
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// What this node holds as an owner in that view, for as many of the first of these
+    /// keys as fit a message; nothing if it may not say.
+    pub(super) fn answer_at(&self, view: u64, keys: &[Key<'_>]) -> Option<Vec<Held>> {
+        let may = || self.moves().may_answer(view);
+        if !may() {
+            return None;
+        }
+        let mut held = keys
+            .iter()
+            .map(|key| self.own(*key, may))
+            .collect::<Option<Vec<_>>>()?;
+        held.truncate(fitting(&held));
+        Some(held)
+    }
+
+    /// Some of the pairs whose primary this node is in that view, from `cursor` on.
+    ///
+    /// # Errors
+    /// This node is not settled in that view.
+    pub(super) fn scan(&self, view: u64, cursor: &Cursor) -> Result<Page, Refusal> {
+        let settled = || {
+            let moves = self.moves();
+            let is_meant = moves.is_settled() && moves.is_serving() && moves.current().id() == view;
+            is_meant.then(|| (moves.current().clone(), moves.me().clone()))
+        };
+        let refusal = || "this node is not settled in that view";
+        let (current, me) = settled().ok_or_else(refusal)?;
+        let is_its = |key: Key<'_>| current.owns(&me, key, 1);
+        let mut page = self.table.page(cursor, PAGE, LOOKS, is_its);
+        page.entries.retain(|(_, entry)| !entry.is_tombstone());
+        // Keys are dropped only after the view has changed.
+        settled().ok_or_else(refusal)?;
+        Ok(page)
+    }
+
+    /// What the table holds. A key that is not there may have been dropped while it was
+    /// looked for: then `entitled` is not true any more.
+    fn own(&self, key: Key<'_>, entitled: impl Fn() -> bool) -> Option<Held> {
+        let entry = self.table.read(key);
+        (entry.is_some() || entitled()).then_some(entry)
+    }
+}
+
+/// Questions, by their places, that go to one owner in one view.
+struct Group {
+    owner: Location,
+    view: u64,
+    questions: Vec<usize>,
+}
+
+fn by_next_owner(open: &[Question<'_>]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (at, question) in open.iter().enumerate() {
+        let Some(owner) = question.owners.as_slice().first() else {
+            continue;
+        };
+        let is_its =
+            |group: &&mut Group| group.owner == owner.location && group.view == question.view;
+        match groups.iter_mut().find(is_its) {
+            Some(group) => group.questions.push(at),
+            None => groups.push(Group {
+                owner: owner.location.clone(),
+                view: question.view,
+                questions: vec![at],
+            }),
+        }
+    }
+    groups
+}
+
+/// How many of the first of these fit an answer together, at least one.
+fn fitting(held: &[Held]) -> usize {
+    let mut bytes = 0;
+    let fits = |entry: &&Held| {
+        let value = entry.as_ref().and_then(|entry| entry.value.as_ref());
+        bytes += value.map_or(0, |value| value.len());
+        bytes <= ANSWER
+    };
+    held.iter().take_while(fits).count().max(1).min(held.len())
+}
