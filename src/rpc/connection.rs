@@ -106,6 +106,9 @@ pub struct Incoming {
     deadline: Option<Instant>,
     /// Bytes of the message that were read.
     taken: usize,
+    /// Why the rest of it could not be read: generated code may answer that by an
+    /// exception like any other.
+    failure: Option<io::ErrorKind>,
 }
 
 impl Incoming {
@@ -117,6 +120,7 @@ impl Incoming {
             longest,
             deadline: None,
             taken: 0,
+            failure: None,
         }
     }
 
@@ -154,9 +158,23 @@ impl Incoming {
         }
     }
 
-    /// Has more come of the message than is taken of one?
-    pub(crate) fn is_too_long(&self) -> bool {
-        self.taken > self.longest
+    /// Why the last message could not be read to its end, if so: too long is invalid
+    /// data, and a peer that has gone an unexpected end or another failure.
+    pub(crate) fn failure(&self) -> Option<io::ErrorKind> {
+        self.failure
+    }
+
+    fn read_in_time(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.reader.buffer().is_empty() {
+            self.check_deadline()?;
+        }
+        let read = self.reader.read(buffer)?;
+        self.taken += read;
+        if self.taken > self.longest {
+            let limit = format!("a message of more than {} bytes", self.longest);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, limit));
+        }
+        Ok(read)
     }
 
     /// Called before each read that will go to the socket: the first such read
@@ -179,16 +197,13 @@ impl Incoming {
 
 impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.reader.buffer().is_empty() {
-            self.check_deadline()?;
+        let read = self.read_in_time(buffer);
+        match &read {
+            Ok(0) if !buffer.is_empty() => self.failure = Some(io::ErrorKind::UnexpectedEof),
+            Err(e) => self.failure = Some(e.kind()),
+            Ok(_) => (),
         }
-        let read = self.reader.read(buffer)?;
-        self.taken += read;
-        if self.is_too_long() {
-            let limit = format!("a message of more than {} bytes", self.longest);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, limit));
-        }
-        Ok(read)
+        read
     }
 }
 

@@ -101,12 +101,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn of_address(&self, address: IpAddr) -> usize {
-        if address.to_canonical().is_loopback() {
+    /// How many connections `address` may have, if that is fewer than all.
+    fn of_address(&self, address: IpAddr) -> Option<usize> {
+        let most = if address.to_canonical().is_loopback() {
             self.connections_of_loopback
         } else {
             self.connections_of_address
-        }
+        };
+        (most < self.connections).then_some(most)
     }
 
     /// How long a single read may wait.
@@ -400,19 +402,19 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
                     return Err(End { reason, why });
                 }
             }
-            if let Err(e) = self.answer(&mut input, &mut output) {
-                let is_too_long = input.transport.is_too_long();
-                let reason = is_too_long.then_some(Reason::Long).or(Reason::of(&e));
-                let why = told(&e);
-                return Err(End { reason, why });
-            }
-            self.state.counters.call();
-            connection.last_use.served(self.state.counters.newest());
-            if let Some(exception) = output.transport.exception() {
-                let (reason, why) = (Some(Reason::Exception), exception.to_owned());
-                return Err(End { reason, why });
-            }
-            idle = self.limits.idle;
+            let answered = self.answer(&mut input, &mut output);
+            let (reason, why) = match (&answered, output.transport.exception()) {
+                (Err(e), _) => (Reason::of(e), told(e)),
+                (Ok(()), Some(exception)) => (Some(Reason::Exception), exception.to_owned()),
+                (Ok(()), None) => {
+                    self.state.counters.call();
+                    connection.last_use.served(self.state.counters.newest());
+                    idle = self.limits.idle;
+                    continue;
+                }
+            };
+            let reason = input.transport.failure().map_or(reason, Reason::of_reading);
+            return Err(End { reason, why });
         }
         Ok(())
     }
@@ -443,12 +445,15 @@ impl Connection {
         let most_of_one = limits.of_address(from);
         let (beside, crowded, last_use) = {
             let mut open = state.open();
-            let beside = open.make_room_beside(number, from, most_of_one);
+            let beside = most_of_one
+                .map(|most| open.make_room_beside(number, from, most))
+                .unwrap_or_default();
             let crowded = open.make_room(number, limits.connections);
             (beside, crowded, open.enter(number, from, stream.clone()))
         };
         state.dismiss(Reason::AddressFull, &beside, || {
-            format!("{most_of_one} from that address are open")
+            let most = most_of_one.unwrap_or_default();
+            format!("{most} from that address are open")
         });
         state.dismiss(Reason::CrowdedOut, &crowded, || {
             format!("{} are open", limits.connections)

@@ -1,8 +1,9 @@
 //! `Counters`: what came to a server since it started, and `Traffic`, what they show.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use thrift::{ProtocolErrorKind, TransportErrorKind};
+use thrift::TransportErrorKind;
 
 /// Why a server ended a connection that its peer had not closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum Reason {
     Garbage,
     /// A message took too long to come, or its answer to be taken.
     Slow,
-    /// A message was too long, or something in it.
+    /// A message was too long.
     Long,
     /// A call ended in an application exception, an unknown method say.
     Exception,
@@ -38,20 +39,25 @@ impl Reason {
         Reason::NoThread,
     ];
 
-    /// Why the server cannot go on with a connection on which this has happened; none
-    /// if it was the peer that broke it off.
+    /// Why a server ends a connection on which this has happened; none if it was the
+    /// peer that broke it off.
     pub(crate) fn of(error: &thrift::Error) -> Option<Reason> {
         match error {
-            thrift::Error::Transport(e) => match e.kind {
-                TransportErrorKind::TimedOut => Some(Reason::Slow),
-                TransportErrorKind::SizeLimit => Some(Reason::Long),
-                _ => None,
-            },
-            thrift::Error::Protocol(e) if e.kind == ProtocolErrorKind::SizeLimit => {
-                Some(Reason::Long)
+            thrift::Error::Transport(e) if e.kind == TransportErrorKind::TimedOut => {
+                Some(Reason::Slow)
             }
+            thrift::Error::Transport(_) => None,
             thrift::Error::Protocol(_) => Some(Reason::Garbage),
             thrift::Error::Application(_) | thrift::Error::User(_) => Some(Reason::Exception),
+        }
+    }
+
+    /// The same where a message could not be read to its end.
+    pub(crate) fn of_reading(failure: io::ErrorKind) -> Option<Reason> {
+        match failure {
+            io::ErrorKind::TimedOut => Some(Reason::Slow),
+            io::ErrorKind::InvalidData => Some(Reason::Long),
+            _ => None,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod checker;
 pub mod network;
 pub mod raw;
 pub mod stores;
+pub mod strangers;
 
 /// How long a test waits for what should take a moment.
 pub const SOON: Duration = Duration::from_secs(20);
