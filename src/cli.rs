@@ -244,7 +244,7 @@ fn heed(signals: SigSet, shutdown: &Shutdown, at_risk: impl Fn() -> String) {
             continue;
         }
         if is_leaving {
-            error!("ended at once by {signal}: {}", at_risk());
+            error!("ended at once: {}", at_risk());
             std::process::exit(128 + signal as i32);
         }
         is_leaving = true;

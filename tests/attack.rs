@@ -31,7 +31,7 @@ const NODES: usize = 3;
 struct Plan {
     /// Options of the nodes.
     options: Vec<String>,
-    /// Connections that are opened and left, in all.
+    /// Connections to the first node that are opened and left, more than it may have.
     left: usize,
     normal: Duration,
     attack: Duration,
@@ -51,7 +51,7 @@ impl Plan {
             };
         }
         let left = may_open(3_000);
-        let most = (left / 2 / NODES).to_string();
+        let most = (left / 2).to_string();
         let options = ["--max-connections", &most, "--message-time", "1"];
         Plan {
             options: options.map(str::to_owned).to_vec(),

@@ -413,8 +413,17 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
                     continue;
                 }
             };
-            let reason = input.transport.failure().map_or(reason, Reason::of_reading);
-            return Err(End { reason, why });
+            return Err(match input.transport.failure() {
+                Some(io::ErrorKind::UnexpectedEof) => End {
+                    reason: None,
+                    why: "its peer has ended it in the middle of a message".into(),
+                },
+                Some(failure) => End {
+                    reason: Reason::of_reading(failure),
+                    why,
+                },
+                None => End { reason, why },
+            });
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use thrifty_p2p::location::Location;
 
 #[path = "../../examples/consistency/checker.rs"]
 pub mod checker;
+pub mod namespace;
 pub mod network;
 pub mod raw;
 pub mod stores;

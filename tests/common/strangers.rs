@@ -50,8 +50,8 @@ impl Siege<'_> {
         Some(stream)
     }
 
-    /// Opens `many` connections and leaves them, and then one after another again, the
-    /// oldest first; returns how often one was opened.
+    /// Opens `many` connections to the first node and leaves them, and then one after
+    /// another again, the oldest first; returns how often one was opened.
     pub fn opens_and_leaves(&self, many: usize) -> usize {
         let mut left = VecDeque::new();
         let mut opened = 0;
@@ -60,7 +60,7 @@ impl Siege<'_> {
                 left.pop_front();
                 thread::sleep(Duration::from_millis(2));
             }
-            left.extend(self.connect(opened));
+            left.extend(self.connect(0));
             opened += 1;
         }
         opened
