@@ -1,6 +1,8 @@
 //! A client of a store: the acknowledged methods where the peer has them, the
 //! original's where it has not.
 
+pub mod ring;
+
 use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};

@@ -294,6 +294,10 @@ impl StoreSyncHandler for Handler {
         unreachable!("not one of the original's methods")
     }
 
+    fn handle_roll(&self) -> thrift::Result<diststore::Roll> {
+        unreachable!("not one of the original's methods")
+    }
+
     fn handle_scan(
         &self,
         _view: i64,

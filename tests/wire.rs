@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use thrifty_p2p::diststore::{
-    Cursor, Found, Holdings, Kept, Page, Pair, Pull, StoreSyncClient, StoreSyncHandler,
+    Cursor, Found, Holdings, Kept, Page, Pair, Pull, Roll, StoreSyncClient, StoreSyncHandler,
     StoreSyncProcessor, TStoreSyncClient, Told, Word, Written,
 };
 use thrifty_p2p::location::Location;
@@ -159,6 +159,9 @@ impl StoreSyncHandler for Recorded {
         Err("not recorded".into())
     }
     fn handle_fetch_many(&self, _: Vec<Vec<u8>>) -> thrift::Result<Vec<Found>> {
+        Err("not recorded".into())
+    }
+    fn handle_roll(&self) -> thrift::Result<Roll> {
         Err("not recorded".into())
     }
     fn handle_scan(&self, _: i64, _: Cursor) -> thrift::Result<Page> {

@@ -154,6 +154,17 @@ struct Holdings {
     9: Traffic traffic,
 }
 
+/** Who holds keys, for clients that call each key's primary themselves. */
+struct Roll {
+    /** The members of the callee's current view: on the ring, and keeping copies. */
+    1: list<Peer> members,
+    /**
+     * Leave it to the callee to find the owners of keys: there are nodes on the ring
+     * that are not among the members, and need to be told in their own way.
+     */
+    2: bool mixed,
+}
+
 service Store extends locator.Locator {
     binary get(1: binary key),
     oneway void put(1: binary key, 2: binary value),
@@ -169,6 +180,7 @@ service Store extends locator.Locator {
     list<Written> write_many(1: list<Pair> pairs) throws (1: Refused refused),
     /** As `fetch` for each key. */
     list<Found> fetch_many(1: list<binary> keys) throws (1: Refused refused),
+    Roll roll(),
     /**
      * Some of the pairs whose primary the callee is in that view. Refused unless the
      * callee is settled in it (its holdings name it), so that who scans all members at

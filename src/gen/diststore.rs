@@ -1761,6 +1761,99 @@ impl Default for Holdings {
 }
 
 //
+// Roll
+//
+
+/// Who holds keys, for clients that call each key's primary themselves.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Roll {
+  /// The members of the callee's current view: on the ring, and keeping copies.
+  pub members: Option<Vec<Peer>>,
+  /// Leave it to the callee to find the owners of keys: there are nodes on the ring
+  /// that are not among the members, and need to be told in their own way.
+  pub mixed: Option<bool>,
+}
+
+impl Roll {
+  pub fn new<F1, F2>(members: F1, mixed: F2) -> Roll where F1: Into<Option<Vec<Peer>>>, F2: Into<Option<bool>> {
+    Roll {
+      members: members.into(),
+      mixed: mixed.into(),
+    }
+  }
+}
+
+impl TSerializable for Roll {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Roll> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<Peer>> = Some(Vec::new());
+    let mut f_2: Option<bool> = Some(false);
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Peer> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_6 = Peer::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_6);
+          }
+          i_prot.read_list_end()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_bool()?;
+          f_2 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = Roll {
+      members: f_1,
+      mixed: f_2,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("Roll");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.members {
+      o_prot.write_field_begin(&TFieldIdentifier::new("members", TType::List, 1))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.mixed {
+      o_prot.write_field_begin(&TFieldIdentifier::new("mixed", TType::Bool, 2))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for Roll {
+  fn default() -> Self {
+    Roll{
+      members: Some(Vec::new()),
+      mixed: Some(false),
+    }
+  }
+}
+
+//
 // Store service client
 //
 
@@ -1777,6 +1870,7 @@ pub trait TStoreSyncClient : locator::TLocatorSyncClient {
   fn write_many(&mut self, pairs: Vec<Pair>) -> thrift::Result<Vec<Written>>;
   /// As `fetch` for each key.
   fn fetch_many(&mut self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<Found>>;
+  fn roll(&mut self) -> thrift::Result<Roll>;
   /// Some of the pairs whose primary the callee is in that view. Refused unless the
   /// callee is settled in it (its holdings name it), so that who scans all members at
   /// one view sees every key once.
@@ -1996,6 +2090,33 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
+  fn roll(&mut self) -> thrift::Result<Roll> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("roll", TMessageType::Call, self.sequence_number());
+        let call_args = StoreRollArgs {  };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("roll", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreRollResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
   fn scan(&mut self, view: i64, cursor: Cursor) -> thrift::Result<Page> {
     (
       {
@@ -2204,6 +2325,7 @@ pub trait StoreSyncHandler : locator::LocatorSyncHandler {
   fn handle_write_many(&self, pairs: Vec<Pair>) -> thrift::Result<Vec<Written>>;
   /// As `fetch` for each key.
   fn handle_fetch_many(&self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<Found>>;
+  fn handle_roll(&self) -> thrift::Result<Roll>;
   /// Some of the pairs whose primary the callee is in that view. Refused unless the
   /// callee is settled in it (its holdings name it), so that who scans all members at
   /// one view sees every key once.
@@ -2251,6 +2373,9 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   }
   fn process_fetch_many(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_fetch_many(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_roll(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_roll(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_scan(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_scan(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -2678,6 +2803,43 @@ impl TStoreProcessFunctions {
       },
     }
   }
+  pub fn process_roll<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let _ = StoreRollArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_roll() {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("roll", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreRollResult { result_value: Some(handler_return) };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("roll", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("roll", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
   pub fn process_scan<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = StoreScanArgs::read_from_in_protocol(i_prot)?;
     match handler.handle_scan(args.view, args.cursor) {
@@ -3078,6 +3240,9 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       },
       "fetch_many" => {
         self.process_fetch_many(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "roll" => {
+        self.process_roll(message_ident.sequence_number, i_prot, o_prot)
       },
       "scan" => {
         self.process_scan(message_ident.sequence_number, i_prot, o_prot)
@@ -3734,8 +3899,8 @@ impl StoreWriteManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_6 = Pair::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_6);
+            let list_elem_7 = Pair::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_7);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -3810,8 +3975,8 @@ impl StoreWriteManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Written> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_7 = Written::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_7);
+            let list_elem_8 = Written::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_8);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -3879,8 +4044,8 @@ impl StoreFetchManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_8 = i_prot.read_bytes()?;
-            val.push(list_elem_8);
+            let list_elem_9 = i_prot.read_bytes()?;
+            val.push(list_elem_9);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -3955,8 +4120,8 @@ impl StoreFetchManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Found> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_9 = Found::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_9);
+            let list_elem_10 = Found::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_10);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -3992,6 +4157,105 @@ impl StoreFetchManyResult {
     }
     if let Some(ref fld_var) = self.refused {
       o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreRollArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreRollArgs {
+}
+
+impl StoreRollArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreRollArgs> {
+    i_prot.read_struct_begin()?;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreRollArgs {};
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("roll_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreRollResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreRollResult {
+  result_value: Option<Roll>,
+}
+
+impl StoreRollResult {
+  fn ok_or(self) -> thrift::Result<Roll> {
+    if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreRoll"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreRollResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<Roll> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = Roll::read_from_in_protocol(i_prot)?;
+          f_0 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreRollResult {
+      result_value: f_0,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreRollResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
@@ -4162,8 +4426,8 @@ impl StoreCoordinateArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_10 = Pair::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_10);
+            let list_elem_11 = Pair::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_11);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4247,8 +4511,8 @@ impl StoreCoordinateResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Written> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_11 = Written::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_11);
+            let list_elem_12 = Written::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_12);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -4318,8 +4582,8 @@ impl StoreReplicateArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_12 = Pair::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_12);
+            let list_elem_13 = Pair::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_13);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4450,8 +4714,8 @@ impl StoreFetchAtArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_13 = i_prot.read_bytes()?;
-            val.push(list_elem_13);
+            let list_elem_14 = i_prot.read_bytes()?;
+            val.push(list_elem_14);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4535,8 +4799,8 @@ impl StoreFetchAtResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Found> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_14 = Found::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_14);
+            let list_elem_15 = Found::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_15);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);

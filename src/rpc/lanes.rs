@@ -2,31 +2,28 @@
 //!
 //! Each location has a lane, in which items wait while a call is under way; the next
 //! call takes all that wait. Nobody waits for a timer, and the busier a lane is, the
-//! more goes with each call: databases know this as group commit. A carrier, a thread
-//! of the lane's own while there is something to carry, makes the calls, so that one
-//! who has items for several locations has them on their way side by side.
+//! more goes with each call: databases know this as group commit.
 //!
-//! Who waits in a lane has a thread that waits with it, so lanes are as bounded as
-//! the threads that use them.
+//! The senders make the calls themselves. One who finds a lane without a leader leads
+//! it for one call, which takes its own item and others'; then it wakes one of those
+//! who wait there, to lead the next. So a lone sender never waits for another thread,
+//! and a lane has no threads of its own that could end or be missing.
+//!
+//! Each item in a lane has a thread that waits for it, so lanes are as bounded as the
+//! threads that use them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use crate::location::Location;
 
-/// A carrier without work ends after this.
-const IDLE: Duration = Duration::from_secs(10);
-
 /// Makes the call that carries items to a location: an answer for each of them, in
-/// order. Called on a carrier's thread, or on that of a sender when the system gives
-/// no thread; it may block for as long as a call may take.
-pub type Carry<Q, A> = dyn Fn(&Location, &[Q]) -> Vec<A> + Send + Sync;
+/// order. Called on a sender's thread; it may block for as long as a call may take.
+pub type Carry<Q, A> = dyn Fn(&Location, Vec<Q>) -> Vec<A> + Send + Sync;
 
 /// Lanes for items `Q`, which are answered by `A`. Shared by threads.
 pub struct Lanes<Q, A> {
-    carry: Arc<Carry<Q, A>>,
+    carry: Box<Carry<Q, A>>,
     weigh: fn(&Q) -> usize,
     most: usize,
     lanes: Mutex<HashMap<Location, Arc<Lane<Q, A>>>>,
@@ -34,26 +31,26 @@ pub struct Lanes<Q, A> {
 
 /// Where items for one location wait.
 struct Lane<Q, A> {
+    location: Location,
     state: Mutex<State<Q, A>>,
-    filled: Condvar,
 }
 
 struct State<Q, A> {
     waiting: VecDeque<(Q, Receipt<A>)>,
-    /// Is a carrier at work?
-    is_carried: bool,
+    /// Is a call under way, or about to be?
+    is_led: bool,
 }
 
-impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
+impl<Q, A> Lanes<Q, A> {
     /// Lanes whose calls are made by `carry`. One call takes items up to `most` by what
     /// `weigh` says of each, and always one.
     pub fn new(
         most: usize,
         weigh: fn(&Q) -> usize,
-        carry: impl Fn(&Location, &[Q]) -> Vec<A> + Send + Sync + 'static,
+        carry: impl Fn(&Location, Vec<Q>) -> Vec<A> + Send + Sync + 'static,
     ) -> Lanes<Q, A> {
         Lanes {
-            carry: Arc::new(carry),
+            carry: Box::new(carry),
             weigh,
             most,
             lanes: Mutex::default(),
@@ -61,69 +58,79 @@ impl<Q: Send + 'static, A: Send + 'static> Lanes<Q, A> {
     }
 
     /// Sends every item to its location, and returns their answers, in order: none for
-    /// an item whose call has failed in a way that is a bug.
+    /// an item whose call gave none.
     ///
-    /// Blocks until all calls are over: for each location that is the one under way and
-    /// those that it takes to carry what waits.
+    /// Blocks until all calls are over: for each location the one under way, and those
+    /// that it takes to carry what waits.
     pub fn deliver(&self, items: Vec<(Location, Q)>) -> Vec<Option<A>> {
         let delivery = Arc::new(Delivery::of(items.len()));
+        let mut lanes: Vec<Arc<Lane<Q, A>>> = Vec::new();
         for (place, (location, item)) in items.into_iter().enumerate() {
+            let known = lanes.iter().find(|lane| lane.location == location);
+            let lane = known.cloned().unwrap_or_else(|| {
+                lanes.push(self.lane(location));
+                lanes[lanes.len() - 1].clone()
+            });
             let receipt = Receipt {
                 place,
                 delivery: delivery.clone(),
                 is_signed: false,
             };
-            self.put(location, item, receipt);
+            lane.state().waiting.push_back((item, receipt));
         }
-        delivery.wait()
+        loop {
+            delivery.park();
+            let lane = match lanes.iter().find(|lane| lane.try_to_lead()) {
+                Some(lane) => {
+                    let handed = delivery.unpark();
+                    lanes
+                        .iter()
+                        .filter(|lane| Some(&lane.location) == handed.as_ref())
+                        .for_each(|lane| lane.state().is_led = false);
+                    lane
+                }
+                None => match delivery.wait() {
+                    Woken::Complete(answers) => return answers,
+                    Woken::ToLead(location) => {
+                        let is_meant = |lane: &&Arc<Lane<Q, A>>| lane.location == location;
+                        lanes.iter().find(is_meant).expect("it waits there")
+                    }
+                },
+            };
+            // This call may be slow: what waits in the other lanes is for others.
+            lanes.iter().for_each(|lane| lane.pass_on());
+            self.lead(lane);
+        }
     }
 
-    fn put(&self, location: Location, item: Q, receipt: Receipt<A>) {
-        let lane = self.lane(&location);
-        let mut state = lane.state();
-        state.waiting.push_back((item, receipt));
-        if state.is_carried {
-            lane.filled.notify_one();
+    /// Makes one call with what waits in a lane, and passes the lead on.
+    fn lead(&self, lane: &Lane<Q, A>) {
+        let lead = Lead(lane);
+        let (items, receipts): (Vec<Q>, Vec<Receipt<A>>) =
+            lead.batch(self.weigh, self.most).into_iter().unzip();
+        if items.is_empty() {
             return;
         }
-        state.is_carried = true;
-        drop(state);
-        let (carry, weigh, most) = (self.carry.clone(), self.weigh, self.most);
-        let carried = lane.clone();
-        let work = move |idle| {
-            let shift = Shift(&carried);
-            while let Some(batch) = shift.next(idle, weigh, most) {
-                let (items, receipts): (Vec<Q>, Vec<Receipt<A>>) = batch.into_iter().unzip();
-                let answers = carry(&location, &items);
-                receipts
-                    .into_iter()
-                    .zip(answers)
-                    .for_each(|(receipt, answer)| receipt.sign(answer));
-            }
-        };
-        let work = Arc::new(work);
-        let carrier = work.clone();
-        let started = thread::Builder::new()
-            .name("carrier".into())
-            .spawn(move || carrier(IDLE));
-        if started.is_err() {
-            work(Duration::ZERO);
+        let answers = (self.carry)(&lane.location, items);
+        drop(lead);
+        for (receipt, answer) in receipts.into_iter().zip(answers) {
+            receipt.sign(answer);
         }
     }
 
-    fn lane(&self, location: &Location) -> Arc<Lane<Q, A>> {
+    fn lane(&self, location: Location) -> Arc<Lane<Q, A>> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.get(location) {
+        if let Some(lane) = lanes.get(&location) {
             return lane.clone();
         }
         let lane = Arc::new(Lane {
+            location: location.clone(),
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
-                is_carried: false,
+                is_led: false,
             }),
-            filled: Condvar::new(),
         });
-        lanes.insert(location.clone(), lane.clone());
+        lanes.insert(location, lane.clone());
         lane
     }
 
@@ -139,26 +146,40 @@ impl<Q, A> Lane<Q, A> {
     fn state(&self) -> MutexGuard<'_, State<Q, A>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Takes the lead if nobody has it and something waits.
+    fn try_to_lead(&self) -> bool {
+        let mut state = self.state();
+        let is_free = !state.is_led && !state.waiting.is_empty();
+        state.is_led |= is_free;
+        is_free
+    }
+
+    /// Gives the lead, if nobody has it, to one of those who wait here, and wakes it:
+    /// until it runs, more gathers for its call. Where nobody waits, all are about to
+    /// look for lanes without a leader, as they do before they wait.
+    fn pass_on(&self) {
+        let mut state = self.state();
+        if state.is_led {
+            return;
+        }
+        let mut waiting = state.waiting.iter();
+        let next = waiting.find_map(|(_, receipt)| receipt.delivery.hand(&self.location));
+        state.is_led = next.is_some();
+        drop(state);
+        if let Some(next) = next {
+            next.changed.notify_one();
+        }
+    }
 }
 
-/// A carrier at work on a lane. However it ends, the next item finds or starts another.
-struct Shift<'a, Q, A>(&'a Lane<Q, A>);
+/// The lead of a lane, passed on when it is dropped, however the call ends.
+struct Lead<'a, Q, A>(&'a Lane<Q, A>);
 
-impl<Q, A> Shift<'_, Q, A> {
-    /// What the next call takes; nothing when nothing came for `idle`, and then this
-    /// shift has ended.
-    fn next(
-        &self,
-        idle: Duration,
-        weigh: fn(&Q) -> usize,
-        most: usize,
-    ) -> Option<Vec<(Q, Receipt<A>)>> {
-        let state = self.0.state();
-        let (mut state, _) = self
-            .0
-            .filled
-            .wait_timeout_while(state, idle, |state| state.waiting.is_empty())
-            .unwrap_or_else(PoisonError::into_inner);
+impl<Q, A> Lead<'_, Q, A> {
+    /// What the next call takes.
+    fn batch(&self, weigh: fn(&Q) -> usize, most: usize) -> Vec<(Q, Receipt<A>)> {
+        let mut state = self.0.state();
         let mut weight = 0;
         let mut fits = |(item, _): &(Q, Receipt<A>)| {
             weight += weigh(item);
@@ -166,55 +187,95 @@ impl<Q, A> Shift<'_, Q, A> {
         };
         let count = state.waiting.iter().take_while(|item| fits(item)).count();
         let count = count.max(1).min(state.waiting.len());
-        if count == 0 {
-            state.is_carried = false;
-            return None;
-        }
-        Some(state.waiting.drain(..count).collect())
+        state.waiting.drain(..count).collect()
     }
 }
 
-impl<Q, A> Drop for Shift<'_, Q, A> {
+impl<Q, A> Drop for Lead<'_, Q, A> {
     fn drop(&mut self) {
-        if thread::panicking() {
-            let mut state = self.0.state();
-            state.is_carried = false;
-            state.waiting.clear();
-        }
+        self.0.state().is_led = false;
+        self.0.pass_on();
     }
 }
 
 /// The answers that one sender waits for.
 struct Delivery<A> {
-    answers: Mutex<Answers<A>>,
-    complete: Condvar,
+    progress: Mutex<Progress<A>>,
+    changed: Condvar,
 }
 
-struct Answers<A> {
+struct Progress<A> {
     given: Vec<Option<A>>,
     missing: usize,
+    /// Does the sender wait?
+    is_parked: bool,
+    /// Where the sender has been given the lead.
+    to_lead: Option<Location>,
 }
 
 impl<A> Delivery<A> {
     fn of(count: usize) -> Delivery<A> {
-        let answers = Answers {
+        let progress = Progress {
             given: (0..count).map(|_| None).collect(),
             missing: count,
+            is_parked: false,
+            to_lead: None,
         };
         Delivery {
-            answers: Mutex::new(answers),
-            complete: Condvar::new(),
+            progress: Mutex::new(progress),
+            changed: Condvar::new(),
         }
     }
 
-    fn wait(&self) -> Vec<Option<A>> {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut answers = self
-            .complete
-            .wait_while(answers, |answers| answers.missing > 0)
-            .unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut answers.given)
+    /// How far it is; held for a moment.
+    fn progress(&self) -> MutexGuard<'_, Progress<A>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// From here on the sender may be given the lead of a lane in which it waits.
+    fn park(&self) {
+        self.progress().is_parked = true;
+    }
+
+    /// The sender has something to do; where it was given the lead, if anywhere.
+    fn unpark(&self) -> Option<Location> {
+        let mut progress = self.progress();
+        progress.is_parked = false;
+        progress.to_lead.take()
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self) -> Woken<A> {
+        let mut progress = self
+            .changed
+            .wait_while(self.progress(), |progress| {
+                progress.missing > 0 && progress.to_lead.is_none()
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        progress.is_parked = false;
+        match progress.to_lead.take() {
+            Some(location) => Woken::ToLead(location),
+            None => Woken::Complete(std::mem::take(&mut progress.given)),
+        }
+    }
+
+    /// Gives the sender the lead of a lane, if it waits; it is to be notified then.
+    fn hand(self: &Arc<Self>, location: &Location) -> Option<Arc<Delivery<A>>> {
+        let mut progress = self.progress();
+        let waits = progress.is_parked && progress.to_lead.is_none() && progress.missing > 0;
+        if waits {
+            progress.to_lead = Some(location.clone());
+        }
+        waits.then(|| self.clone())
+    }
+}
+
+/// Why a sender waits no longer.
+enum Woken<A> {
+    /// All answers are there.
+    Complete(Vec<Option<A>>),
+    /// It has the lead of the lane to this location.
+    ToLead(Location),
 }
 
 /// Says of one item that it was delivered, or, dropped unsigned, that it never will be.
@@ -231,12 +292,14 @@ impl<A> Receipt<A> {
     }
 
     fn hand_back(&self, answer: Option<A>) {
-        let answers = &self.delivery.answers;
-        let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.given[self.place] = answer;
-        answers.missing -= 1;
-        if answers.missing == 0 {
-            self.delivery.complete.notify_one();
+        let mut progress = self.delivery.progress();
+        progress.given[self.place] = answer;
+        progress.missing -= 1;
+        // To notify costs a system call, whoever waits.
+        let is_awaited = progress.missing == 0 && progress.is_parked;
+        drop(progress);
+        if is_awaited {
+            self.delivery.changed.notify_one();
         }
     }
 }
@@ -253,6 +316,7 @@ impl<A> Drop for Receipt<A> {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::thread;
 
     fn at(port: u16) -> Location {
         Location::new("127.0.0.1", port).unwrap()
@@ -263,12 +327,10 @@ mod tests {
         let lanes = Lanes::new(
             3,
             |_| 1,
-            |location, items: &[u32]| {
+            |location, items: Vec<u32>| {
                 assert!(items.len() <= 3, "a call takes no more than it may");
-                items
-                    .iter()
-                    .map(|item| (location.port(), item * 2))
-                    .collect()
+                let answer = |item| (location.port(), item * 2);
+                items.into_iter().map(answer).collect()
             },
         );
         let items = (0..100).map(|item| (at(1 + item as u16 % 3), item));
@@ -287,11 +349,11 @@ mod tests {
         let lanes = Lanes::new(
             1000,
             |_| 1,
-            move |_, items: &[u32]| {
+            move |_, items: Vec<u32>| {
                 let (begun, go_on) = &*gates.lock().unwrap();
                 begun.send(items.len()).unwrap();
                 go_on.recv().unwrap();
-                items.to_vec()
+                items
             },
         );
         thread::scope(|scope| {
@@ -301,7 +363,7 @@ mod tests {
                 let lanes = &lanes;
                 scope.spawn(move || assert_eq!(lanes.deliver(vec![(at(1), item)]), [Some(item)]));
             }
-            while lanes.lane(&at(1)).state().waiting.len() < 7 {
+            while lanes.lane(at(1)).state().waiting.len() < 7 {
                 thread::yield_now();
             }
             go_on.send(()).unwrap();
@@ -311,19 +373,58 @@ mod tests {
     }
 
     #[test]
-    fn a_carrier_that_fails_leaves_nobody_waiting() {
+    fn nobody_waits_for_ever_however_many_send_to_however_many() {
+        let lanes = Lanes::new(8, |_| 1, |_, items: Vec<u64>| items);
+        thread::scope(|scope| {
+            for sender in 0..16u64 {
+                let lanes = &lanes;
+                scope.spawn(move || {
+                    for round in 0..500 {
+                        let count = 1 + (sender + round) % 4;
+                        let item = |i: u64| (at(1 + ((sender + round + i) % 5) as u16), i);
+                        let expected: Vec<_> = (0..count).map(Some).collect();
+                        assert_eq!(lanes.deliver((0..count).map(item).collect()), expected);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_slow_location_holds_up_only_what_goes_there() {
+        let (go_on, wait_to_go_on) = mpsc::channel::<()>();
+        let wait_to_go_on = Mutex::new(wait_to_go_on);
+        let slow = move |location: &Location, items: Vec<u32>| {
+            if location.port() == 1 {
+                wait_to_go_on.lock().unwrap().recv().unwrap();
+            }
+            items
+        };
+        let lanes = Lanes::new(8, |_| 1, slow);
+        thread::scope(|scope| {
+            scope.spawn(|| lanes.deliver(vec![(at(1), 1), (at(2), 2)]));
+            while !lanes.lane(at(1)).state().is_led {
+                thread::yield_now();
+            }
+            assert_eq!(lanes.deliver(vec![(at(2), 3)]), [Some(3)]);
+            go_on.send(()).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_call_that_fails_leaves_nobody_waiting() {
         let lanes = Lanes::new(
             1,
             |_| 1,
-            |_, items: &[u32]| match items {
+            |_, items: Vec<u32>| match items[..] {
                 [13] => panic!("as this test wants it"),
-                items => items.to_vec(),
+                _ => items,
             },
         );
-        assert_eq!(lanes.deliver(vec![(at(1), 13)]), [None]);
-        while lanes.lane(&at(1)).state().is_carried {
-            thread::yield_now();
-        }
-        assert_eq!(lanes.deliver(vec![(at(1), 7)]), [Some(7)]);
+        thread::scope(|scope| {
+            let failed = scope.spawn(|| lanes.deliver(vec![(at(1), 13)])).join();
+            assert!(failed.is_err());
+            assert_eq!(lanes.deliver(vec![(at(1), 7)]), [Some(7)]);
+        });
     }
 }

@@ -226,6 +226,12 @@ impl StoreSyncHandler for StoreHandler {
         Ok(held.into_iter().map(found).collect())
     }
 
+    fn handle_roll(&self) -> thrift::Result<wire::Roll> {
+        let current = self.store.moves().current().clone();
+        let members: Vec<wire::Peer> = current.members().map(|peer| (&peer).into()).collect();
+        Ok(wire::Roll::new(members, self.node.has_originals()))
+    }
+
     fn handle_scan(&self, view: i64, cursor: wire::Cursor) -> thrift::Result<wire::Page> {
         let cursor = cursor.try_into().map_err(refused)?;
         let page = self.store.scan(view as u64, &cursor).map_err(refused)?;

@@ -69,4 +69,4 @@ pub mod table;
 pub mod versions;
 pub mod view;
 mod wire;
-mod writing;
+pub(crate) mod writing;

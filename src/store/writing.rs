@@ -20,7 +20,7 @@ use crate::side_by_side::side_by_side;
 const SIDE_BY_SIDE: usize = 8;
 
 /// The version that says "I am not the primary of this key".
-pub(super) const NOT_PRIMARY: i64 = -1;
+pub(crate) const NOT_PRIMARY: i64 = -1;
 
 /// What is to be written for a key: a value, or, without one, the mark of a deletion.
 pub type Assignment = (Vec<u8>, Option<Arc<[u8]>>);

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::debug;
+use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
@@ -70,6 +71,8 @@ pub struct Load {
     pub read_share: f64,
     /// Call `get` and `put` instead of `fetch` and `write`.
     pub original: bool,
+    /// Calls each key's primary, instead of the one node.
+    pub ring: Option<RingClient>,
 }
 
 impl Load {
@@ -130,6 +133,9 @@ impl StoreCaller<'_> {
     }
 
     fn read(&mut self, key: Vec<u8>) -> thrift::Result<()> {
+        if let Some(ring) = &self.load.ring {
+            return ring.get(&key).map(|_| ()).map_err(|e| e.to_string().into());
+        }
         if self.load.original {
             self.client.get(key).map(|_| ())
         } else {
@@ -138,6 +144,11 @@ impl StoreCaller<'_> {
     }
 
     fn write(&mut self, key: Vec<u8>) -> thrift::Result<()> {
+        if let Some(ring) = &self.load.ring {
+            return ring
+                .put(&key, &self.value)
+                .map_err(|e| e.to_string().into());
+        }
         if self.load.original {
             self.client.put(key, self.value.clone())
         } else {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::store::handler::SERVICE;
 
@@ -48,6 +49,10 @@ struct Options {
     #[arg(long)]
     original: bool,
 
+    /// Call each key's primary directly
+    #[arg(long)]
+    ring: bool,
+
     /// Only fill the key space, as fast as it goes
     #[arg(long)]
     fill: bool,
@@ -76,13 +81,18 @@ fn main() -> ExitCode {
             return Ok(ExitCode::SUCCESS);
         }
         let time = Duration::from_secs(options.seconds);
+        let peer = options.client.peer(SERVICE)?;
         let load = Load {
-            peer: options.client.peer(SERVICE)?,
             connections: options.connections.max(1),
             keys: options.keys.max(1),
             value_size: options.value_size,
             read_share: options.read_share,
             original: options.original,
+            ring: options
+                .ring
+                .then(|| RingClient::connect(&peer))
+                .transpose()?,
+            peer,
         };
         let filled = drive(load.fillers()?, Duration::ZERO, FILLING);
         print("fill", &filled)?;

@@ -1,0 +1,409 @@
+//! `RingClient`: calls the primary of each key itself, without a stop on the way.
+//!
+//! It learns the members of the network from any node, and puts them on the same ring
+//! as the nodes do; it learns them again every second, and whenever a call shows that
+//! something has changed. What it does not know, or cannot reach, it leaves to another
+//! node, which passes the call on: so it needs no node in particular, and survives the
+//! one it has learned from.
+//!
+//! Keys of one call go to each primary in few messages, to several at the same time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::debug;
+
+use crate::diststore::{Found, Pair, StoreSyncClient, TStoreSyncClient};
+use crate::error::Error;
+use crate::location::Location;
+use crate::rpc::client::{Links, Patience};
+use crate::side_by_side::side_by_side;
+use crate::store::operations::Client;
+use crate::store::table::Key;
+use crate::store::view::{Peer, View};
+use crate::store::writing::NOT_PRIMARY;
+
+/// The longest that a call is tried before it fails.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// For a primary, which answers within 1.5 seconds, and for who tells the members.
+const PRIMARY_PATIENCE: Patience = Patience {
+    connect: Duration::from_millis(500),
+    answer: Duration::from_secs(3),
+};
+
+/// For a node that finds the owners itself: longer than it tries before it refuses.
+const ANY_PATIENCE: Patience = Patience {
+    connect: Duration::from_millis(500),
+    answer: Duration::from_secs(12),
+};
+
+/// How old the list of members may be before it is learned anew.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// For how long a node that could not be reached is not called.
+const AVOIDED: Duration = Duration::from_secs(1);
+
+/// The pause before calls that came to nothing are made again.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// The most bytes of keys and values in one message, unless one pair is longer.
+const MESSAGE: usize = 1024 * 1024;
+
+/// The most keys in one message.
+const KEYS: usize = 4096;
+
+/// Messages under way at the same time for one call.
+const SIDE_BY_SIDE: usize = 8;
+
+/// A client of a store of many nodes. Shared by threads; every method blocks, for a
+/// few seconds at the most while nodes fail, and for fifteen when none can be reached.
+pub struct RingClient {
+    primaries: Links<Client>,
+    any: Links<Client>,
+    known: Mutex<Known>,
+}
+
+/// What is known of the network.
+struct Known {
+    members: Arc<Members>,
+    /// When the members are learned anew, at the latest.
+    stale_at: Instant,
+    /// Nodes that could not be reached, and until when they are not called.
+    avoided: HashMap<Location, Instant>,
+}
+
+struct Members {
+    view: View,
+    /// All that could be asked: the members, and the node that was named at the start.
+    nodes: Vec<Location>,
+    /// Leave it to a node to find the owners of keys.
+    mixed: bool,
+}
+
+/// Where the keys of one message go.
+#[derive(Clone, PartialEq, Eq)]
+enum Target {
+    /// To the process that is their primary.
+    Primary(Peer),
+    /// To a node that finds their owners.
+    Any(Location),
+}
+
+/// Keys of one message, by their places among those of the call.
+struct Batch {
+    target: Target,
+    places: Vec<usize>,
+    bytes: usize,
+}
+
+/// What is to be written for a key: a value, or nothing to delete it.
+pub type Assignment = (Vec<u8>, Option<Vec<u8>>);
+
+impl RingClient {
+    /// A client of the network that `peer` is a node of. Learns its members.
+    ///
+    /// # Errors
+    /// The peer cannot be called, or is no store of this kind.
+    pub fn connect(peer: &Location) -> Result<RingClient, Error> {
+        let nobody = Members {
+            view: View::new([]),
+            nodes: vec![peer.clone()],
+            mixed: true,
+        };
+        let client = RingClient {
+            primaries: Links::new(StoreSyncClient::new, PRIMARY_PATIENCE),
+            any: Links::new(StoreSyncClient::new, ANY_PATIENCE),
+            known: Mutex::new(Known {
+                members: Arc::new(nobody),
+                stale_at: Instant::now(),
+                avoided: HashMap::new(),
+            }),
+        };
+        client.learn_from(peer)?;
+        Ok(client)
+    }
+
+    /// The value of `key`, if there is one.
+    ///
+    /// # Errors
+    /// A node refuses, or none can be reached.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let mut values = self.get_many(&[key])?;
+        Ok(values.pop().flatten())
+    }
+
+    /// Puts `value` for `key`, and returns when it is in place on all its owners.
+    ///
+    /// # Errors
+    /// A node refuses, or none can be reached. The write may have taken effect.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        self.write_many(&[(key.to_vec(), Some(value.to_vec()))])?;
+        Ok(())
+    }
+
+    /// Deletes `key`; was there a value?
+    ///
+    /// # Errors
+    /// As for [`put`](RingClient::put).
+    pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
+        let existed = self.write_many(&[(key.to_vec(), None)])?;
+        Ok(existed.first() == Some(&true))
+    }
+
+    /// The values of several keys, in their order.
+    ///
+    /// # Errors
+    /// A node refuses, or none can be reached.
+    pub fn get_many(
+        &self,
+        keys: &[impl AsRef<[u8]> + Sync],
+    ) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        let names: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        let weigh = |place: usize| names[place].len();
+        let found = self.until_all_are_done(&names, weigh, |batch| {
+            let keys = || batch.places.iter().map(|at| names[*at].to_vec()).collect();
+            self.links(&batch.target)
+                .call(batch.target.location(), |node| node.fetch_many(keys()))
+                .map(|found| found.into_iter().map(Some).collect::<Vec<Option<Found>>>())
+        })?;
+        Ok(found.into_iter().map(|found| found.value).collect())
+    }
+
+    /// Writes several pairs, each by itself: they do not take effect at one instant. Was
+    /// there a value before, for each of them?
+    ///
+    /// # Errors
+    /// A node refuses, or none can be reached. Any of the writes may have taken effect.
+    pub fn write_many(&self, pairs: &[Assignment]) -> Result<Vec<bool>, Error> {
+        let names: Vec<&[u8]> = pairs.iter().map(|(key, _)| key.as_slice()).collect();
+        let weigh = |place: usize| {
+            let (key, value): &Assignment = &pairs[place];
+            key.len() + value.as_ref().map_or(0, Vec::len)
+        };
+        let written = self.until_all_are_done(&names, weigh, |batch| {
+            let pair = |at: &usize| Pair::new(pairs[*at].0.clone(), pairs[*at].1.clone(), 0);
+            let pairs = || batch.places.iter().map(pair).collect();
+            let location = batch.target.location();
+            let links = self.links(&batch.target);
+            let written = match &batch.target {
+                Target::Primary(primary) => {
+                    links.call(location, |node| node.coordinate(pairs(), primary.started))
+                }
+                Target::Any(_) => links.call(location, |node| node.write_many(pairs())),
+            };
+            let is_done =
+                |written: &crate::diststore::Written| written.version != Some(NOT_PRIMARY);
+            written.map(|all| {
+                all.into_iter()
+                    .map(|one| Some(one).filter(is_done))
+                    .collect()
+            })
+        })?;
+        let existed = |one: crate::diststore::Written| one.existed.unwrap_or(false);
+        Ok(written.into_iter().map(existed).collect())
+    }
+
+    /// The member that `key` belongs to, as far as is known; none while all are left to
+    /// a node to find.
+    pub fn primary(&self, key: &[u8]) -> Option<Location> {
+        let members = self.members();
+        let primary = members
+            .view
+            .primary(Key::new(key))
+            .filter(|_| !members.mixed)?;
+        Some(primary.location)
+    }
+
+    /// The nodes that are known, sorted.
+    pub fn nodes(&self) -> Vec<Location> {
+        self.members().nodes.clone()
+    }
+
+    /// Calls with all keys, then with those that got no answer, until all have one.
+    /// `call` answers for the first keys of a batch, as many as it likes.
+    fn until_all_are_done<T: Send + Clone>(
+        &self,
+        keys: &[&[u8]],
+        weigh: impl Fn(usize) -> usize,
+        call: impl Fn(&Batch) -> Result<Vec<Option<T>>, Error> + Sync,
+    ) -> Result<Vec<T>, Error> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut done: Vec<Option<T>> = vec![None; keys.len()];
+        loop {
+            let open = (0..keys.len()).filter(|place| done[*place].is_none());
+            let batches = self.batches(keys, open, &weigh);
+            let calls = side_by_side(&batches, SIDE_BY_SIDE, |batch| (batch, call(batch)));
+            let mut failure = None;
+            let mut went_on = false;
+            for (batch, outcome) in calls {
+                match outcome {
+                    Ok(answers) => {
+                        for (place, answer) in batch.places.iter().zip(answers) {
+                            went_on |= answer.is_some();
+                            done[*place] = answer;
+                        }
+                    }
+                    Err(e) if e.is_unreachable() => {
+                        self.avoid(batch.target.location(), &e);
+                        failure = Some(e);
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+            if done.iter().all(Option::is_some) {
+                return Ok(done.into_iter().flatten().collect());
+            }
+            if Instant::now() > deadline {
+                return Err(failure.unwrap_or_else(|| self.declined()));
+            }
+            if !went_on {
+                thread::sleep(RETRY);
+                self.known().stale_at = Instant::now();
+            }
+        }
+    }
+
+    /// Every primary that was asked said that it is not the one.
+    fn declined(&self) -> Error {
+        let asked = self.members().nodes[0].clone();
+        let why = format!("no node took the call as its keys' primary for {DEADLINE:?}");
+        Error::Answered(asked, why.into())
+    }
+
+    /// The keys at these places in batches, by where they go.
+    fn batches(
+        &self,
+        keys: &[&[u8]],
+        places: impl Iterator<Item = usize>,
+        weigh: impl Fn(usize) -> usize,
+    ) -> Vec<Batch> {
+        let members = self.members();
+        let avoided = self.avoided();
+        let mut batches: Vec<Batch> = Vec::new();
+        for place in places {
+            let target = members.target(keys[place], &avoided);
+            let bytes = weigh(place);
+            let has_room = |batch: &&mut Batch| {
+                batch.target == target
+                    && batch.places.len() < KEYS
+                    && batch.bytes + bytes <= MESSAGE
+            };
+            match batches.iter_mut().rev().find(has_room) {
+                Some(batch) => {
+                    batch.places.push(place);
+                    batch.bytes += bytes;
+                }
+                None => batches.push(Batch {
+                    target,
+                    places: vec![place],
+                    bytes,
+                }),
+            }
+        }
+        batches
+    }
+
+    fn links(&self, target: &Target) -> &Links<Client> {
+        match target {
+            Target::Primary(_) => &self.primaries,
+            Target::Any(_) => &self.any,
+        }
+    }
+
+    /// The members, learned anew when it is time.
+    fn members(&self) -> Arc<Members> {
+        let (members, is_stale) = {
+            let mut known = self.known();
+            let now = Instant::now();
+            let is_stale = now >= known.stale_at;
+            if is_stale {
+                // One thread learns; the others go on meanwhile with what is known.
+                known.stale_at = now + FRESH;
+            }
+            (known.members.clone(), is_stale)
+        };
+        if !is_stale {
+            return members;
+        }
+        let avoided = self.avoided();
+        let mut nodes = members.nodes.iter();
+        let learned = nodes.find(|node| {
+            !avoided.contains(node)
+                && self
+                    .learn_from(node)
+                    .inspect_err(|e| self.avoid(node, e))
+                    .is_ok()
+        });
+        if learned.is_none() {
+            debug!("nobody told the members anew");
+        }
+        self.known().members.clone()
+    }
+
+    fn learn_from(&self, node: &Location) -> Result<(), Error> {
+        let roll = self.primaries.call(node, TStoreSyncClient::roll)?;
+        let members = roll.members.unwrap_or_default().into_iter();
+        let members: Vec<Peer> = members.filter_map(|peer| peer.try_into().ok()).collect();
+        let mut known = self.known();
+        let mut nodes: Vec<Location> = members.iter().map(|peer| peer.location.clone()).collect();
+        if let Some(named) = known.members.nodes.first().filter(|_| nodes.is_empty()) {
+            nodes.push(named.clone());
+        }
+        nodes.sort();
+        known.members = Arc::new(Members {
+            view: View::new(members),
+            nodes,
+            mixed: roll.mixed.unwrap_or(false),
+        });
+        known.stale_at = Instant::now() + FRESH;
+        Ok(())
+    }
+
+    fn avoid(&self, node: &Location, error: &Error) {
+        debug!("{node} is avoided for a moment: {error}");
+        let now = Instant::now();
+        let mut known = self.known();
+        known.avoided.retain(|_, until| *until > now);
+        known.avoided.insert(node.clone(), now + AVOIDED);
+        known.stale_at = now;
+    }
+
+    fn avoided(&self) -> Vec<Location> {
+        let now = Instant::now();
+        let known = self.known();
+        let avoided = known.avoided.iter().filter(|(_, until)| **until > now);
+        avoided.map(|(node, _)| node.clone()).collect()
+    }
+
+    /// What is known of the network; held for a moment, never during a call.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Members {
+    /// Where a key's call goes: to its primary, or, if that is not to be called, to the
+    /// first node that is.
+    fn target(&self, key: &[u8], avoided: &[Location]) -> Target {
+        let primary = self.view.primary(Key::new(key));
+        match primary.filter(|primary| !self.mixed && !avoided.contains(&primary.location)) {
+            Some(primary) => Target::Primary(primary),
+            None => {
+                let any = self.nodes.iter().find(|node| !avoided.contains(node));
+                Target::Any(any.unwrap_or(&self.nodes[0]).clone())
+            }
+        }
+    }
+}
+
+impl Target {
+    fn location(&self) -> &Location {
+        match self {
+            Target::Primary(peer) => &peer.location,
+            Target::Any(node) => node,
+        }
+    }
+}
