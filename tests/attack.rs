@@ -145,16 +145,18 @@ fn a_siege_of_every_kind_shuts_nobody_out() {
         (times, opener.join().unwrap())
     });
     let besieged = slowest_of_a_hundred(&times);
+    let says = |text: &str| stores.nodes.iter().any(|node| node.says(text));
     let memory = stores.nodes.iter().map(resident_kilobytes).max();
     eprintln!(
         "the slowest of a hundred reads took {normal:?}, and {besieged:?} under siege ({} reads); \
-        {opened} connections were left; a node has {memory:?} kB resident\n{}",
+        {opened} connections were left; a node has {memory:?} kB resident; was a member \
+        suspected: {}\n{}",
         times.len(),
+        says("suspected"),
         StoreStatus::ask(&stores.nodes[0].location).unwrap().table()
     );
     assert!(besieged < plan.bound, "{besieged:?}, normally {normal:?}");
     assert!(opened > plan.left, "not all were opened: {opened}");
-    let says = |text: &str| stores.nodes.iter().any(|node| node.says(text));
     assert!(
         !says("removed ") || says("this node did not run for"),
         "a member was taken for dead"
