@@ -7,6 +7,9 @@
 //! one it has learned from.
 //!
 //! Keys of one call go to each primary in few messages, to several at the same time.
+//! So do the keys of different threads: what many threads ask of one primary at once
+//! goes there in one message ([`Lanes`]), so that a client shared by many threads costs
+//! the network and the node far less than as many clients would.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +18,16 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use crate::diststore::{Found, Pair, StoreSyncClient, TStoreSyncClient};
+use crate::diststore::{Found, Pair, StoreSyncClient, TStoreSyncClient, Written};
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::client::{Links, Patience};
+use crate::rpc::lanes::Lanes;
 use crate::side_by_side::side_by_side;
 use crate::store::operations::Client;
 use crate::store::table::Key;
 use crate::store::view::{Peer, View};
+use crate::store::wire::MOST_LISTED;
 use crate::store::writing::NOT_PRIMARY;
 
 /// The longest that a call is tried before it fails.
@@ -61,6 +66,14 @@ const SIDE_BY_SIDE: usize = 8;
 /// A client of a store of many nodes. Shared by threads; every method blocks, for a
 /// few seconds at the most while nodes fail, and for fifteen when none can be reached.
 pub struct RingClient {
+    network: Arc<Network>,
+    reads: Lanes<Vec<u8>, Option<Found>>,
+    /// Writes, each for a process that is its key's primary.
+    writes: Lanes<(i64, Assignment), Option<Written>>,
+}
+
+/// The nodes, what is known of them, and the connections to them.
+struct Network {
     primaries: Links<Client>,
     any: Links<Client>,
     known: Mutex<Known>,
@@ -113,7 +126,7 @@ impl RingClient {
             nodes: vec![peer.clone()],
             mixed: true,
         };
-        let client = RingClient {
+        let network = Arc::new(Network {
             primaries: Links::new(StoreSyncClient::new, PRIMARY_PATIENCE),
             any: Links::new(StoreSyncClient::new, ANY_PATIENCE),
             known: Mutex::new(Known {
@@ -121,9 +134,16 @@ impl RingClient {
                 stale_at: Instant::now(),
                 avoided: HashMap::new(),
             }),
-        };
-        client.learn_from(peer)?;
-        Ok(client)
+        });
+        network.learn_from(peer)?;
+        let (reader, writer) = (network.clone(), network.clone());
+        let read = move |primary: &Location, keys| reader.read_at(primary, keys);
+        let write = move |primary: &Location, pairs| writer.write_at(primary, pairs);
+        Ok(RingClient {
+            network,
+            reads: Lanes::new(MESSAGE, Vec::len, read),
+            writes: Lanes::new(MESSAGE, |(_, pair)| length(pair), write),
+        })
     }
 
     /// The value of `key`, if there is one.
@@ -131,6 +151,12 @@ impl RingClient {
     /// # Errors
     /// A node refuses, or none can be reached.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(primary) = self.network.target(key).primary() {
+            let found = self.reads.deliver(vec![(primary.location, key.to_vec())]);
+            if let Some(Some(found)) = found.into_iter().flatten().next() {
+                return Ok(found.value);
+            }
+        }
         let mut values = self.get_many(&[key])?;
         Ok(values.pop().flatten())
     }
@@ -140,7 +166,7 @@ impl RingClient {
     /// # Errors
     /// A node refuses, or none can be reached. The write may have taken effect.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        self.write_many(&[(key.to_vec(), Some(value.to_vec()))])?;
+        self.write((key.to_vec(), Some(value.to_vec())))?;
         Ok(())
     }
 
@@ -149,7 +175,20 @@ impl RingClient {
     /// # Errors
     /// As for [`put`](RingClient::put).
     pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
-        let existed = self.write_many(&[(key.to_vec(), None)])?;
+        self.write((key.to_vec(), None))
+    }
+
+    /// Writes one pair, with those of other threads; was there a value before?
+    fn write(&self, pair: Assignment) -> Result<bool, Error> {
+        if let Some(primary) = self.network.target(&pair.0).primary() {
+            let item = (primary.started, pair.clone());
+            let written = self.writes.deliver(vec![(primary.location, item)]);
+            if let Some(Some(written)) = written.into_iter().flatten().next() {
+                return Ok(existed(&written));
+            }
+        }
+        // Its own refusal is heard by who calls alone.
+        let existed = self.write_many(&[pair])?;
         Ok(existed.first() == Some(&true))
     }
 
@@ -163,13 +202,12 @@ impl RingClient {
     ) -> Result<Vec<Option<Vec<u8>>>, Error> {
         let names: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         let weigh = |place: usize| names[place].len();
-        let found = self.until_all_are_done(&names, weigh, |batch| {
-            let keys = || batch.places.iter().map(|at| names[*at].to_vec()).collect();
-            self.links(&batch.target)
-                .call(batch.target.location(), |node| node.fetch_many(keys()))
-                .map(|found| found.into_iter().map(Some).collect::<Vec<Option<Found>>>())
+        let found = self.network.until_all_are_done(&names, weigh, |batch| {
+            let keys = batch.places.iter().map(|at| names[*at].to_vec()).collect();
+            let found = self.network.fetch_at(&batch.target, keys)?;
+            Ok(found.into_iter().map(Some).collect())
         })?;
-        Ok(found.into_iter().map(|found| found.value).collect())
+        Ok(found.into_iter().map(|found: Found| found.value).collect())
     }
 
     /// Writes several pairs, each by itself: they do not take effect at one instant. Was
@@ -179,47 +217,93 @@ impl RingClient {
     /// A node refuses, or none can be reached. Any of the writes may have taken effect.
     pub fn write_many(&self, pairs: &[Assignment]) -> Result<Vec<bool>, Error> {
         let names: Vec<&[u8]> = pairs.iter().map(|(key, _)| key.as_slice()).collect();
-        let weigh = |place: usize| {
-            let (key, value): &Assignment = &pairs[place];
-            key.len() + value.as_ref().map_or(0, Vec::len)
-        };
-        let written = self.until_all_are_done(&names, weigh, |batch| {
-            let pair = |at: &usize| Pair::new(pairs[*at].0.clone(), pairs[*at].1.clone(), 0);
-            let pairs = || batch.places.iter().map(pair).collect();
-            let location = batch.target.location();
-            let links = self.links(&batch.target);
-            let written = match &batch.target {
-                Target::Primary(primary) => {
-                    links.call(location, |node| node.coordinate(pairs(), primary.started))
-                }
-                Target::Any(_) => links.call(location, |node| node.write_many(pairs())),
-            };
-            let is_done =
-                |written: &crate::diststore::Written| written.version != Some(NOT_PRIMARY);
-            written.map(|all| {
-                all.into_iter()
-                    .map(|one| Some(one).filter(is_done))
-                    .collect()
-            })
+        let weigh = |place: usize| length(&pairs[place]);
+        let written = self.network.until_all_are_done(&names, weigh, |batch| {
+            let pairs = batch.places.iter().map(|at| pairs[*at].clone()).collect();
+            self.network.write_to(&batch.target, pairs)
         })?;
-        let existed = |one: crate::diststore::Written| one.existed.unwrap_or(false);
-        Ok(written.into_iter().map(existed).collect())
+        Ok(written.iter().map(existed).collect())
     }
 
     /// The member that `key` belongs to, as far as is known; none while all are left to
     /// a node to find.
     pub fn primary(&self, key: &[u8]) -> Option<Location> {
-        let members = self.members();
-        let primary = members
-            .view
-            .primary(Key::new(key))
-            .filter(|_| !members.mixed)?;
-        Some(primary.location)
+        Some(self.network.target(key).primary()?.location)
     }
 
     /// The nodes that are known, sorted.
     pub fn nodes(&self) -> Vec<Location> {
-        self.members().nodes.clone()
+        self.network.members().nodes.clone()
+    }
+}
+
+impl Network {
+    /// Reads keys at their primary; nothing for those that got no answer.
+    fn read_at(&self, primary: &Location, keys: Vec<Vec<u8>>) -> Vec<Option<Found>> {
+        let count = keys.len();
+        let read = |node: &mut Client| node.fetch_many(keys.clone());
+        let found = self.primaries.call(primary, read);
+        let found = self.noted(primary, found).unwrap_or_default();
+        let answers = found.into_iter().map(Some);
+        answers.chain(std::iter::repeat(None)).take(count).collect()
+    }
+
+    /// Writes pairs at their primary, each for the process that is meant; nothing for those
+    /// that were not written, or may not have been.
+    fn write_at(&self, primary: &Location, pairs: Vec<(i64, Assignment)>) -> Vec<Option<Written>> {
+        let mut answers = Vec::new();
+        for pairs in pairs.chunk_by(|(started, _), (next, _)| started == next) {
+            let started = pairs.first().map_or(0, |(started, _)| *started);
+            let target = Target::Primary(Peer::new(primary.clone(), started));
+            let written = self.write_to(
+                &target,
+                pairs.iter().map(|(_, pair)| pair.clone()).collect(),
+            );
+            let written = self.noted(primary, written).unwrap_or_default().into_iter();
+            answers.extend(written.chain(std::iter::repeat(None)).take(pairs.len()));
+        }
+        answers
+    }
+
+    /// The outcome of a call to a node, which is avoided from here on if it was not reached.
+    fn noted<T>(&self, node: &Location, outcome: Result<T, Error>) -> Option<T> {
+        let unreachable = |e: &Error| e.is_unreachable().then(|| self.avoid(node, e));
+        outcome
+            .inspect_err(|e| unreachable(e).unwrap_or_default())
+            .ok()
+    }
+
+    fn fetch_at(&self, target: &Target, keys: Vec<Vec<u8>>) -> Result<Vec<Found>, Error> {
+        let location = target.location();
+        self.links(target)
+            .call(location, |node| node.fetch_many(keys.clone()))
+    }
+
+    /// Writes pairs there, at most so many of the first as it answers for; nothing for
+    /// those whose primary it is not.
+    fn write_to(
+        &self,
+        target: &Target,
+        pairs: Vec<Assignment>,
+    ) -> Result<Vec<Option<Written>>, Error> {
+        let location = target.location();
+        let pair = |(key, value): Assignment| Pair::new(key, value, 0);
+        let pairs: Vec<Pair> = pairs.into_iter().map(pair).collect();
+        let links = self.links(target);
+        let written = match target {
+            Target::Primary(primary) => links.call(location, |node| {
+                node.coordinate(pairs.clone(), primary.started)
+            }),
+            Target::Any(_) => links.call(location, |node| node.write_many(pairs.clone())),
+        };
+        let is_done = |written: &Written| written.version != Some(NOT_PRIMARY);
+        let answers = written?.into_iter();
+        Ok(answers.map(|one| Some(one).filter(is_done)).collect())
+    }
+
+    /// Where the call for a key goes.
+    fn target(&self, key: &[u8]) -> Target {
+        self.members().target(key, &self.avoided())
     }
 
     /// Calls with all keys, then with those that got no answer, until all have one.
@@ -345,7 +429,11 @@ impl RingClient {
 
     fn learn_from(&self, node: &Location) -> Result<(), Error> {
         let roll = self.primaries.call(node, TStoreSyncClient::roll)?;
-        let members = roll.members.unwrap_or_default().into_iter();
+        let members = roll
+            .members
+            .unwrap_or_default()
+            .into_iter()
+            .take(MOST_LISTED);
         let members: Vec<Peer> = members.filter_map(|peer| peer.try_into().ok()).collect();
         let mut known = self.known();
         let mut nodes: Vec<Location> = members.iter().map(|peer| peer.location.clone()).collect();
@@ -400,10 +488,26 @@ impl Members {
 }
 
 impl Target {
+    /// The primary, if that is where it goes.
+    fn primary(self) -> Option<Peer> {
+        match self {
+            Target::Primary(peer) => Some(peer),
+            Target::Any(_) => None,
+        }
+    }
+
     fn location(&self) -> &Location {
         match self {
             Target::Primary(peer) => &peer.location,
             Target::Any(node) => node,
         }
     }
+}
+
+fn length((key, value): &Assignment) -> usize {
+    key.len() + value.as_ref().map_or(0, Vec::len)
+}
+
+fn existed(written: &Written) -> bool {
+    written.existed.unwrap_or(false)
 }

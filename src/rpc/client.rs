@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::connection::{LONGEST_MESSAGE, protocols};
 
-pub use crate::rpc::connection::{Input, Output};
+pub use crate::rpc::connection::{Input, Output, limits};
 
 /// How long a call may wait.
 #[derive(Debug, Clone, Copy)]

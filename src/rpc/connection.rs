@@ -26,8 +26,13 @@ pub(crate) const LONGEST_MESSAGE: usize = LONGEST_STRING + 1024 * 1024;
 /// The longest list taken.
 const LONGEST_LIST: usize = 65_536;
 
+/// The most reads of one message; a number is one, a string two, a field two more. A
+/// record of a list may be a byte on the wire and fifty in memory. A gossip of 10,000
+/// records takes 20 reads each; the longest list of pairs 12 each, which is 790,000.
+const MOST_READS: usize = 1_000_000;
+
 /// Method names are short: whatever announces a longer one does not speak Thrift.
-const LONGEST_METHOD: u32 = 128;
+pub(crate) const LONGEST_METHOD: usize = 128;
 
 /// The reading protocol over one connection.
 pub type Input = TBinaryInputProtocol<Incoming>;
@@ -45,6 +50,15 @@ pub(crate) enum Begun {
     Nothing,
 }
 
+/// What the reading protocol takes of a message's parts.
+pub fn limits() -> TConfiguration {
+    TConfiguration::builder()
+        .max_string_size(Some(LONGEST_STRING))
+        .max_container_size(Some(LONGEST_LIST))
+        .build()
+        .expect("the limits are in order")
+}
+
 /// The two protocols over `stream`, whose timeouts bound each read and write. A message
 /// that comes may have `longest` bytes and take `message_time`, and so may one that goes
 /// take.
@@ -53,11 +67,6 @@ pub(crate) fn protocols(
     message_time: Duration,
     longest: usize,
 ) -> (Input, Output) {
-    let limits = TConfiguration::builder()
-        .max_string_size(Some(LONGEST_STRING.min(longest)))
-        .max_container_size(Some(LONGEST_LIST))
-        .build()
-        .expect("the limits are in order");
     let turned = Arc::new(AtomicBool::new(false));
     let incoming = Incoming::new(
         Socket {
@@ -67,7 +76,7 @@ pub(crate) fn protocols(
         message_time,
         longest,
     );
-    let input = TBinaryInputProtocol::with_config(incoming, false, limits);
+    let input = TBinaryInputProtocol::with_config(incoming, false, limits());
     (
         input,
         TBinaryOutputProtocol::new(Outgoing::new(Socket { stream, turned }, message_time), true),
@@ -106,6 +115,8 @@ pub struct Incoming {
     deadline: Option<Instant>,
     /// Bytes of the message that were read.
     taken: usize,
+    /// Reads of the message.
+    reads: usize,
     /// Why the rest of it could not be read: generated code may answer that by an
     /// exception like any other.
     failure: Option<io::ErrorKind>,
@@ -120,8 +131,14 @@ impl Incoming {
             longest,
             deadline: None,
             taken: 0,
+            reads: 0,
             failure: None,
         }
+    }
+
+    /// Forgets what was counted of the last message.
+    fn count_anew(&mut self) {
+        (self.deadline, self.taken, self.reads) = (None, 0, 0);
     }
 
     /// Waits for the first bytes of a message, for `idle`.
@@ -129,7 +146,7 @@ impl Incoming {
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] when what the peer sends begins no Thrift message.
     pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<Begun> {
-        (self.deadline, self.taken) = (None, 0);
+        self.count_anew();
         if self.reader.buffer().is_empty() {
             match self.wait(idle)? {
                 Begun::Message => (),
@@ -170,11 +187,13 @@ impl Incoming {
         }
         let read = self.reader.read(buffer)?;
         self.taken += read;
-        if self.taken > self.longest {
-            let limit = format!("a message of more than {} bytes", self.longest);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, limit));
+        self.reads += 1;
+        if self.taken <= self.longest && self.reads <= MOST_READS {
+            return Ok(read);
         }
-        Ok(read)
+        let longest = self.longest;
+        let limit = format!("a message of more than {longest} bytes or {MOST_READS} reads");
+        Err(io::Error::new(io::ErrorKind::InvalidData, limit))
     }
 
     /// Called before each read that will go to the socket: the first such read
@@ -182,7 +201,7 @@ impl Incoming {
     fn check_deadline(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if self.reader.get_ref().turned.swap(false, Relaxed) {
-            (self.deadline, self.taken) = (None, 0);
+            self.count_anew();
         }
         let deadline = *self.deadline.get_or_insert(now + self.message_time);
         if now < deadline {
@@ -214,7 +233,7 @@ fn looks_like_thrift(first: &[u8]) -> io::Result<()> {
         return Ok(());
     };
     let size = u32::from_be_bytes(*head);
-    if size >> 16 == 0x8001 || size <= LONGEST_METHOD {
+    if size >> 16 == 0x8001 || size as usize <= LONGEST_METHOD {
         return Ok(());
     }
     match head {

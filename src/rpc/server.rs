@@ -39,10 +39,11 @@ use log::{debug, warn};
 use nix::sys::socket::Backlog;
 use thrift::protocol::{TInputProtocol, TMessageType, TStoredInputProtocol};
 use thrift::server::TProcessor;
+use thrift::{ProtocolError, ProtocolErrorKind};
 
 use crate::error::told;
 use crate::rpc::complaints::Complaints;
-use crate::rpc::connection::{Begun, Input, LONGEST_MESSAGE, Output, protocols};
+use crate::rpc::connection::{Begun, Input, LONGEST_MESSAGE, LONGEST_METHOD, Output, protocols};
 use crate::rpc::crowd::{Crowd, LastUse};
 use crate::rpc::traffic::{Counters, Reason, Traffic};
 use crate::shutdown::Shutdown;
@@ -430,6 +431,12 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
 
     fn answer(&self, input: &mut Input, output: &mut Output) -> thrift::Result<()> {
         let message = input.read_message_begin()?;
+        if message.name.len() > LONGEST_METHOD {
+            // It would be repeated in the answer and in the log.
+            let length = message.name.len();
+            let alien = format!("a method whose name has {length} bytes");
+            return Err(ProtocolError::new(ProtocolErrorKind::InvalidData, alien).into());
+        }
         let oneway =
             message.message_type == TMessageType::OneWay || self.oneway.contains(&message.name);
         output.transport.mute(oneway);

@@ -68,5 +68,5 @@ pub mod status;
 pub mod table;
 pub mod versions;
 pub mod view;
-mod wire;
+pub mod wire;
 pub(crate) mod writing;

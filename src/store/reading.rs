@@ -41,11 +41,23 @@ impl Store {
     /// # Errors
     /// No owner could be asked in that time.
     pub fn fetch(&self, key: &[u8]) -> Result<Held, Refusal> {
-        let found = self.fetch_many(&[key])?.pop().flatten();
+        let found = match self.fetch_own(Key::new(key)) {
+            Some(held) => held,
+            None => self.fetch_many(&[key])?.pop().flatten(),
+        };
         if found.as_ref().is_some_and(|entry| !entry.is_tombstone()) {
-            debug!("found {}", String::from_utf8_lossy(key));
+            debug!("found {}", Key::new(key));
         }
         Ok(found)
+    }
+
+    /// What is held for the key, if it is to be read here: most calls end with this.
+    fn fetch_own(&self, key: Key<'_>) -> Option<Held> {
+        let is_mine = || self.moves().authority(key) == Authority::Me;
+        if self.node.has_originals() || !is_mine() {
+            return None;
+        }
+        self.own(key, is_mine)
     }
 
     /// [`fetch`](Store::fetch) of several keys: of as many of the first ones, at least
