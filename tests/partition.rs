@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::namespace::{Namespace, ip};
+use common::namespace::Namespace;
 use common::network::tell;
 use common::{NodeProcess, SOON, eventually};
 use thrifty_p2p::location::Location;
