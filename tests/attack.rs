@@ -22,7 +22,7 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient, Traffic};
 use thrifty_p2p::locator::TBaseSyncClient;
-use thrifty_p2p::rpc::client::{Patience, connect as connect_client};
+use thrifty_p2p::rpc::client::{Caller, Patience};
 use thrifty_p2p::store::status::StoreStatus;
 
 const NODES: usize = 3;
@@ -153,7 +153,9 @@ fn a_siege_of_every_kind_shuts_nobody_out() {
         suspected: {}\n{}",
         times.len(),
         says("suspected"),
-        StoreStatus::ask(&stores.nodes[0].location).unwrap().table()
+        StoreStatus::ask(&Caller::default(), &stores.nodes[0].location)
+            .unwrap()
+            .table()
     );
     assert!(besieged < plan.bound, "{besieged:?}, normally {normal:?}");
     assert!(opened > plan.left, "not all were opened: {opened}");
@@ -240,7 +242,7 @@ fn each_limit_can_be_set_and_what_it_ends_is_counted_and_shown() {
         let traffic = traffic(&node);
         traffic.idle >= Some(2) && traffic.slow == Some(1) && traffic.long == Some(1)
     });
-    let shown = StoreStatus::ask(&node.location).unwrap();
+    let shown = StoreStatus::ask(&Caller::default(), &node.location).unwrap();
     let table = shown.table();
     for words in ["idle", "1 too slow", "1 too long"] {
         assert!(table.contains(words), "{words}: {table}");
@@ -281,7 +283,9 @@ fn a_client_that_calls_now_and_then_is_served_on_one_connection_in_a_full_house(
     let limits = ["--alone", "--max-connections", "50"];
     let node = NodeProcess::start("storeserver", &limits);
     let patience = Patience::default();
-    let mut client = connect_client(patience, StoreSyncClient::new, &node.location).unwrap();
+    let mut client = Caller::default()
+        .connect(patience, StoreSyncClient::new, &node.location)
+        .unwrap();
     client.ping().unwrap();
     let mut crowd = Vec::new();
     for _ in 0..20 {

@@ -245,7 +245,7 @@ impl Deaf {
         namespace.ip(&["link", "set", "far", "up"])?;
         let nobody = ["192.0.2.53", "lladdr", "02:00:00:00:00:01", "dev", "near"];
         namespace.ip(&[&["neighbour", "add"], &nobody[..]].concat())?;
-        let files = Path::new("/etc/netns").join(&namespace.name);
+        let files = Path::new("/etc/netns").join(namespace.name());
         let told = |e| format!("{}: {e}", files.display());
         fs::create_dir_all(&files).map_err(told)?;
         let servers = "nameserver 192.0.2.53\noptions timeout:2 attempts:2\n";

@@ -46,7 +46,7 @@ impl Cable {
         switch.ip(&["link", "add", "bridge", "type", "bridge"])?;
         switch.ip(&["link", "set", "bridge", "up"])?;
         for (host, port, address) in [(&cable.left, "left", LEFT), (&cable.right, "right", RIGHT)] {
-            let to = ["peer", "name", "uplink", "netns", &host.name];
+            let to = ["peer", "name", "uplink", "netns", host.name()];
             switch.ip(&[&["link", "add", port, "type", "veth"][..], &to].concat())?;
             switch.ip(&["link", "set", port, "master", "bridge", "up"])?;
             let network = format!("{address}/24");

@@ -50,7 +50,7 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(false, || {
-        let node = Node::bind(&options.node.place(PORTS), SERVICE)?;
+        let node = Node::bind(&options.node.place(PORTS)?, SERVICE)?;
         let limits = Limits {
             key: options.max_key as usize,
             value: options.max_value,

@@ -1,13 +1,15 @@
 //! One connection's two directions: bytes in, bytes out, and their bounds.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use thrift::TConfiguration;
 use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
+
+use crate::rpc::channel::Channel;
+use crate::trust;
 
 /// Bytes read ahead of need: many small messages, or the head of a large one.
 /// Longer values are read straight to their place.
@@ -59,18 +61,18 @@ pub fn limits() -> TConfiguration {
         .expect("the limits are in order")
 }
 
-/// The two protocols over `stream`, whose timeouts bound each read and write. A message
+/// The two protocols over `channel`, whose timeouts bound each read and write. A message
 /// that comes may have `longest` bytes and take `message_time`, and so may one that goes
 /// take.
 pub(crate) fn protocols(
-    stream: Arc<TcpStream>,
+    channel: Channel,
     message_time: Duration,
     longest: usize,
 ) -> (Input, Output) {
     let turned = Arc::new(AtomicBool::new(false));
     let incoming = Incoming::new(
         Socket {
-            stream: stream.clone(),
+            channel: channel.clone(),
             turned: turned.clone(),
         },
         message_time,
@@ -79,29 +81,23 @@ pub(crate) fn protocols(
     let input = TBinaryInputProtocol::with_config(incoming, false, limits());
     (
         input,
-        TBinaryOutputProtocol::new(Outgoing::new(Socket { stream, turned }, message_time), true),
+        TBinaryOutputProtocol::new(
+            Outgoing::new(Socket { channel, turned }, message_time),
+            true,
+        ),
     )
 }
 
-/// A stream that its reader and its writer share, and others may shut down.
+/// A channel that its reader and its writer share.
 struct Socket {
-    stream: Arc<TcpStream>,
+    channel: Channel,
     /// A message was sent since the last read: what comes next begins a new one.
     turned: Arc<AtomicBool>,
 }
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.stream).read(buffer).map_err(timeout_by_name)
-    }
-}
-
-/// A socket's timeout reports "would block" on Unix; Thrift looks for "timed out".
-fn timeout_by_name(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WouldBlock {
-        io::Error::new(io::ErrorKind::TimedOut, "timed out")
-    } else {
-        error
+        self.channel.read(buffer)
     }
 }
 
@@ -147,6 +143,7 @@ impl Incoming {
     /// [`io::ErrorKind::InvalidData`] when what the peer sends begins no Thrift message.
     pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<Begun> {
         self.count_anew();
+        self.reader.get_ref().turned.store(false, Relaxed);
         if self.reader.buffer().is_empty() {
             match self.wait(idle)? {
                 Begun::Message => (),
@@ -184,13 +181,22 @@ impl Incoming {
     fn read_in_time(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.reader.buffer().is_empty() {
             self.check_deadline()?;
+            // A caller waits for no beginning: what an answer is shows here.
+            if self.taken == 0 {
+                looks_like_thrift(self.reader.fill_buf()?)?;
+            }
         }
-        let read = self.reader.read(buffer)?;
-        self.taken += read;
+        self.reader.read(buffer)
+    }
+
+    /// Counts one read of so many bytes.
+    fn count(&mut self, bytes: usize) -> io::Result<()> {
+        self.taken += bytes;
         self.reads += 1;
         if self.taken <= self.longest && self.reads <= MOST_READS {
-            return Ok(read);
+            return Ok(());
         }
+        self.failure = Some(io::ErrorKind::InvalidData);
         let longest = self.longest;
         let limit = format!("a message of more than {longest} bytes or {MOST_READS} reads");
         Err(io::Error::new(io::ErrorKind::InvalidData, limit))
@@ -222,7 +228,25 @@ impl Read for Incoming {
             Err(e) => self.failure = Some(e.kind()),
             Ok(_) => (),
         }
-        read
+        read.and_then(|read| self.count(read).map(|()| read))
+    }
+
+    /// Most of what a message is made of is a few bytes that were read ahead.
+    fn read_exact(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
+        if let Some(bytes) = self.reader.buffer().get(..buffer.len()) {
+            buffer.copy_from_slice(bytes);
+            self.reader.consume(buffer.len());
+            return self.count(buffer.len());
+        }
+        while !buffer.is_empty() {
+            match self.read(buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => buffer = &mut buffer[read..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -237,7 +261,7 @@ fn looks_like_thrift(first: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     match head {
-        [0x16, 0x03, ..] => alien("TLS, where Thrift was expected"),
+        [0x15 | 0x16, 0x03, ..] => alien(trust::UNEXPECTED),
         b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" => alien("HTTP, where Thrift was expected"),
         _ => alien("no message of Thrift's binary protocol"),
     }
@@ -278,24 +302,6 @@ impl Outgoing {
     }
 }
 
-/// Writes all of it, as [`Write::write_all`], but within `time` in all.
-fn write_within(mut stream: &TcpStream, mut bytes: &[u8], time: Duration) -> io::Result<()> {
-    let mut deadline = None;
-    while !bytes.is_empty() {
-        match stream.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
-            Err(e) => return Err(timeout_by_name(e)),
-        }
-        // Most messages go at once, and need no clock.
-        if !bytes.is_empty() && Instant::now() > *deadline.get_or_insert(Instant::now() + time) {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-    }
-    Ok(())
-}
-
 impl Write for Outgoing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.message.extend_from_slice(bytes);
@@ -311,7 +317,7 @@ impl Write for Outgoing {
         let sent = if self.muted {
             Ok(())
         } else {
-            write_within(&self.socket.stream, &self.message, self.message_time)
+            self.socket.channel.send(&self.message, self.message_time)
         };
         self.message.clear();
         self.message.shrink_to(KEPT_BUFFER);
@@ -358,7 +364,13 @@ mod tests {
         );
         assert_eq!(
             told(&[0x16, 3, 1, 2]),
-            Err("TLS, where Thrift was expected".into())
+            Err(trust::UNEXPECTED.into()),
+            "a handshake"
+        );
+        assert_eq!(
+            told(&[0x15, 3, 3, 0, 2]),
+            Err(trust::UNEXPECTED.into()),
+            "an alert"
         );
         assert!(told(&[0x7f, 0xff, 0xff, 0xff]).is_err());
         assert_eq!(told(&[0x80, 1, 0, 1]), Ok(()));

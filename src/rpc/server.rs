@@ -20,6 +20,11 @@
 //! ones are closed too, and it is tried again after a moment. When no thread can be
 //! started, the connection is closed, and the next is accepted after a moment.
 //!
+//! With an [`Identity`], nobody without a certificate of the same CA gets anything;
+//! hands are shaken on the connection's own thread. Without one, everybody who can
+//! connect can call every method but the *local* ones: these are for callers on the
+//! same machine, which are those of loopback and of the address that they called.
+//!
 //! Oneway calls are never answered, not even by an exception, and not even when
 //! they come as ordinary ones, as the original's stubs send them: that is why the
 //! server is told the names of the oneway methods.
@@ -42,9 +47,11 @@ use thrift::server::TProcessor;
 use thrift::{ProtocolError, ProtocolErrorKind};
 
 use crate::error::told;
+use crate::rpc::channel::Channel;
 use crate::rpc::complaints::Complaints;
 use crate::rpc::connection::{Begun, Input, LONGEST_MESSAGE, LONGEST_METHOD, Output, protocols};
 use crate::rpc::crowd::{Crowd, LastUse};
+use crate::rpc::identity::Identity;
 use crate::rpc::traffic::{Counters, Reason, Traffic};
 use crate::shutdown::Shutdown;
 
@@ -77,6 +84,8 @@ pub struct Limits {
     /// How long it may be open before its first call, if that is shorter: whoever
     /// connects has something to say.
     pub first: Duration,
+    /// How long a peer may take to show its certificate, where one is asked for.
+    pub handshake: Duration,
     /// How long a message may take to come once begun, and a reply to be taken. An idle
     /// connection is looked at so often.
     pub message: Duration,
@@ -94,6 +103,7 @@ impl Default for Limits {
             connections_of_loopback: 10_000,
             idle: Duration::from_secs(600),
             first: Duration::from_secs(60),
+            handshake: Duration::from_secs(10),
             message: Duration::from_secs(20),
             longest: LONGEST_MESSAGE,
             farewell: Duration::from_secs(5),
@@ -118,10 +128,21 @@ impl Limits {
     }
 }
 
+/// What a server knows of its methods, by their names.
+#[derive(Debug, Clone, Default)]
+pub struct Methods {
+    /// Those that are never answered.
+    pub oneway: Vec<String>,
+    /// Those that are not for everybody: for callers on the same machine, and for
+    /// those who have shown a certificate.
+    pub local: Vec<String>,
+}
+
 /// A claimed port, on one or more addresses of this host.
 pub struct Server {
     listeners: Vec<TcpListener>,
     limits: Limits,
+    identity: Option<Identity>,
     stopper: Stopper,
 }
 
@@ -178,10 +199,17 @@ impl Server {
         Ok(Server {
             listeners,
             limits,
+            identity: None,
             stopper: Stopper {
                 state: Arc::new(state),
             },
         })
+    }
+
+    /// The same server, but for those only who show a certificate of the identity's CA.
+    pub fn secured_by(mut self, identity: Option<Identity>) -> Server {
+        self.identity = identity;
+        self
     }
 
     /// The port that was claimed.
@@ -209,16 +237,16 @@ impl Server {
     /// have ended, for [`Limits::farewell`] at most.
     ///
     /// Handlers are called on the thread of their connection and may block; each
-    /// connection has one call at a time. `oneway` names the methods that are
-    /// never answered.
-    pub fn run<P>(self, processor: P, oneway: Vec<String>)
+    /// connection has one call at a time.
+    pub fn run<P>(self, processor: P, methods: Methods)
     where
         P: TProcessor + Send + Sync + 'static,
     {
         let service = Arc::new(Service {
             processor,
-            oneway,
+            methods,
             limits: self.limits,
+            identity: self.identity,
             state: self.stopper.state.clone(),
         });
         for listener in self.listeners {
@@ -325,8 +353,9 @@ impl State {
 /// What every connection's thread shares.
 struct Service<P> {
     processor: P,
-    oneway: Vec<String>,
+    methods: Methods,
     limits: Limits,
+    identity: Option<Identity>,
     state: Arc<State>,
 }
 
@@ -340,7 +369,11 @@ struct End {
 impl From<io::Error> for End {
     fn from(error: io::Error) -> End {
         End {
-            reason: (error.kind() == io::ErrorKind::InvalidData).then_some(Reason::Garbage),
+            reason: match error.kind() {
+                io::ErrorKind::InvalidData => Some(Reason::Garbage),
+                io::ErrorKind::TimedOut => Some(Reason::Slow),
+                _ => None,
+            },
             why: error.to_string(),
         }
     }
@@ -377,7 +410,7 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let connection = Connection::new(&self.state, stream, peer.ip(), &self.limits);
         let service = self.clone();
-        let talk = move || match service.converse(&connection) {
+        let talk = move || match service.converse(&connection, peer) {
             Ok(()) => debug!("{peer} has closed its connection"),
             Err(end) => service.state.tell_end(peer, end),
         };
@@ -391,8 +424,12 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
 
     /// Answers calls until the peer closes, the server stops, nothing comes for too
     /// long, a message cannot be understood, or a call ends in an exception.
-    fn converse(&self, connection: &Connection) -> Result<(), End> {
-        let (mut input, mut output) = connection.protocols(&self.limits)?;
+    fn converse(&self, connection: &Connection, peer: SocketAddr) -> Result<(), End> {
+        let Some(channel) = connection.channel(&self.limits, self.identity.as_ref())? else {
+            return Ok(());
+        };
+        let is_trusted = self.identity.is_some() || is_of_this_machine(peer, channel.stream());
+        let (mut input, mut output) = protocols(channel, self.limits.message, self.limits.longest);
         let mut idle = self.limits.first.min(self.limits.idle);
         while !self.state.stopped.is_requested() {
             match input.transport.begins(idle)? {
@@ -403,7 +440,7 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
                     return Err(End { reason, why });
                 }
             }
-            let answered = self.answer(&mut input, &mut output);
+            let answered = self.answer(&mut input, &mut output, is_trusted);
             let (reason, why) = match (&answered, output.transport.exception()) {
                 (Err(e), _) => (Reason::of(e), told(e)),
                 (Ok(()), Some(exception)) => (Some(Reason::Exception), exception.to_owned()),
@@ -429,7 +466,14 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
         Ok(())
     }
 
-    fn answer(&self, input: &mut Input, output: &mut Output) -> thrift::Result<()> {
+    /// Answers one call. One that is refused ends the connection: what follows its
+    /// name is not read.
+    fn answer(
+        &self,
+        input: &mut Input,
+        output: &mut Output,
+        is_trusted: bool,
+    ) -> thrift::Result<()> {
         let message = input.read_message_begin()?;
         if message.name.len() > LONGEST_METHOD {
             // It would be repeated in the answer and in the log.
@@ -437,8 +481,12 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
             let alien = format!("a method whose name has {length} bytes");
             return Err(ProtocolError::new(ProtocolErrorKind::InvalidData, alien).into());
         }
-        let oneway =
-            message.message_type == TMessageType::OneWay || self.oneway.contains(&message.name);
+        let Methods { oneway, local } = &self.methods;
+        if !is_trusted && local.contains(&message.name) {
+            let whom = "is taken from this machine only, or under TLS";
+            return Err(format!("refused {}(): it {whom}", message.name).into());
+        }
+        let oneway = message.message_type == TMessageType::OneWay || oneway.contains(&message.name);
         output.transport.mute(oneway);
         self.processor
             .process(&mut TStoredInputProtocol::new(input, message), output)
@@ -482,12 +530,22 @@ impl Connection {
         }
     }
 
-    fn protocols(&self, limits: &Limits) -> io::Result<(Input, Output)> {
-        self.stream.set_nodelay(true)?;
-        self.stream.set_read_timeout(Some(limits.tick()))?;
-        self.stream.set_write_timeout(Some(limits.message))?;
-        let stream = self.stream.clone();
-        Ok(protocols(stream, limits.message, limits.longest))
+    /// The connection, ready for calls; none if the peer went without having said anything.
+    fn channel(&self, limits: &Limits, identity: Option<&Identity>) -> io::Result<Option<Channel>> {
+        let stream = &self.stream;
+        stream.set_nodelay(true)?;
+        let channel = match identity {
+            None => Some(Channel::Plain(stream.clone())),
+            Some(identity) => {
+                stream.set_read_timeout(Some(limits.handshake))?;
+                stream.set_write_timeout(Some(limits.handshake))?;
+                let session = identity.answer(stream.clone(), limits.handshake, limits.message)?;
+                session.map(|session| Channel::Tls(Arc::new(session)))
+            }
+        };
+        stream.set_read_timeout(Some(limits.tick()))?;
+        stream.set_write_timeout(Some(limits.message))?;
+        Ok(channel)
     }
 }
 
@@ -496,6 +554,14 @@ impl Drop for Connection {
         self.state.open().leave(self.number);
         self.state.closed.notify_all();
     }
+}
+
+/// Does the peer call from this very machine: over loopback, or from the address that
+/// it called?
+fn is_of_this_machine(peer: SocketAddr, stream: &TcpStream) -> bool {
+    let peer = peer.ip().to_canonical();
+    let called = stream.local_addr().map(|called| called.ip().to_canonical());
+    peer.is_loopback() || called.is_ok_and(|called| called == peer)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Option<thread::JoinHandle<()>> {

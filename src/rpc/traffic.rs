@@ -14,7 +14,7 @@ pub enum Reason {
     AddressFull,
     /// No call came for too long.
     Idle,
-    /// What came was no message that the server understands.
+    /// What came was no message that the server understands, or no handshake.
     Garbage,
     /// A message took too long to come, or its answer to be taken.
     Slow,

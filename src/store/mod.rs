@@ -56,6 +56,7 @@
 //! Nodes of the original are on the ring but not in the views: what belongs to one by
 //! the ring is put to it as well, and read from it first, without any promise.
 
+mod asking;
 mod copies;
 pub mod handler;
 pub mod limits;

@@ -1,4 +1,4 @@
-//! Network namespaces, which stand for hosts of their own: for root, with `ip`.
+//! Network namespaces: hosts of their own on this one. Making them takes root and `ip`.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -7,11 +7,11 @@ use super::program;
 
 /// A network namespace, deleted when dropped, with all that is in it.
 pub struct Namespace {
-    pub name: String,
+    name: String,
 }
 
 impl Namespace {
-    /// A new one, with its loopback up; the role is for its name.
+    /// A new one, whose loopback is up.
     pub fn new(role: &str) -> Result<Namespace, String> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Relaxed);
@@ -22,6 +22,10 @@ impl Namespace {
         Ok(namespace)
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Runs `ip` in this namespace.
     pub fn ip(&self, arguments: &[&str]) -> Result<(), String> {
         ip(&[&["-n", self.name.as_str()], arguments].concat())
@@ -29,8 +33,13 @@ impl Namespace {
 
     /// A command that runs in this namespace, and is the program itself once it runs.
     pub fn command(&self, name: &str) -> Command {
+        self.tool(program(name))
+    }
+
+    /// The same for a program that is not this crate's.
+    pub fn tool(&self, name: &str) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, program(name)]);
+        command.args(["netns", "exec", &self.name, name]);
         command
     }
 }
@@ -41,8 +50,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Runs `ip` with these arguments.
-pub fn ip(arguments: &[&str]) -> Result<(), String> {
+fn ip(arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("ip").args(arguments).output();
     let output = output.map_err(|e| format!("ip: {e}"))?;
     if output.status.success() {

@@ -20,7 +20,7 @@ use thrifty_p2p::endpoint::{Endpoint, Place};
 use thrifty_p2p::handler::{BaseHandler, LocatorHandler, PlainLocator};
 use thrifty_p2p::locator::{BaseSyncProcessor, LocatorSyncProcessor};
 use thrifty_p2p::node::Node;
-use thrifty_p2p::rpc::server::{self, Server, Stopper};
+use thrifty_p2p::rpc::server::{self, Methods, Server, Stopper};
 use thrifty_p2p::store::handler::{SERVICE, StoreHandler};
 use thrifty_p2p::store::limits::Limits;
 
@@ -206,7 +206,11 @@ impl Connection {
         let server = Server::bind(&localhost, 0, limits).expect("a port is free");
         let (port, stopper) = (server.port(), server.stopper());
         let oneway = ["debug", "die", "join", "remove", "add", "put"].map(String::from);
-        let serving = Some(thread::spawn(move || server.run(processor, oneway.into())));
+        let methods = Methods {
+            oneway: oneway.into(),
+            local: Vec::new(),
+        };
+        let serving = Some(thread::spawn(move || server.run(processor, methods)));
         Connection {
             port,
             stopper,

@@ -8,7 +8,7 @@ use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::{Patience, connect};
+use thrifty_p2p::rpc::client::{self, Patience};
 use thrifty_p2p::store::operations::Client;
 
 use crate::report::Report;
@@ -61,6 +61,8 @@ fn calls(mut caller: impl Caller, begin: Instant, end: Instant) -> (Vec<u64>, us
 pub struct Load {
     /// The node.
     pub peer: Location,
+    /// Who calls it.
+    pub caller: client::Caller,
     /// How many callers there are.
     pub connections: usize,
     /// How many keys are read and written.
@@ -108,7 +110,8 @@ impl Load {
     }
 
     fn connect(&self) -> Result<Client, Error> {
-        connect(Patience::default(), StoreSyncClient::new, &self.peer)
+        self.caller
+            .connect(Patience::default(), StoreSyncClient::new, &self.peer)
     }
 }
 

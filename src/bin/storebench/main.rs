@@ -81,7 +81,8 @@ fn main() -> ExitCode {
             return Ok(ExitCode::SUCCESS);
         }
         let time = Duration::from_secs(options.seconds);
-        let peer = options.client.peer(SERVICE)?;
+        let caller = options.client.caller()?;
+        let peer = options.client.peer(&caller, SERVICE)?;
         let load = Load {
             connections: options.connections.max(1),
             keys: options.keys.max(1),
@@ -90,9 +91,10 @@ fn main() -> ExitCode {
             original: options.original,
             ring: options
                 .ring
-                .then(|| RingClient::connect(&peer))
+                .then(|| RingClient::of(caller.clone(), &peer))
                 .transpose()?,
             peer,
+            caller,
         };
         let filled = drive(load.fillers()?, Duration::ZERO, FILLING);
         print("fill", &filled)?;
