@@ -2,6 +2,8 @@
 //!
 //! `-h` is `--host`, as in the original; help is `--help` alone.
 
+mod limits;
+
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -22,9 +24,18 @@ use crate::rpc::identity::Identity;
 use crate::shutdown::Shutdown;
 use crate::store::handler::SERVICE;
 
+pub use limits::LimitOptions;
+
 /// The exit statuses, as every program's `--help` tells them.
 pub const STATUSES: &str =
     "Exit status: 0 done, 1 key missing, 2 wrong usage, 3 no peer, 4 the call failed.";
+
+/// The same for the programs that are nodes, with what signals do to them.
+pub const NODE_STATUSES: &str = "\
+Signals: SIGINT (ctrl-C), SIGTERM and SIGHUP leave the network, and a second one ends the process \
+at once.\n\n\
+Exit status: 0 left gracefully, 2 wrong usage or a port in use, 3 no peer, 4 this host or process \
+cannot go on, 130 ended at once by a second signal.";
 
 /// Who a program is to its peers, and whom it trusts: all three, or none.
 #[derive(Debug, Args)]
@@ -72,6 +83,10 @@ pub struct NodeOptions {
     #[command(flatten)]
     tls: TlsOptions,
 
+    /// What the node takes at the most.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+
     /// Print this help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
@@ -115,6 +130,7 @@ impl TlsOptions {
 
 impl NodeOptions {
     /// Where the node should be: at the port given, or the first free one of `ports`.
+    /// Raises the process's limit of file descriptors if its connections need more.
     ///
     /// # Errors
     /// As for [`TlsOptions::identity`].
@@ -127,6 +143,7 @@ impl NodeOptions {
             address: self.address,
             bind: self.bind,
             peer: self.peer.clone(),
+            limits: self.limits.limits(),
             identity: self.tls.identity()?,
             ..place
         })
@@ -275,16 +292,19 @@ pub fn status(error: &Error) -> ExitCode {
     })
 }
 
-/// Turns the switch at the first ctrl-C or SIGTERM; ends the process at the second.
-///
-/// `at_risk` tells what the second one throws away.
+/// The exit status of a node that was ended at once by a second signal: that of SIGINT,
+/// whichever signal it was.
+const INTERRUPTED: i32 = 130;
+
+/// Turns the switch at the first SIGINT (ctrl-C), SIGTERM or SIGHUP; ends the process at
+/// the second. `at_risk` tells what the second one throws away.
 pub fn end_on_signals(shutdown: &Shutdown, at_risk: impl Fn() -> String + Send + 'static) {
     let shutdown = shutdown.clone();
     let again = AtomicBool::new(false);
     let on_signal = move || {
         if again.swap(true, Relaxed) {
             error!("ended at once: {}", at_risk());
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED);
         }
         info!("leaving the network; once more to end at once");
         shutdown.request();

@@ -168,9 +168,29 @@ impl<N: Clone + Ord + Display> HashRing<N> {
 
     /// All nodes in the order in which the keys at `point` prefer them.
     pub fn preferred_at(&self, point: u32) -> Preferred<'_, N> {
+        self.preferred_on(self.arc_of(point))
+    }
+
+    /// The arc on which the keys at `point` lie, a number below [`arcs`](HashRing::arcs);
+    /// 0 on an empty ring. All keys on one arc prefer the nodes in the same order.
+    pub fn arc_of(&self, point: u32) -> usize {
+        self.first_past(point)
+    }
+
+    /// How many arcs there are on which keys lie.
+    pub fn arcs(&self) -> usize {
+        match self.first_past(u32::MAX) {
+            // The largest points are past the last entry, and belong to the first.
+            0 => self.entries.len(),
+            last => last + 1,
+        }
+    }
+
+    /// All nodes in the order in which the keys on this arc prefer them.
+    pub fn preferred_on(&self, arc: usize) -> Preferred<'_, N> {
         Preferred {
             ring: self,
-            next: self.first_past(point),
+            next: arc,
             left: self.entries.len(),
             last: None,
             seen: 0,

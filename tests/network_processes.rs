@@ -32,6 +32,16 @@ fn machine() -> MutexGuard<'static, ()> {
 }
 
 #[test]
+fn a_termination_and_a_hang_up_end_a_node_gracefully() {
+    for signal in ["TERM", "HUP"] {
+        let mut node = NodeProcess::start_alone("location");
+        node.signal(signal);
+        assert!(node.wait().success());
+        assert!(node.says("leaving the network") && node.says("done."));
+    }
+}
+
+#[test]
 fn fifty_nodes_keep_every_promise_of_time_and_cost() {
     let _machine = machine();
     let mut nodes = start_network(MANY);

@@ -13,6 +13,7 @@ use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::rpc::client::Caller;
 use thrifty_p2p::store::status::StoreStatus;
+use thrifty_p2p::store::table::Key;
 
 mod load;
 mod stores;
@@ -115,10 +116,12 @@ fn kill(options: &Options) -> Result<(), Error> {
 /// Writes so many keys, many in each call.
 fn fill(client: &RingClient, keys: usize, value_size: usize) -> Result<(), Error> {
     const AT_ONCE: usize = 10_000;
+    let value = vec![b'v'; value_size];
     for first in (0..keys).step_by(AT_ONCE) {
         let numbers = first..keys.min(first + AT_ONCE);
-        let pair = |number| (load::key(number), Some(vec![b'v'; value_size]));
-        let pairs: Vec<_> = numbers.map(pair).collect();
+        let names: Vec<Vec<u8>> = numbers.map(load::key).collect();
+        let pair = |name| (Key::new(name), Some(value.as_slice()));
+        let pairs: Vec<_> = names.iter().map(|name| pair(name)).collect();
         client.write_many(&pairs)?;
     }
     Ok(())

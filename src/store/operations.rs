@@ -82,7 +82,7 @@ pub struct Store {
     pub(super) page_pause: AtomicU64,
     pub(super) stopped: AtomicBool,
     /// Why the store had to end, if it could not go on.
-    pub(super) failed: Mutex<Option<String>>,
+    pub(super) failed: Mutex<Option<Error>>,
 }
 
 struct Standpoint {

@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod network;
 pub mod raw;
 pub mod stores;
+pub mod strangers;
 
 /// How long a test waits for what should take a moment.
 pub const SOON: Duration = Duration::from_secs(20);
