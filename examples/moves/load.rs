@@ -83,7 +83,7 @@ impl Shared {
             // A step that has no factor in common with most counts visits all keys.
             number = (number + 7_919) % keys;
             let began = Instant::now();
-            let outcome = if number % 2 == 0 {
+            let outcome = if number.is_multiple_of(2) {
                 self.client.get(&key(number)).map(|_| ())
             } else {
                 self.client.put(&key(number), &value)

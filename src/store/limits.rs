@@ -18,9 +18,6 @@ pub const LONGEST_KEY: usize = 64 * 1024;
 /// The longest value that fits the wire's own limit.
 pub const LONGEST_VALUE: usize = 16 * 1024 * 1024;
 
-/// The longest key.
-pub const LONGEST_KEY: usize = 64 * 1024;
-
 /// What the longest key and all else in a message take beside its value.
 const BESIDE_VALUE: usize = 2 * LONGEST_KEY;
 
