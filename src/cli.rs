@@ -8,11 +8,10 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use clap::Args;
 use log::{LevelFilter, error, info};
-use nix::sys::signal::{SigSet, Signal};
 
 use crate::client::StoreClient;
 use crate::client::ring::RingClient;
@@ -33,10 +32,10 @@ pub const STATUSES: &str =
 
 /// The same for the programs that are nodes, with what signals do to them.
 pub const NODE_STATUSES: &str = "\
-Signals: SIGINT (ctrl-C) and SIGTERM leave the network, and a second one ends the process at \
-once; SIGHUP changes nothing.\n\n\
+Signals: SIGINT (ctrl-C), SIGTERM and SIGHUP leave the network, and a second one ends the process \
+at once.\n\n\
 Exit status: 0 left gracefully, 2 wrong usage or a port in use, 3 no peer, 4 this host or process \
-cannot go on, 130 or 143 ended at once by a second SIGINT or SIGTERM.";
+cannot go on, 130 ended at once by a second signal.";
 
 /// Who a program is to its peers, and whom it trusts: all three, or none.
 #[derive(Debug, Args)]
@@ -293,44 +292,24 @@ pub fn status(error: &Error) -> ExitCode {
     })
 }
 
-/// Turns the switch at the first SIGINT (ctrl-C) or SIGTERM, and ends the process at
-/// the second; SIGHUP changes nothing. `at_risk` tells what a second one throws away.
-///
-/// Call it before the process starts threads: they must inherit that these signals
-/// wait for the thread that is started here.
+/// The exit status of a node that was ended at once by a second signal: that of SIGINT,
+/// whichever signal it was.
+const INTERRUPTED: i32 = 130;
+
+/// Turns the switch at the first SIGINT (ctrl-C), SIGTERM or SIGHUP; ends the process at
+/// the second. `at_risk` tells what the second one throws away.
 pub fn end_on_signals(shutdown: &Shutdown, at_risk: impl Fn() -> String + Send + 'static) {
     let shutdown = shutdown.clone();
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    let listening = signals.thread_block().map_err(io::Error::from);
-    let listening = listening.and_then(|()| {
-        thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || heed(signals, &shutdown, at_risk))
-    });
-    if let Err(e) = listening {
-        error!("signals will end this process without a farewell: {e}");
-        // They would wait for ever otherwise. It fails only if blocking them did.
-        let _ = signals.thread_unblock();
-    }
-}
-
-/// Does what the signals ask for, one after another.
-fn heed(signals: SigSet, shutdown: &Shutdown, at_risk: impl Fn() -> String) {
-    let mut is_leaving = false;
-    while let Ok(signal) = signals.wait() {
-        if signal == Signal::SIGHUP {
-            info!("SIGHUP changes nothing: no option can be read anew; SIGTERM ends this node");
-            continue;
-        }
-        if is_leaving {
+    let again = AtomicBool::new(false);
+    let on_signal = move || {
+        if again.swap(true, Relaxed) {
             error!("ended at once: {}", at_risk());
-            std::process::exit(128 + signal as i32);
+            std::process::exit(INTERRUPTED);
         }
-        is_leaving = true;
         info!("leaving the network; once more to end at once");
         shutdown.request();
+    };
+    if let Err(e) = ctrlc::set_handler(on_signal) {
+        error!("signals will end this process without a farewell: {e}");
     }
 }
