@@ -6,13 +6,12 @@
 //!
 //!     cargo run --release --example rings
 
-use std::alloc::System;
 use std::hint::black_box;
 use std::time::Instant;
 
 use clap::Parser;
 use conhash::ConsistentHash;
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use peak_alloc::PeakAlloc;
 use thrifty_p2p::hash_ring::{HashRing, point};
 use thrifty_p2p::load::keys::{KEY, Keys, MOST_KEYS};
 use thrifty_p2p::load::report::machine;
@@ -21,7 +20,7 @@ use thrifty_p2p::location::Location;
 
 /// Counts the bytes that rings take.
 #[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// Measures this crate's ring beside others.
 #[derive(Parser)]
@@ -193,9 +192,9 @@ fn memory(size: usize) -> [usize; 3] {
 }
 
 fn bytes<T>(make: impl FnOnce() -> T) -> usize {
-    let region = Region::new(ALLOCATOR);
+    let before = ALLOCATOR.current_usage();
     let made = make();
-    let change = region.change();
+    let bytes = ALLOCATOR.current_usage() - before;
     drop(made);
-    change.bytes_allocated - change.bytes_deallocated
+    bytes
 }

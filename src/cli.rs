@@ -4,22 +4,43 @@
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use clap::Args;
 use log::{LevelFilter, error, info};
 
+use crate::client::StoreClient;
 use crate::discover::{check_peer, find_peer, find_peer_of_kind};
 use crate::endpoint::Place;
 use crate::error::Error;
 use crate::location::Location;
-use crate::rpc::client::Patience;
+use crate::rpc::client::{Caller, Patience};
+use crate::rpc::identity::Identity;
 use crate::shutdown::Shutdown;
+use crate::store::handler::SERVICE;
 
 /// The exit statuses, as every program's `--help` tells them.
 pub const STATUSES: &str =
     "Exit status: 0 done, 1 key missing, 2 wrong usage, 3 no peer, 4 the call failed.";
+
+/// Who a program is to its peers, and whom it trusts: all three, or none.
+#[derive(Debug, Args)]
+pub struct TlsOptions {
+    /// Show this certificate to every peer (PEM), and take none without one of the same
+    /// CA; without it, nothing is encrypted and a node lets everybody in
+    #[arg(long, value_name = "FILE", env = "THRIFTY_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", env = "THRIFTY_TLS_KEY")]
+    tls_key: Option<PathBuf>,
+
+    /// The certificate of the CA of this network (PEM)
+    #[arg(long, value_name = "FILE", env = "THRIFTY_TLS_CA")]
+    tls_ca: Option<PathBuf>,
+}
 
 /// Options of the programs that are nodes.
 #[derive(Debug, Args)]
@@ -47,6 +68,9 @@ pub struct NodeOptions {
     #[arg(long)]
     pub bind: Option<IpAddr>,
 
+    #[command(flatten)]
+    tls: TlsOptions,
+
     /// Print this help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
@@ -59,24 +83,52 @@ pub struct ClientOptions {
     #[arg(short = 'h', long = "host", value_name = "PEER")]
     pub peer: Option<Location>,
 
+    #[command(flatten)]
+    tls: TlsOptions,
+
     /// Print this help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
 }
 
+impl TlsOptions {
+    /// The identity that the options or the environment give, if they do.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when only some of the three are given, or a file is not what it
+    /// should be.
+    pub fn identity(&self) -> Result<Option<Identity>, Error> {
+        match (&self.tls_cert, &self.tls_key, &self.tls_ca) {
+            (None, None, None) => Ok(None),
+            (Some(certificate), Some(key), Some(authority)) => {
+                Identity::load(certificate, key, authority).map(Some)
+            }
+            _ => Err(Error::Usage(
+                "TLS takes all three of --tls-cert, --tls-key and --tls-ca, or of THRIFTY_TLS_CERT, \
+                 THRIFTY_TLS_KEY and THRIFTY_TLS_CA: only some are given"
+                    .into(),
+            )),
+        }
+    }
+}
+
 impl NodeOptions {
     /// Where the node should be: at the port given, or the first free one of `ports`.
-    pub fn place(&self, ports: u16) -> Place {
+    ///
+    /// # Errors
+    /// As for [`TlsOptions::identity`].
+    pub fn place(&self, ports: u16) -> Result<Place, Error> {
         let place = match self.port {
             Some(port) => Place::at(port..=port),
             None => Place::first_of(ports),
         };
-        Place {
+        Ok(Place {
             address: self.address,
             bind: self.bind,
             peer: self.peer.clone(),
+            identity: self.tls.identity()?,
             ..place
-        }
+        })
     }
 }
 
@@ -93,17 +145,35 @@ impl NodeOptions {
 }
 
 impl ClientOptions {
+    /// Who calls: somebody, if an identity is given, else anybody.
+    ///
+    /// # Errors
+    /// As for [`TlsOptions::identity`].
+    pub fn caller(&self) -> Result<Caller, Error> {
+        self.tls.identity().map(Caller::new)
+    }
+
     /// The peer to call: the one given, if it serves `service_type`, or one found on this host.
     ///
     /// # Errors
     /// [`Error::NoPeer`], [`Error::Foreign`], or why the peer given cannot be asked.
-    pub fn peer(&self, service_type: &str) -> Result<Location, Error> {
+    pub fn peer(&self, caller: &Caller, service_type: &str) -> Result<Location, Error> {
         match &self.peer {
             Some(peer) => {
-                check_peer(peer, service_type, Patience::default()).map(|()| peer.clone())
+                check_peer(caller, peer, service_type, Patience::default()).map(|()| peer.clone())
             }
-            None => find_peer(service_type, None),
+            None => find_peer(caller, service_type, None),
         }
+    }
+
+    /// A client of the store to call.
+    ///
+    /// # Errors
+    /// As for [`ClientOptions::caller`] and [`ClientOptions::peer`].
+    pub fn store(&self) -> Result<StoreClient, Error> {
+        let caller = self.caller()?;
+        let peer = self.peer(&caller, SERVICE)?;
+        Ok(StoreClient::of(caller, peer))
     }
 
     /// The same, but a peer found on this host may also be of a kind that descends
@@ -111,10 +181,10 @@ impl ClientOptions {
     ///
     /// # Errors
     /// As for [`ClientOptions::peer`].
-    pub fn peer_of_kind(&self, service_type: &str) -> Result<Location, Error> {
+    pub fn peer_of_kind(&self, caller: &Caller, service_type: &str) -> Result<Location, Error> {
         match &self.peer {
-            Some(_) => self.peer(service_type),
-            None => find_peer_of_kind(service_type),
+            Some(_) => self.peer(caller, service_type),
+            None => find_peer_of_kind(caller, service_type),
         }
     }
 }
@@ -187,6 +257,7 @@ fn status(error: &Error) -> ExitCode {
         Error::Unresolved(..)
         | Error::Refused(..)
         | Error::Unreached(..)
+        | Error::Untrusted(..)
         | Error::Foreign { .. }
         | Error::NoPeer(_) => 3,
         Error::Silent(..) | Error::Broken(..) | Error::Answered(..) | Error::Local(_) => FAILED,

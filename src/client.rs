@@ -11,7 +11,7 @@ use crate::diststore::{StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
 use crate::locator::TLocatorSyncClient;
-use crate::rpc::client::{Links, Patience, call_within};
+use crate::rpc::client::{Caller, Links, Patience};
 use crate::store::limits::LONGEST_VALUE;
 use crate::store::operations::Client;
 
@@ -29,17 +29,24 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 /// To be used by one thread. Every method blocks for some seconds at the most.
 pub struct StoreClient {
     peer: Location,
+    caller: Caller,
     links: Links<Client>,
     /// The peer has turned out not to know the acknowledged methods.
     is_original: Cell<bool>,
 }
 
 impl StoreClient {
-    /// A client that calls `peer`. Nothing is called yet.
+    /// A client that calls `peer`, which lets everybody in. Nothing is called yet.
     pub fn new(peer: Location) -> StoreClient {
+        StoreClient::of(Caller::default(), peer)
+    }
+
+    /// The client of a caller that may have an identity. Nothing is called yet.
+    pub fn of(caller: Caller, peer: Location) -> StoreClient {
         StoreClient {
             peer,
-            links: Links::new(StoreSyncClient::new, PATIENCE),
+            links: Links::new(caller.clone(), StoreSyncClient::new, PATIENCE),
+            caller,
             is_original: Cell::new(false),
         }
     }
@@ -117,7 +124,8 @@ impl StoreClient {
 
     /// Connects, calls and closes, as nodes of the original need it.
     fn call<T>(&self, body: impl FnOnce(&mut Client) -> thrift::Result<T>) -> Result<T, Error> {
-        call_within(PATIENCE, StoreSyncClient::new, &self.peer, body)
+        self.caller
+            .call_within(PATIENCE, StoreSyncClient::new, &self.peer, body)
     }
 
     fn or_as_originally<T>(

@@ -8,7 +8,7 @@ use crate::endpoint::FIRST_PORT;
 use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{BaseSyncClient, TBaseSyncClient};
-use crate::rpc::client::{Input, Output, Patience, call_within};
+use crate::rpc::client::{Caller, Input, Output, Patience};
 
 /// Ports that are tried, from [`FIRST_PORT`] on.
 pub const PORTS: u16 = 10;
@@ -26,8 +26,12 @@ const KNOCK: Patience = Patience {
 ///
 /// # Errors
 /// [`Error::NoPeer`] when none is found.
-pub fn find_peer(service_type: &str, own: Option<&Location>) -> Result<Location, Error> {
-    find(service_type, own, |peer| {
+pub fn find_peer(
+    caller: &Caller,
+    service_type: &str,
+    own: Option<&Location>,
+) -> Result<Location, Error> {
+    find(caller, service_type, own, |peer| {
         Ok(peer.service_type()? == service_type)
     })
 }
@@ -39,20 +43,22 @@ pub fn find_peer(service_type: &str, own: Option<&Location>) -> Result<Location,
 ///
 /// # Errors
 /// [`Error::NoPeer`] when none is found.
-pub fn find_peer_of_kind(service_type: &str) -> Result<Location, Error> {
-    find(service_type, None, |peer| {
+pub fn find_peer_of_kind(caller: &Caller, service_type: &str) -> Result<Location, Error> {
+    find(caller, service_type, None, |peer| {
         let types = peer.service_types()?;
         Ok(types.iter().any(|found| found == service_type))
     })
 }
 
 fn find(
+    caller: &Caller,
     service_type: &str,
     own: Option<&Location>,
     is_wanted: impl Fn(&mut BaseSyncClient<Input, Output>) -> thrift::Result<bool>,
 ) -> Result<Location, Error> {
     let knock = |location: &Location| {
-        call_within(KNOCK, BaseSyncClient::new, location, &is_wanted)
+        caller
+            .call_within(KNOCK, BaseSyncClient::new, location, &is_wanted)
             .inspect_err(|e| debug!("knocked at {location}: {e}"))
             .unwrap_or(false)
     };
@@ -71,9 +77,14 @@ fn find(
 /// Makes sure that the peer's line of descent has `service_type` in it.
 ///
 /// # Errors
-/// [`Error::Foreign`] when it has not; what [`call_within`] reports when the peer cannot be asked.
-pub fn check_peer(peer: &Location, service_type: &str, patience: Patience) -> Result<(), Error> {
-    let line = call_within(patience, BaseSyncClient::new, peer, |peer| {
+/// [`Error::Foreign`] when it has not; what [`Caller::call_within`] reports when the peer cannot be asked.
+pub fn check_peer(
+    caller: &Caller,
+    peer: &Location,
+    service_type: &str,
+    patience: Patience,
+) -> Result<(), Error> {
+    let line = caller.call_within(patience, BaseSyncClient::new, peer, |peer| {
         peer.service_types()
     })?;
     if line.iter().any(|found| found == service_type) {

@@ -10,14 +10,20 @@
 //! the host name resolves to, with the same exception (many systems resolve their
 //! own name to 127.0.1.1); and 127.0.0.1. The service listens there and on
 //! loopback, where programs on this host look for it, and nowhere else unless told.
+//! Where that can be reached from other hosts and no [`Identity`] is asked of them, the
+//! log is told what that means.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
 
+use log::warn;
+
 use crate::error::Error;
 use crate::location::Location;
+use crate::rpc::client::Caller;
+use crate::rpc::identity::Identity;
 use crate::rpc::server::{Limits, Server};
 use crate::shutdown::Shutdown;
 
@@ -35,6 +41,9 @@ pub struct Place {
     pub bind: Option<IpAddr>,
     /// A peer that the service must be able to reach.
     pub peer: Option<Location>,
+    /// Who the service is to its peers, which must show a certificate of the same CA;
+    /// none to let everybody in.
+    pub identity: Option<Identity>,
     /// What strangers may use up.
     pub limits: Limits,
 }
@@ -52,6 +61,7 @@ impl Place {
             address: None,
             bind: None,
             peer: None,
+            identity: None,
             limits: Limits::default(),
         }
     }
@@ -60,6 +70,7 @@ impl Place {
 /// A claimed port of this host, with the location announced for it.
 pub struct Endpoint {
     location: Location,
+    caller: Caller,
     shutdown: Shutdown,
     /// The server until it is run; taken once.
     server: Mutex<Option<Server>>,
@@ -72,24 +83,42 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Error::Bind`] when the port of the place is taken, or its address is not this
-    /// host's; [`Error::Usage`] when all its ports are taken.
+    /// host's; [`Error::Usage`] when all its ports are taken, or its identity is a client's.
     pub fn bind(place: &Place) -> Result<Endpoint, Error> {
+        place
+            .identity
+            .as_ref()
+            .map_or(Ok(()), Identity::check_as_node)?;
         let address = match (place.address, place.bind) {
             (Some(address), _) => address,
             (None, Some(bind)) if !bind.is_unspecified() => bind,
             (None, _) => own_address(place.peer.as_ref()),
         };
-        let server = first_free(place, address)?;
+        let listen = listening(place, address);
+        let server = first_free(place, address, &listen)?;
+        let location = Location::from(SocketAddr::new(address, server.port()));
+        if place.identity.is_none() && !listen.iter().all(IpAddr::is_loopback) {
+            warn!(
+                "whoever can connect to {location} can read, write and delete everything: there \
+                 is no TLS; give --tls-cert, --tls-key and --tls-ca, or --address 127.0.0.1"
+            );
+        }
         Ok(Endpoint {
-            location: SocketAddr::new(address, server.port()).into(),
+            location,
+            caller: Caller::new(place.identity.clone()),
             shutdown: Shutdown::new(),
-            server: Mutex::new(Some(server)),
+            server: Mutex::new(Some(server.secured_by(place.identity.clone()))),
         })
     }
 
     /// Where others reach the service.
     pub fn location(&self) -> &Location {
         &self.location
+    }
+
+    /// For calls to others in the name of the service.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// The switch that ends the service.
@@ -111,11 +140,10 @@ impl Endpoint {
     }
 }
 
-fn first_free(place: &Place, address: IpAddr) -> Result<Server, Error> {
-    let listen = listening(place, address);
+fn first_free(place: &Place, address: IpAddr, listen: &[IpAddr]) -> Result<Server, Error> {
     let mut failure = io::Error::from(io::ErrorKind::AddrInUse);
     for port in place.ports.clone() {
-        match Server::bind(&listen, port, place.limits.clone()) {
+        match Server::bind(listen, port, place.limits.clone()) {
             Ok(server) => return Ok(server),
             Err(e) => failure = e,
         }

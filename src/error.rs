@@ -8,6 +8,7 @@ use thrift::{ApplicationErrorKind, TransportErrorKind};
 
 use crate::diststore::Refused;
 use crate::location::{BadLocation, Location};
+use crate::trust::is_distrust;
 
 /// Why a call, or the start of a node, failed. None of them changes the state of
 /// the node that reports it.
@@ -21,6 +22,9 @@ pub enum Error {
     Refused(Location, io::Error),
     /// There is no way to the host, or no connection in time. Nothing was sent.
     Unreached(Location, io::Error),
+    /// One side does not trust the other's certificate or has none, or only one side
+    /// speaks TLS. Who turns the other away does nothing.
+    Untrusted(Location, thrift::Error),
     /// No answer in time. The peer may have done what was asked.
     Silent(Location, thrift::Error),
     /// The connection ended in mid-call, or what came back is not Thrift. The peer
@@ -56,6 +60,10 @@ impl Error {
             thrift::Error::Transport(e) if e.kind == TransportErrorKind::TimedOut => {
                 Error::Silent(location, error)
             }
+            // A peer that turns us away says so when the first answer is waited for.
+            thrift::Error::Transport(e) if is_distrust(&e.message) => {
+                Error::Untrusted(location, error)
+            }
             thrift::Error::Transport(_) | thrift::Error::Protocol(_) => {
                 Error::Broken(location, error)
             }
@@ -76,7 +84,11 @@ impl Error {
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self,
-            Error::Refused(..) | Error::Unreached(..) | Error::Silent(..) | Error::Broken(..)
+            Error::Refused(..)
+                | Error::Unreached(..)
+                | Error::Untrusted(..)
+                | Error::Silent(..)
+                | Error::Broken(..)
         )
     }
 }
@@ -118,6 +130,9 @@ impl fmt::Display for Error {
                     "no connection to {at}: {e}; is the host up, and the address right?"
                 )
             }
+            Error::Untrusted(at, e) => {
+                write!(f, "no trust between {at} and this program: {}", told(e))
+            }
             Error::Silent(at, e) => write!(f, "no answer from {at} in time: {}", told(e)),
             Error::Broken(at, e) => write!(f, "the call to {at} broke off: {}", told(e)),
             Error::Answered(at, e) => write!(f, "{at} answered: {}", told(e)),
@@ -150,7 +165,10 @@ impl std::error::Error for Error {
             | Error::Unreached(_, e)
             | Error::Bind(_, e)
             | Error::Local(e) => Some(e),
-            Error::Silent(_, e) | Error::Broken(_, e) | Error::Answered(_, e) => Some(e),
+            Error::Untrusted(_, e)
+            | Error::Silent(_, e)
+            | Error::Broken(_, e)
+            | Error::Answered(_, e) => Some(e),
             Error::Foreign { .. } | Error::NoPeer(_) | Error::Usage(_) => None,
         }
     }

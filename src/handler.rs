@@ -34,6 +34,9 @@
 //! of its connection; they may block, and may call other nodes. An exception that
 //! your interface declares goes to the caller as such; any other error becomes an
 //! application exception, and ends the connection.
+//!
+//! A handler calls other nodes by [`Node::caller`], which has the node's identity where
+//! the network asks for one.
 
 use std::thread;
 
@@ -46,7 +49,7 @@ use crate::location::Location;
 use crate::locator::{self, BaseSyncHandler, LocatorSyncHandler};
 use crate::membership::Change;
 use crate::node::Node;
-use crate::rpc::server::Stopper;
+use crate::rpc::server::{Methods, Stopper};
 
 /// A line of descent, as [`BaseHandler::service_types`] gives it.
 pub fn lineage(types: &[&str]) -> Vec<String> {
@@ -71,6 +74,13 @@ pub trait BaseHandler: Send + Sync {
     /// The oneway methods that your own interface adds. Failures of these are kept
     /// off the wire, also when a caller sends them as ordinary calls.
     fn oneway_methods(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The methods that your own interface adds for callers on the same machine only,
+    /// and for those who have shown a certificate where the service asks for one.
+    /// `die` and `debug` always are such methods.
+    fn local_methods(&self) -> Vec<String> {
         Vec::new()
     }
 
@@ -244,8 +254,8 @@ impl Running {
     {
         let server = handler.endpoint().take_server()?;
         let stopper = server.stopper();
-        let (processor, oneway) = (processor(handler.clone()), oneways(handler));
-        let thread = thread::spawn(move || server.run(processor, oneway));
+        let (processor, methods) = (processor(handler.clone()), methods(handler));
+        let thread = thread::spawn(move || server.run(processor, methods));
         Ok(Running { stopper, thread })
     }
 
@@ -257,11 +267,13 @@ impl Running {
     }
 }
 
-/// The oneway methods of the project's own interfaces and of the handler's.
-fn oneways<H: BaseHandler>(handler: &H) -> Vec<String> {
-    let mut names = lineage(&["debug", "die", "join", "remove", "add"]);
-    names.extend(handler.oneway_methods());
-    names
+/// The methods of the project's own interfaces and of the handler's.
+fn methods<H: BaseHandler>(handler: &H) -> Methods {
+    let mut oneway = lineage(&["debug", "die", "join", "remove", "add"]);
+    oneway.extend(handler.oneway_methods());
+    let mut local = lineage(&["debug", "die"]);
+    local.extend(handler.local_methods());
+    Methods { oneway, local }
 }
 
 impl<H: BaseHandler> BaseSyncHandler for H {

@@ -29,7 +29,7 @@
 //! |---|---|
 //! | [`location`], [`hash_ring`], [`error`], [`shutdown`], [`side_by_side`] | addresses, the ring, what can go wrong, small tools |
 //! | [`membership`] | pure: who is in, decided without sockets, clocks and threads |
-//! | [`rpc`] | the only sockets: calls, kept connections, the server |
+//! | [`rpc`] | the only sockets: calls, kept connections, the server, TLS |
 //! | [`endpoint`], [`discover`] | a claimed port and the address to announce; port knocking |
 //! | [`node`] | the driver of membership, with one lock and a few threads |
 //! | [`handler`] | what users extend, and `serve` |
@@ -42,8 +42,9 @@
 //!
 //! Everything is bounded: connections and messages ([`rpc::server::Limits`]), keys,
 //! values and memory ([`store::limits`]), members and calls under way
-//! ([`membership::Settings`]), and every wait. Nothing is written to disk. Whoever
-//! can connect can call everything: listen where you trust the network.
+//! ([`membership::Settings`]), and every wait. Nothing is written to disk. Without
+//! an [identity](rpc::identity), whoever can connect can call nearly everything; with
+//! one, whoever has a certificate of the network's CA.
 
 pub mod cli;
 pub mod client;
@@ -61,6 +62,7 @@ pub mod shutdown;
 pub mod side_by_side;
 pub mod status;
 pub mod store;
+mod trust;
 
 #[path = "gen/diststore.rs"]
 #[allow(missing_docs, clippy::all)]

@@ -132,15 +132,13 @@ impl TryFrom<&locator::Location> for Location {
     /// outside would be looked up here, for as long as its sender likes.
     fn try_from(wire: &locator::Location) -> Result<Location, BadLocation> {
         let address = wire.address.as_deref().unwrap_or("");
-        if !address.is_empty() && address.parse::<IpAddr>().is_err() {
+        let location = Location::new(address, wire.port.unwrap_or(0) as u16)?;
+        if address.parse::<IpAddr>().is_err() {
             return Err(BadLocation(format!(
                 "{address:?} is no IP address, as nodes announce it"
             )));
         }
-        Location::new(
-            wire.address.as_deref().unwrap_or(""),
-            wire.port.unwrap_or(0) as u16,
-        )
+        Ok(location)
     }
 }
 

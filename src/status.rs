@@ -21,7 +21,7 @@ use crate::hash_ring::HashRing;
 use crate::location::Location;
 use crate::locator::{LocatorSyncClient, TLocatorSyncClient};
 use crate::membership::{Gossip, Member, Members};
-use crate::rpc::client::{Patience, call_within};
+use crate::rpc::client::{Caller, Patience};
 use crate::side_by_side::side_by_side;
 
 /// Calls made at the same time.
@@ -95,20 +95,20 @@ impl Status {
     /// # Errors
     /// The peer cannot be asked, or nobody that it knows can tell more than a
     /// node of the original.
-    pub fn ask(peer: &Location) -> Result<Status, Error> {
-        let mut status = Status::look(peer)?;
+    pub fn ask(caller: &Caller, peer: &Location) -> Result<Status, Error> {
+        let mut status = Status::look(caller, peer)?;
         for _ in 1..LOOKS {
             if !status.live().any(|row| row.standing == Standing::Differs) {
                 break;
             }
             thread::sleep(BETWEEN_LOOKS);
-            status = Status::look(peer)?;
+            status = Status::look(caller, peer)?;
         }
         Ok(status)
     }
 
-    fn look(peer: &Location) -> Result<Status, Error> {
-        let first = first_answer(peer)?;
+    fn look(caller: &Caller, peer: &Location) -> Result<Status, Error> {
+        let first = first_answer(caller, peer)?;
         let network = first.network.clone();
         let mut known = Members::default();
         let mut answers = BTreeMap::new();
@@ -121,7 +121,7 @@ impl Status {
             if unasked.is_empty() {
                 break;
             }
-            let told = ask_all(&unasked);
+            let told = ask_all(caller, &unasked);
             for (_, answer) in &told {
                 if let Answer::Told(gossip) = answer
                     && gossip.network == network
@@ -182,43 +182,45 @@ impl Status {
 }
 
 /// What the peer tells; if it is a node of the original, what one that it lists tells.
-fn first_answer(peer: &Location) -> Result<Gossip, Error> {
-    let unknown = match told_by(peer) {
+fn first_answer(caller: &Caller, peer: &Location) -> Result<Gossip, Error> {
+    let unknown = match told_by(caller, peer) {
         Err(e) if e.is_unknown_method() => e,
         told => return told,
     };
-    let listed = listed_by(peer)?;
-    let told = listed.iter().find_map(|location| told_by(location).ok());
+    let listed = listed_by(caller, peer)?;
+    let told = listed
+        .iter()
+        .find_map(|location| told_by(caller, location).ok());
     told.ok_or(unknown)
 }
 
-fn told_by(location: &Location) -> Result<Gossip, Error> {
-    call_within(PATIENCE, LocatorSyncClient::new, location, |peer| {
+fn told_by(caller: &Caller, location: &Location) -> Result<Gossip, Error> {
+    caller.call_within(PATIENCE, LocatorSyncClient::new, location, |peer| {
         let gossip = Gossip::try_from(peer.members()?);
         gossip.map_err(|e| e.to_string().into())
     })
 }
 
-fn listed_by(location: &Location) -> Result<BTreeSet<Location>, Error> {
-    let all = call_within(PATIENCE, LocatorSyncClient::new, location, |peer| {
+fn listed_by(caller: &Caller, location: &Location) -> Result<BTreeSet<Location>, Error> {
+    let all = caller.call_within(PATIENCE, LocatorSyncClient::new, location, |peer| {
         peer.get_all()
     })?;
     Ok(all.iter().filter_map(|l| l.try_into().ok()).collect())
 }
 
-fn answer_of(location: &Location) -> Answer {
-    match told_by(location) {
+fn answer_of(caller: &Caller, location: &Location) -> Answer {
+    match told_by(caller, location) {
         Ok(gossip) => Answer::Told(gossip),
         Err(e) if e.is_unknown_method() => {
-            listed_by(location).map_or(Answer::Silence, Answer::Listed)
+            listed_by(caller, location).map_or(Answer::Silence, Answer::Listed)
         }
         Err(_) => Answer::Silence,
     }
 }
 
-fn ask_all(locations: &[Location]) -> Vec<(Location, Answer)> {
+fn ask_all(caller: &Caller, locations: &[Location]) -> Vec<(Location, Answer)> {
     side_by_side(locations, SIDE_BY_SIDE, |location| {
-        (location.clone(), answer_of(location))
+        (location.clone(), answer_of(caller, location))
     })
 }
 

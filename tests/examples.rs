@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 
 use common::network::free_port;
-use common::{NodeProcess, SOON, eventually};
+use common::{NodeProcess, SOON, eventually, run};
 
 /// Runs an example to its end.
 fn example(name: &str, arguments: &[&str]) -> Output {
@@ -143,4 +143,46 @@ fn processes_times_a_start_and_a_storeget() {
     for what in ["a store node, to its first answer: ", "storeget: "] {
         assert!(told.lines().any(|line| line.starts_with(what)), "{told}");
     }
+}
+
+#[test]
+fn certificates_makes_what_a_node_and_its_clients_need_and_overwrites_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = folder.path().join("made");
+    let made = made.to_str().unwrap();
+    example("certificates", &[made, "one", "--client", "me"]);
+    let mut again = Command::new(common::example("certificates"));
+    let (status, told) = common::ended(&again.args([made, "one"]).output().unwrap());
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("one.key"), "{told}");
+    // The CA is the same for one that comes later.
+    example("certificates", &[made, "two"]);
+    let options = |name: &str| {
+        let file = |name: &str, ending: &str| format!("{made}/{name}.{ending}");
+        let (pem, key, authority) = (file(name, "pem"), file(name, "key"), file("ca", "pem"));
+        [
+            "--tls-cert",
+            &pem,
+            "--tls-key",
+            &key,
+            "--tls-ca",
+            &authority,
+        ]
+        .map(str::to_owned)
+    };
+    let (one, two, me) = (options("one"), options("two"), options("me"));
+    let with = |arguments: &[&str], options: &[String]| -> Vec<String> {
+        let arguments = arguments.iter().map(ToString::to_string);
+        arguments.chain(options.iter().cloned()).collect()
+    };
+    let start = |arguments: Vec<String>| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        NodeProcess::start("location", &arguments)
+    };
+    let first = start(with(&["--alone"], &one));
+    let second = start(with(&["-h", first.at()], &two));
+    let asked = with(&["-h", second.at()], &me);
+    let asked: Vec<&str> = asked.iter().map(String::as_str).collect();
+    let (status, told) = common::ended(&run("locationstatus", &asked));
+    assert_eq!(status, Some(0), "{told}");
 }

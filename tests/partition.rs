@@ -8,13 +8,12 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::namespace::Namespace;
 use common::network::tell;
-use common::{NodeProcess, SOON, eventually, program};
+use common::{NodeProcess, SOON, eventually};
 use thrifty_p2p::location::Location;
 
 /// Nodes on each side.
@@ -25,51 +24,6 @@ const HEALED: Duration = Duration::from_secs(4);
 
 /// How long a member that others buried stays on a ring: nobody is safe before it is over.
 const GRACE: Duration = Duration::from_secs(4);
-
-/// A network namespace, deleted when dropped, with all that is in it.
-struct Namespace {
-    name: String,
-}
-
-impl Namespace {
-    fn new(role: &str) -> Result<Namespace, String> {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Relaxed);
-        let name = format!("thrifty-{}-{number}-{role}", std::process::id());
-        ip(&["netns", "add", &name])?;
-        let namespace = Namespace { name };
-        namespace.ip(&["link", "set", "lo", "up"])?;
-        Ok(namespace)
-    }
-
-    /// Runs `ip` in this namespace.
-    fn ip(&self, arguments: &[&str]) -> Result<(), String> {
-        ip(&[&["-n", self.name.as_str()], arguments].concat())
-    }
-
-    /// A command that runs in this namespace, and is the program itself once it runs.
-    fn command(&self, name: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, program(name)]);
-        command
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = ip(&["netns", "del", &self.name]);
-    }
-}
-
-fn ip(arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new("ip").args(arguments).output();
-    let output = output.map_err(|e| format!("ip: {e}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let told = String::from_utf8_lossy(&output.stderr);
-    Err(format!("ip {}: {}", arguments.join(" "), told.trim()))
-}
 
 /// Two hosts at one switch.
 struct Cable {
@@ -92,7 +46,7 @@ impl Cable {
         switch.ip(&["link", "add", "bridge", "type", "bridge"])?;
         switch.ip(&["link", "set", "bridge", "up"])?;
         for (host, port, address) in [(&cable.left, "left", LEFT), (&cable.right, "right", RIGHT)] {
-            let to = ["peer", "name", "uplink", "netns", &host.name];
+            let to = ["peer", "name", "uplink", "netns", host.name()];
             switch.ip(&[&["link", "add", port, "type", "veth"][..], &to].concat())?;
             switch.ip(&["link", "set", port, "master", "bridge", "up"])?;
             let network = format!("{address}/24");

@@ -21,6 +21,7 @@ use common::stores::{SETTLED, Stores, holdings, is_copying};
 use common::{NodeProcess, SOON, eventually, example};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::location::Location;
+use thrifty_p2p::rpc::client::Caller;
 use thrifty_p2p::store::status::StoreStatus;
 
 /// One network at a time: a machine that is busy with others stalls too.
@@ -425,7 +426,7 @@ fn keys_and_values_of_every_length_come_back_equal_and_deleted_ones_stay_deleted
     stores.restart(&gone);
     stores.settle();
     all_as_written(&stores, "after a restart");
-    let status = StoreStatus::ask(&stores.nodes[0].location).unwrap();
+    let status = StoreStatus::ask(&Caller::default(), &stores.nodes[0].location).unwrap();
     assert_eq!(status.keys(), pairs.len() as u64);
 }
 
@@ -589,7 +590,7 @@ fn two_stores_started_at_the_same_instant_become_one() {
         clients[0].put(b"key", b"value").unwrap();
         assert_eq!(clients[1].get(b"key").unwrap(), Some(b"value".to_vec()));
         eventually("both are one store", SETTLED, || {
-            let status = StoreStatus::ask(&nodes[0].location).unwrap();
+            let status = StoreStatus::ask(&Caller::default(), &nodes[0].location).unwrap();
             status.is_settled() && status.nodes.len() == 2
         });
     }

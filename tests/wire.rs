@@ -17,7 +17,7 @@ use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, BaseSyncHandler, Gossip, LocatorSyncHandler};
 use thrifty_p2p::locator::{TBaseSyncClient, TLocatorSyncClient};
 use thrifty_p2p::rpc::client::{Input, Output, call};
-use thrifty_p2p::rpc::server::{Limits, Server};
+use thrifty_p2p::rpc::server::{Limits, Methods, Server};
 
 struct Row {
     header: String,
@@ -210,7 +210,11 @@ fn recorded_requests_get_the_recorded_replies() {
     let oneway = ["debug", "die", "join", "remove", "add", "put"]
         .map(String::from)
         .into();
-    let serving = thread::spawn(move || server.run(processor, oneway));
+    let methods = Methods {
+        oneway,
+        local: Vec::new(),
+    };
+    let serving = thread::spawn(move || server.run(processor, methods));
 
     let rows = rows();
     let ping = rows.iter().find(|row| row.method == "ping").unwrap();

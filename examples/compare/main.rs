@@ -29,6 +29,7 @@ use thrifty_p2p::load::rounds::{Ratio, Side, in_turn, median_rate};
 use thrifty_p2p::load::store::{Load, Through};
 use thrifty_p2p::load::{Measured, Span, drive};
 use thrifty_p2p::location::Location;
+use thrifty_p2p::rpc::client::Caller;
 
 use memcached::Memcached;
 use other::{Dialect, Other};
@@ -137,6 +138,7 @@ fn tell_ratios(reports: &[Vec<Report>]) {
 impl Options {
     fn load(&self) -> Load {
         Load {
+            caller: Caller::default(),
             peer: self.store.clone(),
             through: Through::Node,
             connections: self.connections.max(1),

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
+use thrifty_p2p::rpc::client::Caller;
 
 /// Every so many writes of a key, it is deleted.
 pub const DELETES: u64 = 7;
@@ -518,6 +519,7 @@ impl Nodes {
 
 /// A client of a store, through any of its nodes.
 pub struct AnyNode {
+    caller: Caller,
     nodes: Nodes,
     used: u64,
     /// Draws which node is called next.
@@ -533,7 +535,13 @@ const STAYS: u32 = 50;
 impl AnyNode {
     /// A client that calls one of `nodes` and sometimes another; `choice` says which first.
     pub fn new(nodes: Nodes, choice: u64) -> AnyNode {
+        AnyNode::of(Caller::default(), nodes, choice)
+    }
+
+    /// The same of a caller that may have an identity.
+    pub fn of(caller: Caller, nodes: Nodes, choice: u64) -> AnyNode {
         AnyNode {
+            caller,
             nodes,
             used: 0,
             choice,
@@ -564,7 +572,7 @@ impl AnyNode {
             }
             let client = self
                 .client
-                .get_or_insert_with(|| StoreClient::new(location));
+                .get_or_insert_with(|| StoreClient::of(self.caller.clone(), location));
             let outcome = call(client);
             let unreachable = outcome.as_ref().err().is_some_and(Error::is_unreachable);
             let goes = self.nodes.end(number, unreachable);

@@ -13,7 +13,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use thrifty_p2p::cli::TlsOptions;
+use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
+use thrifty_p2p::rpc::client::Caller;
 use thrifty_p2p::store::status::StoreStatus;
 
 #[allow(dead_code)] // The tests use all of it.
@@ -32,14 +35,27 @@ struct Options {
     /// End after so long; without it, run until ctrl-C
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
+
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    match check(Options::parse()) {
+        Ok(report) => ExitCode::from(u8::from(!report.is_clean())),
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn check(options: Options) -> Result<Report, Error> {
+    let caller = Caller::new(options.tls.identity()?);
     let nodes = Nodes::forgiving([options.peer]);
     let connect = {
-        let nodes = nodes.clone();
-        move || AnyNode::new(nodes.clone(), 0)
+        let (caller, nodes) = (caller.clone(), nodes.clone());
+        move || AnyNode::of(caller.clone(), nodes.clone(), 0)
     };
     // Of an earlier run of this program, other keys may be there.
     let load = Load::start(
@@ -55,21 +71,21 @@ fn main() -> ExitCode {
     };
     while !is_over() {
         let second = Instant::now();
-        let network = look(&nodes);
+        let network = look(&caller, &nodes);
         thread::sleep(Duration::from_secs(1).saturating_sub(second.elapsed()));
         println!("{}  {network}", line(&load));
     }
-    let report = load.finish([AnyNode::new(nodes, 0)]);
+    let report = load.finish([AnyNode::of(caller, nodes, 0)]);
     for complaint in &report.complaints {
         eprintln!("{complaint}");
     }
-    ExitCode::from(u8::from(!report.is_clean()))
+    Ok(report)
 }
 
 /// The state of the store in a few words; takes in the nodes that have come.
-fn look(nodes: &Nodes) -> String {
+fn look(caller: &Caller, nodes: &Nodes) -> String {
     for peer in nodes.locations() {
-        if let Ok(status) = StoreStatus::ask(&peer) {
+        if let Ok(status) = StoreStatus::ask(caller, &peer) {
             let found = status.nodes.iter();
             nodes.replace(
                 found

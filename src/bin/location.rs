@@ -23,7 +23,7 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(false, || {
-        let node = Node::bind(&options.node.place(PORTS), "locator.Locator")?;
+        let node = Node::bind(&options.node.place(PORTS)?, "locator.Locator")?;
         cli::end_on_signals(node.endpoint().shutdown(), || {
             "others will find it down".into()
         });

@@ -29,7 +29,9 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(true, || {
-        let status = Status::ask(&options.client.peer_of_kind("locator.Locator")?)?;
+        let caller = options.client.caller()?;
+        let peer = options.client.peer_of_kind(&caller, "locator.Locator")?;
+        let status = Status::ask(&caller, &peer)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let answer = if options.json {
             format!("{:#}\n", status.json())

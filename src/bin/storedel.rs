@@ -7,8 +7,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use log::error;
 use thrifty_p2p::cli::{self, ClientOptions};
-use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::store::handler::SERVICE;
 
 /// Deletes KEY, and returns when it is gone everywhere. Without such a key, exits with 1.
 #[derive(Parser)]
@@ -25,7 +23,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(true, || {
         let key = options.key.into_vec();
-        if StoreClient::new(options.client.peer(SERVICE)?).delete(&key)? {
+        if options.client.store()?.delete(&key)? {
             return Ok(ExitCode::SUCCESS);
         }
         error!("there is no key {}", String::from_utf8_lossy(&key));

@@ -8,8 +8,6 @@ use clap::Parser;
 use log::error;
 use serde_json::{Value, json};
 use thrifty_p2p::cli::{self, ClientOptions};
-use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::store::handler::SERVICE;
 
 /// Prints the value of KEY. Without one, prints an empty line, and exits with 1.
 #[derive(Parser)]
@@ -34,7 +32,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(true, || {
         let key = options.key.into_vec();
-        let value = StoreClient::new(options.client.peer(SERVICE)?).get(&key)?;
+        let value = options.client.store()?.get(&key)?;
         let newline: &[u8] = if options.raw { b"" } else { b"\n" };
         let shown = value.as_deref().unwrap_or_default();
         if options.json {

@@ -4,8 +4,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
-use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::store::handler::SERVICE;
 
 /// The words, in the order of their letters.
 const WORDS: [&str; 26] = [
@@ -25,7 +23,7 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(true, || {
-        let store = StoreClient::new(options.client.peer(SERVICE)?);
+        let store = options.client.store()?;
         for word in WORDS {
             store.put(&word.as_bytes()[..1], word.as_bytes())?;
         }

@@ -6,8 +6,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
-use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::store::handler::SERVICE;
 use thrifty_p2p::store::limits::LONGEST_VALUE;
 
 /// Puts the pair of KEY and VALUE into the store, and returns when it is in place.
@@ -36,7 +34,7 @@ fn main() -> ExitCode {
             Some(value) => value.into_vec(),
             None => cli::read_stdin(LONGEST_VALUE)?,
         };
-        let store = StoreClient::new(options.client.peer(SERVICE)?);
+        let store = options.client.store()?;
         store.put(&options.key.into_vec(), &value)?;
         Ok(ExitCode::SUCCESS)
     })

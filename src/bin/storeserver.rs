@@ -45,7 +45,7 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(false, || {
-        let node = Node::bind(&options.node.place(PORTS), SERVICE)?;
+        let node = Node::bind(&options.node.place(PORTS)?, SERVICE)?;
         let limits = Limits {
             value: options.max_value.min(LONGEST_VALUE),
             memory: options.max_memory.unwrap_or(usize::MAX),

@@ -28,7 +28,8 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(true, || {
-        let status = StoreStatus::ask(&options.client.peer(SERVICE)?)?;
+        let caller = options.client.caller()?;
+        let status = StoreStatus::ask(&caller, &options.client.peer(&caller, SERVICE)?)?;
         let answer = if options.json {
             format!("{:#}\n", status.json())
         } else {

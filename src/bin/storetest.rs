@@ -4,8 +4,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
-use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::store::handler::SERVICE;
 
 /// Gets the 26 letters A to Z: prints each value, or `None received from expected
 /// LOCATION` with the key's owner, and then exits with 1.
@@ -19,7 +17,7 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(true, || {
-        let store = StoreClient::new(options.client.peer(SERVICE)?);
+        let store = options.client.store()?;
         let mut status = ExitCode::SUCCESS;
         for letter in b'A'..=b'Z' {
             let line = match store.get(&[letter])? {

@@ -21,12 +21,13 @@ use log::debug;
 use crate::diststore::{Found, Pair, StoreSyncClient, TStoreSyncClient, Written};
 use crate::error::Error;
 use crate::location::Location;
-use crate::rpc::client::{Links, Patience};
+use crate::rpc::client::{Caller, Links, Patience};
 use crate::rpc::lanes::Lanes;
 use crate::side_by_side::side_by_side;
 use crate::store::operations::Client;
 use crate::store::table::Key;
 use crate::store::view::{Peer, View};
+use crate::store::wire::MOST_LISTED;
 use crate::store::writing::NOT_PRIMARY;
 
 /// The longest that a call is tried before it fails.
@@ -115,19 +116,28 @@ struct Batch {
 pub type Assignment = (Vec<u8>, Option<Vec<u8>>);
 
 impl RingClient {
-    /// A client of the network that `peer` is a node of. Learns its members.
+    /// A client of the network that `peer` is a node of, which lets everybody in. Learns
+    /// its members.
     ///
     /// # Errors
     /// The peer cannot be called, or is no store of this kind.
     pub fn connect(peer: &Location) -> Result<RingClient, Error> {
+        RingClient::of(Caller::default(), peer)
+    }
+
+    /// The client of a caller that may have an identity. Learns the members.
+    ///
+    /// # Errors
+    /// As for [`connect`](RingClient::connect).
+    pub fn of(caller: Caller, peer: &Location) -> Result<RingClient, Error> {
         let nobody = Members {
             view: View::new([]),
             nodes: vec![peer.clone()],
             mixed: true,
         };
         let network = Arc::new(Network {
-            primaries: Links::new(StoreSyncClient::new, PRIMARY_PATIENCE),
-            any: Links::new(StoreSyncClient::new, ANY_PATIENCE),
+            primaries: Links::new(caller.clone(), StoreSyncClient::new, PRIMARY_PATIENCE),
+            any: Links::new(caller, StoreSyncClient::new, ANY_PATIENCE),
             known: Mutex::new(Known {
                 members: Arc::new(nobody),
                 stale_at: Instant::now(),
@@ -428,7 +438,11 @@ impl Network {
 
     fn learn_from(&self, node: &Location) -> Result<(), Error> {
         let roll = self.primaries.call(node, TStoreSyncClient::roll)?;
-        let members = roll.members.unwrap_or_default().into_iter();
+        let members = roll
+            .members
+            .unwrap_or_default()
+            .into_iter()
+            .take(MOST_LISTED);
         let members: Vec<Peer> = members.filter_map(|peer| peer.try_into().ok()).collect();
         let mut known = self.known();
         let mut nodes: Vec<Location> = members.iter().map(|peer| peer.location.clone()).collect();

@@ -3,6 +3,7 @@
 use crate::client::ring::RingClient;
 use crate::error::Error;
 use crate::location::Location;
+use crate::rpc::client::Caller;
 
 /// Bytes of a key.
 pub const KEY: usize = 12;
@@ -23,8 +24,8 @@ impl Keys {
     ///
     /// # Errors
     /// The peer cannot be called, or there are none.
-    pub fn passed_on_by(peer: &Location, count: usize) -> Result<Keys, Error> {
-        let ring = RingClient::connect(peer)?;
+    pub fn passed_on_by(caller: &Caller, peer: &Location, count: usize) -> Result<Keys, Error> {
+        let ring = RingClient::of(caller.clone(), peer)?;
         if !ring.nodes().contains(peer) {
             return Err(Error::Usage(format!(
                 "no node is known by the name of {peer}: give the one that storestatus shows"

@@ -14,11 +14,13 @@ use crate::client::ring::RingClient;
 use crate::diststore::{Pair, StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
-use crate::rpc::client::{Patience, connect};
+use crate::rpc::client::{self, Patience};
 use crate::store::operations::Client;
 
 /// A load on a store.
 pub struct Load {
+    /// Who calls.
+    pub caller: client::Caller,
     /// The node that is called, or the one that tells of the others.
     pub peer: Location,
     /// How keys get to their owners.
@@ -86,7 +88,7 @@ impl Load {
 
     fn so_many(&self, count: usize) -> Result<Vec<StoreCaller<'_>>, Error> {
         let shared = match self.through {
-            Through::SharedRing => Some(Arc::new(RingClient::connect(&self.peer)?)),
+            Through::SharedRing => Some(Arc::new(RingClient::of(self.caller.clone(), &self.peer)?)),
             Through::Node | Through::Ring => None,
         };
         (0..count)
@@ -108,12 +110,16 @@ impl Load {
     fn connect(&self) -> Result<Way, Error> {
         match self.through {
             Through::Node => {
-                let client = connect(Patience::default(), StoreSyncClient::new, &self.peer)?;
+                let patience = Patience::default();
+                let client = self
+                    .caller
+                    .connect(patience, StoreSyncClient::new, &self.peer)?;
                 Ok(Way::Node(Box::new(client)))
             }
-            Through::Ring | Through::SharedRing => {
-                Ok(Way::Ring(Arc::new(RingClient::connect(&self.peer)?)))
-            }
+            Through::Ring | Through::SharedRing => Ok(Way::Ring(Arc::new(RingClient::of(
+                self.caller.clone(),
+                &self.peer,
+            )?))),
         }
     }
 

@@ -14,7 +14,6 @@ use super::{Shared, State, patience};
 use crate::error::Error;
 use crate::locator::{self, LocatorSyncClient, TLocatorSyncClient};
 use crate::membership::{Action, Change, Event, Gossip, Membership, Outcome, Request};
-use crate::rpc::client::call_within;
 
 /// A node that has heard no other for so long is out of touch: less than it takes
 /// until the others give it up.
@@ -121,45 +120,48 @@ impl Shared {
     /// says nothing of the peer, and the core gives the call up in its own time.
     pub(super) fn perform(&self, action: &Action) -> Option<Outcome> {
         let peer = &action.peer;
+        let caller = self.endpoint.caller();
         let patience = patience(self.settings.call_timeout);
         let outcome = match &action.request {
             Request::Exchange(gossip) => {
                 let gossip = locator::Gossip::from(gossip);
-                let reply = call_within(patience, LocatorSyncClient::new, peer, |peer| {
+                let reply = caller.call_within(patience, LocatorSyncClient::new, peer, |peer| {
                     peer.exchange(gossip)
                 });
                 reply.map(|reply| Gossip::try_from(reply).map_or(Outcome::Silent, Outcome::Gossip))
             }
-            Request::Reach(location) => {
-                call_within(patience, LocatorSyncClient::new, peer, |peer| {
+            Request::Reach(location) => caller
+                .call_within(patience, LocatorSyncClient::new, peer, |peer| {
                     peer.reach(location.into())
                 })
-                .map(Outcome::Reached)
-            }
-            Request::GetAll => call_within(patience, LocatorSyncClient::new, peer, |peer| {
-                peer.get_all()
-            })
-            .map(|all| Outcome::All(all.iter().filter_map(|l| l.try_into().ok()).collect())),
+                .map(Outcome::Reached),
+            Request::GetAll => caller
+                .call_within(patience, LocatorSyncClient::new, peer, |peer| {
+                    peer.get_all()
+                })
+                .map(|all| Outcome::All(all.iter().filter_map(|l| l.try_into().ok()).collect())),
             Request::Add {
                 location,
                 authorities,
-            } => call_within(patience, LocatorSyncClient::new, peer, |peer| {
-                peer.add(
-                    location.into(),
-                    authorities.iter().map(Into::into).collect(),
-                )
-            })
-            .map(|()| Outcome::Done),
+            } => caller
+                .call_within(patience, LocatorSyncClient::new, peer, |peer| {
+                    peer.add(
+                        location.into(),
+                        authorities.iter().map(Into::into).collect(),
+                    )
+                })
+                .map(|()| Outcome::Done),
             Request::Remove {
                 location,
                 authorities,
-            } => call_within(patience, LocatorSyncClient::new, peer, |peer| {
-                peer.remove(
-                    location.into(),
-                    authorities.iter().map(Into::into).collect(),
-                )
-            })
-            .map(|()| Outcome::Done),
+            } => caller
+                .call_within(patience, LocatorSyncClient::new, peer, |peer| {
+                    peer.remove(
+                        location.into(),
+                        authorities.iter().map(Into::into).collect(),
+                    )
+                })
+                .map(|()| Outcome::Done),
         };
         match outcome {
             Ok(outcome) => Some(outcome),

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{BaseSyncClient, TBaseSyncClient};
 use crate::membership::Change;
-use crate::rpc::client::call_within;
+use crate::rpc::client::Caller;
 use crate::shutdown::Shutdown;
 
 /// How long [`Node::enter`] tries a peer at which nobody listens: one that was
@@ -66,7 +66,7 @@ impl Node {
         peer: Option<&Location>,
     ) -> Result<Option<Location>, Error> {
         let Some(given) = peer else {
-            let found = find_peer(service_type, Some(self.location()));
+            let found = find_peer(self.caller(), service_type, Some(self.location()));
             return Ok(found.inspect_err(|e| info!("{e}")).ok());
         };
         let resolved = given
@@ -83,6 +83,7 @@ impl Node {
             return Ok(None);
         }
         knock(
+            self.caller(),
             service_type,
             &Location::from(*socket),
             self.endpoint().shutdown(),
@@ -139,11 +140,16 @@ fn asked_to_end() -> Error {
 
 /// Waits until the peer answers, and makes sure that it serves the same. Asked to
 /// end meanwhile, it fails.
-fn knock(service_type: &str, peer: &Location, shutdown: &Shutdown) -> Result<Location, Error> {
+fn knock(
+    caller: &Caller,
+    service_type: &str,
+    peer: &Location,
+    shutdown: &Shutdown,
+) -> Result<Location, Error> {
     let began = Instant::now();
     loop {
         let patience = patience(Duration::from_secs(1));
-        match call_within(patience, BaseSyncClient::new, peer, |peer| {
+        match caller.call_within(patience, BaseSyncClient::new, peer, |peer| {
             peer.service_type()
         }) {
             Ok(found) if found == service_type => return Ok(peer.clone()),
@@ -155,7 +161,7 @@ fn knock(service_type: &str, peer: &Location, shutdown: &Shutdown) -> Result<Loc
                     expected,
                 });
             }
-            Err(e) if !e.is_unreachable() => return Err(e),
+            Err(e) if !e.is_unreachable() || matches!(e, Error::Untrusted(..)) => return Err(e),
             Err(e) => {
                 let slow = matches!(e, Error::Silent(..) | Error::Unreached(..));
                 let limit = if slow { ENTRY } else { APPEARANCE };

@@ -36,7 +36,7 @@ use crate::locator::{
 use crate::membership::{
     Change, Event, Failure, Gossip, Member, Membership, Now, Outcome, Settings, Status,
 };
-use crate::rpc::client::{Patience, call_within};
+use crate::rpc::client::{Caller, Patience};
 use driver::outcome_of;
 
 /// A member of a network: what it knows of the others, and the ring.
@@ -153,6 +153,11 @@ impl Node {
         &self.shared.endpoint
     }
 
+    /// For calls to others in the name of this node.
+    pub fn caller(&self) -> &Caller {
+        self.shared.endpoint.caller()
+    }
+
     /// Where others reach this node.
     pub fn location(&self) -> &Location {
         self.shared.endpoint.location()
@@ -246,9 +251,11 @@ impl Node {
     pub(crate) fn contact(&self, location: &Location) -> Result<(), Error> {
         let gossip = self.told();
         let patience = patience(self.shared.settings.call_timeout);
-        let reply = call_within(patience, LocatorSyncClient::new, location, |peer| {
-            peer.exchange(gossip)
-        })?;
+        let reply =
+            self.caller()
+                .call_within(patience, LocatorSyncClient::new, location, |peer| {
+                    peer.exchange(gossip)
+                })?;
         self.receive(reply)
             .map(|_| ())
             .map_err(|e| Error::Answered(location.clone(), e))
@@ -316,7 +323,9 @@ impl Node {
     /// Does `location` answer this node now? Blocks for the time that a helper has.
     pub(crate) fn reaches(&self, location: &Location) -> bool {
         let patience = patience(self.shared.settings.reach_timeout);
-        call_within(patience, BaseSyncClient::new, location, |peer| peer.ping()).is_ok()
+        self.caller()
+            .call_within(patience, BaseSyncClient::new, location, |peer| peer.ping())
+            .is_ok()
     }
 
     /// Everything known, as `members` answers it.

@@ -1,4 +1,5 @@
-//! Calls to other nodes: one at a time (`call`), or over kept connections (`Links`).
+//! Calls to other nodes: one at a time (`call`), or over kept connections (`Links`),
+//! by anybody, or by somebody with an identity ([`Caller`]).
 //!
 //! A node of the original serves one connection to its end before it accepts the
 //! next: an idle connection to it would shut everybody else out. So `call`
@@ -12,16 +13,19 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::location::Location;
+use crate::rpc::channel::Channel;
 use crate::rpc::connection::protocols;
+use crate::rpc::identity::Identity;
 
-pub use crate::rpc::connection::{Input, Output};
+pub use crate::rpc::connection::{Input, Output, limits};
 
 /// How long a call may wait.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// For the connection.
     pub connect: Duration,
-    /// For the request to be taken, and then for the answer to be complete.
+    /// For the request to be taken, and then for the answer to be complete; before
+    /// these, with an identity, for the peers to shake hands.
     pub answer: Duration,
 }
 
@@ -36,7 +40,8 @@ impl Default for Patience {
     }
 }
 
-/// Connects to `location`, makes the calls of `body` and closes.
+/// Connects to `location`, makes the calls of `body` and closes. For nodes that let
+/// everybody in; to others, [`Caller::call`] does the same with an identity.
 ///
 /// `client` is the constructor of a generated client: `StoreSyncClient::new`.
 /// Blocks as long as [`Patience::default`] says, at the most, for each call.
@@ -58,38 +63,81 @@ pub fn call<C, T>(
     location: &Location,
     body: impl FnOnce(&mut C) -> thrift::Result<T>,
 ) -> Result<T, Error> {
-    call_within(Patience::default(), client, location, body)
+    Caller::default().call(client, location, body)
 }
 
-/// [`call`] with a patience of one's own.
+/// Who calls: by default anybody, in plain; with an identity somebody, over TLS.
 ///
-/// # Errors
-/// See [`Error`]; it names the location.
-pub fn call_within<C, T>(
-    patience: Patience,
-    client: impl FnOnce(Input, Output) -> C,
-    location: &Location,
-    body: impl FnOnce(&mut C) -> thrift::Result<T>,
-) -> Result<T, Error> {
-    let mut client = connect(patience, client, location)?;
-    body(&mut client).map_err(|e| Error::of_call(location, e))
+/// A cheap handle. A node has one, [`Node::caller`](crate::node::Node::caller), for
+/// the calls that its handler makes.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    identity: Option<Identity>,
 }
 
-/// A client over a connection of its own, for who makes many calls one after another.
-///
-/// Blocks for the patience given, at the most. After a call that failed, other than by
-/// an exception of the interface, the connection is of no more use.
-///
-/// # Errors
-/// See [`Error`]; it names the location.
-pub fn connect<C>(
-    patience: Patience,
-    client: impl FnOnce(Input, Output) -> C,
-    location: &Location,
-) -> Result<C, Error> {
-    let stream = Arc::new(open(patience, location)?);
-    let (input, output) = protocols(stream, patience.answer);
-    Ok(client(input, output))
+impl Caller {
+    /// Who has this identity, or none.
+    pub fn new(identity: Option<Identity>) -> Caller {
+        Caller { identity }
+    }
+
+    /// Connects to `location`, makes the calls of `body` and closes, as [`call`] does.
+    ///
+    /// # Errors
+    /// See [`Error`]; it names the location.
+    pub fn call<C, T>(
+        &self,
+        client: impl FnOnce(Input, Output) -> C,
+        location: &Location,
+        body: impl FnOnce(&mut C) -> thrift::Result<T>,
+    ) -> Result<T, Error> {
+        self.call_within(Patience::default(), client, location, body)
+    }
+
+    /// [`Caller::call`] with a patience of one's own.
+    ///
+    /// # Errors
+    /// See [`Error`]; it names the location.
+    pub fn call_within<C, T>(
+        &self,
+        patience: Patience,
+        client: impl FnOnce(Input, Output) -> C,
+        location: &Location,
+        body: impl FnOnce(&mut C) -> thrift::Result<T>,
+    ) -> Result<T, Error> {
+        let mut client = self.connect(patience, client, location)?;
+        body(&mut client).map_err(|e| Error::of_call(location, e))
+    }
+
+    /// A client over a connection of its own, for who makes many calls one after another.
+    ///
+    /// Blocks for the patience given, at the most. After a call that failed, other than by
+    /// an exception of the interface, the connection is of no more use.
+    ///
+    /// # Errors
+    /// See [`Error`]; it names the location.
+    pub fn connect<C>(
+        &self,
+        patience: Patience,
+        client: impl FnOnce(Input, Output) -> C,
+        location: &Location,
+    ) -> Result<C, Error> {
+        let channel = self.open(patience, location)?;
+        let (input, output) = protocols(channel, patience.answer);
+        Ok(client(input, output))
+    }
+
+    /// A connection, over which hands have been shaken if there is an identity.
+    fn open(&self, patience: Patience, location: &Location) -> Result<Channel, Error> {
+        let stream = Arc::new(open(patience, location)?);
+        let Some(identity) = &self.identity else {
+            return Ok(Channel::Plain(stream));
+        };
+        let session = identity.call(stream, patience.answer);
+        session
+            .map(|session| Channel::Tls(Arc::new(session)))
+            .map_err(|e| not_trusted(location.clone(), e))
+    }
 }
 
 /// Tries the location's addresses in turn, all of them within the patience.
@@ -125,6 +173,19 @@ fn not_connected(location: Location, failure: io::Error) -> Error {
     }
 }
 
+/// Tells what became of a handshake.
+fn not_trusted(location: Location, failure: io::Error) -> Error {
+    match failure.kind() {
+        io::ErrorKind::InvalidData => Error::Untrusted(location, failure.into()),
+        io::ErrorKind::UnexpectedEof => {
+            let closed = "TLS: the peer ended the connection instead of shaking hands: \
+                it speaks no TLS, or has just ended";
+            Error::Untrusted(location, io::Error::new(failure.kind(), closed).into())
+        }
+        _ => not_connected(location, failure),
+    }
+}
+
 fn set_up(stream: TcpStream, patience: Patience) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(patience.answer))?;
@@ -141,6 +202,7 @@ fn set_up(stream: TcpStream, patience: Patience) -> io::Result<TcpStream> {
 /// connection closed by its peer is made once more on a new one. A oneway call
 /// over a dead connection would be lost unseen.
 pub struct Links<C> {
+    caller: Caller,
     client: fn(Input, Output) -> C,
     patience: Patience,
     connections: Mutex<HashMap<Location, Connections<C>>>,
@@ -168,9 +230,10 @@ impl<C> Links<C> {
     /// it in its own time, which is longer.
     const FRESH: Duration = Duration::from_secs(60);
 
-    /// No connections yet; `client` makes a client of a new one.
-    pub fn new(client: fn(Input, Output) -> C, patience: Patience) -> Links<C> {
+    /// No connections of `caller` yet; `client` makes a client of a new one.
+    pub fn new(caller: Caller, client: fn(Input, Output) -> C, patience: Patience) -> Links<C> {
         Links {
+            caller,
             client,
             patience,
             connections: Mutex::default(),
@@ -227,8 +290,9 @@ impl<C> Links<C> {
 
     /// A new connection, in use from here on.
     fn open(&self, location: &Location) -> Result<Kept<C>, Error> {
-        let stream = Arc::new(open(self.patience, location)?);
-        let (input, output) = protocols(stream.clone(), self.patience.answer);
+        let channel = self.caller.open(self.patience, location)?;
+        let stream = channel.stream().clone();
+        let (input, output) = protocols(channel, self.patience.answer);
         let mut all = self.connections();
         let connections = all.entry(location.clone()).or_default();
         connections.busy.push(stream.clone());

@@ -1,13 +1,15 @@
 //! One connection's two directions: bytes in, bytes out, and their bounds.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use thrift::TConfiguration;
 use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
+
+use crate::rpc::channel::Channel;
+use crate::trust;
 
 /// Bytes read ahead of need: many small messages, or the head of a large one.
 /// Longer values are read straight to their place.
@@ -26,8 +28,13 @@ const LONGEST_MESSAGE: usize = LONGEST_STRING + 1024 * 1024;
 /// The longest list taken.
 const LONGEST_LIST: usize = 65_536;
 
+/// The most reads of one message; a number is one, a string two, a field two more. A
+/// record of a list may be a byte on the wire and fifty in memory. A gossip of 10,000
+/// records takes 20 reads each; the longest list of pairs 12 each, which is 790,000.
+const MOST_READS: usize = 1_000_000;
+
 /// Method names are short: whatever announces a longer one does not speak Thrift.
-const LONGEST_METHOD: u32 = 128;
+pub(crate) const LONGEST_METHOD: usize = 128;
 
 /// The reading protocol over one connection.
 pub type Input = TBinaryInputProtocol<Incoming>;
@@ -35,47 +42,45 @@ pub type Input = TBinaryInputProtocol<Incoming>;
 /// The writing protocol over one connection.
 pub type Output = TBinaryOutputProtocol<Outgoing>;
 
-/// The two protocols over `stream`, whose timeouts bound each read and write.
-pub(crate) fn protocols(stream: Arc<TcpStream>, message_time: Duration) -> (Input, Output) {
-    let limits = TConfiguration::builder()
+/// What the reading protocol takes of a message's parts.
+pub fn limits() -> TConfiguration {
+    TConfiguration::builder()
         .max_string_size(Some(LONGEST_STRING))
         .max_container_size(Some(LONGEST_LIST))
         .build()
-        .expect("the limits are in order");
+        .expect("the limits are in order")
+}
+
+/// The two protocols over `channel`, whose timeouts bound each read and write.
+pub(crate) fn protocols(channel: Channel, message_time: Duration) -> (Input, Output) {
     let turned = Arc::new(AtomicBool::new(false));
     let incoming = Incoming::new(
         Socket {
-            stream: stream.clone(),
+            channel: channel.clone(),
             turned: turned.clone(),
         },
         message_time,
     );
-    let input = TBinaryInputProtocol::with_config(incoming, false, limits);
+    let input = TBinaryInputProtocol::with_config(incoming, false, limits());
     (
         input,
-        TBinaryOutputProtocol::new(Outgoing::new(Socket { stream, turned }, message_time), true),
+        TBinaryOutputProtocol::new(
+            Outgoing::new(Socket { channel, turned }, message_time),
+            true,
+        ),
     )
 }
 
-/// A stream that its reader and its writer share, and others may shut down.
+/// A channel that its reader and its writer share.
 struct Socket {
-    stream: Arc<TcpStream>,
+    channel: Channel,
     /// A message was sent since the last read: what comes next begins a new one.
     turned: Arc<AtomicBool>,
 }
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.stream).read(buffer).map_err(timeout_by_name)
-    }
-}
-
-/// A socket's timeout reports "would block" on Unix; Thrift looks for "timed out".
-fn timeout_by_name(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WouldBlock {
-        io::Error::new(io::ErrorKind::TimedOut, "timed out")
-    } else {
-        error
+        self.channel.read(buffer)
     }
 }
 
@@ -87,6 +92,8 @@ pub struct Incoming {
     deadline: Option<Instant>,
     /// Bytes of the message that were read.
     taken: usize,
+    /// Reads of the message.
+    reads: usize,
 }
 
 impl Incoming {
@@ -97,7 +104,13 @@ impl Incoming {
             message_time,
             deadline: None,
             taken: 0,
+            reads: 0,
         }
+    }
+
+    /// Forgets what was counted of the last message.
+    fn count_anew(&mut self) {
+        (self.deadline, self.taken, self.reads) = (None, 0, 0);
     }
 
     /// Waits for the first bytes of a message; false if the peer closed instead, or
@@ -106,7 +119,8 @@ impl Incoming {
     /// # Errors
     /// What the peer sends begins no Thrift message.
     pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<bool> {
-        (self.deadline, self.taken) = (None, 0);
+        self.count_anew();
+        self.reader.get_ref().turned.store(false, Relaxed);
         if self.reader.buffer().is_empty() && !self.wait(idle)? {
             return Ok(false);
         }
@@ -131,12 +145,23 @@ impl Incoming {
         }
     }
 
+    /// Counts one read of so many bytes.
+    fn count(&mut self, bytes: usize) -> io::Result<()> {
+        self.taken += bytes;
+        self.reads += 1;
+        if self.taken <= LONGEST_MESSAGE && self.reads <= MOST_READS {
+            return Ok(());
+        }
+        let limit = format!("a message of more than {LONGEST_MESSAGE} bytes or {MOST_READS} reads");
+        Err(io::Error::new(io::ErrorKind::InvalidData, limit))
+    }
+
     /// Called before each read that will go to the socket: the first such read
     /// of a message starts its clock.
     fn check_deadline(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if self.reader.get_ref().turned.swap(false, Relaxed) {
-            (self.deadline, self.taken) = (None, 0);
+            self.count_anew();
         }
         let deadline = *self.deadline.get_or_insert(now + self.message_time);
         if now < deadline {
@@ -153,14 +178,31 @@ impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.reader.buffer().is_empty() {
             self.check_deadline()?;
+            // A caller waits for no beginning: what an answer is shows here.
+            if self.taken == 0 {
+                looks_like_thrift(self.reader.fill_buf()?)?;
+            }
         }
         let read = self.reader.read(buffer)?;
-        self.taken += read;
-        if self.taken > LONGEST_MESSAGE {
-            let limit = format!("a message of more than {LONGEST_MESSAGE} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, limit));
+        self.count(read).map(|()| read)
+    }
+
+    /// Most of what a message is made of is a few bytes that were read ahead.
+    fn read_exact(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
+        if let Some(bytes) = self.reader.buffer().get(..buffer.len()) {
+            buffer.copy_from_slice(bytes);
+            self.reader.consume(buffer.len());
+            return self.count(buffer.len());
         }
-        Ok(read)
+        while !buffer.is_empty() {
+            match self.read(buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => buffer = &mut buffer[read..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -171,11 +213,11 @@ fn looks_like_thrift(first: &[u8]) -> io::Result<()> {
         return Ok(());
     };
     let size = u32::from_be_bytes(*head);
-    if size >> 16 == 0x8001 || size <= LONGEST_METHOD {
+    if size >> 16 == 0x8001 || size as usize <= LONGEST_METHOD {
         return Ok(());
     }
     match head {
-        [0x16, 0x03, ..] => alien("TLS, where Thrift was expected"),
+        [0x15 | 0x16, 0x03, ..] => alien(trust::UNEXPECTED),
         b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" => alien("HTTP, where Thrift was expected"),
         _ => alien("no message of Thrift's binary protocol"),
     }
@@ -216,24 +258,6 @@ impl Outgoing {
     }
 }
 
-/// Writes all of it, as [`Write::write_all`], but within `time` in all.
-fn write_within(mut stream: &TcpStream, mut bytes: &[u8], time: Duration) -> io::Result<()> {
-    let mut deadline = None;
-    while !bytes.is_empty() {
-        match stream.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
-            Err(e) => return Err(timeout_by_name(e)),
-        }
-        // Most messages go at once, and need no clock.
-        if !bytes.is_empty() && Instant::now() > *deadline.get_or_insert(Instant::now() + time) {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-    }
-    Ok(())
-}
-
 impl Write for Outgoing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.message.extend_from_slice(bytes);
@@ -249,7 +273,7 @@ impl Write for Outgoing {
         let sent = if self.muted {
             Ok(())
         } else {
-            write_within(&self.socket.stream, &self.message, self.message_time)
+            self.socket.channel.send(&self.message, self.message_time)
         };
         self.message.clear();
         self.message.shrink_to(KEPT_BUFFER);
@@ -296,7 +320,13 @@ mod tests {
         );
         assert_eq!(
             told(&[0x16, 3, 1, 2]),
-            Err("TLS, where Thrift was expected".into())
+            Err(trust::UNEXPECTED.into()),
+            "a handshake"
+        );
+        assert_eq!(
+            told(&[0x15, 3, 3, 0, 2]),
+            Err(trust::UNEXPECTED.into()),
+            "an alert"
         );
         assert!(told(&[0x7f, 0xff, 0xff, 0xff]).is_err());
         assert_eq!(told(&[0x80, 1, 0, 1]), Ok(()));

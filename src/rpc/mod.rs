@@ -1,9 +1,13 @@
 //! Calls and the server of calls: the only modules that open sockets.
 //!
 //! Messages are Thrift's binary protocol on an unframed, buffered stream, as the
-//! original speaks it: strict headers are written, strict and old ones are read.
+//! original speaks it: strict headers are written, strict and old ones are read. The
+//! stream is TCP as it is or, for those who were given an [`identity`], TLS.
 
+mod channel;
 pub mod client;
 mod connection;
+pub mod identity;
 pub mod lanes;
 pub mod server;
+mod session;

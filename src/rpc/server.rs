@@ -10,6 +10,11 @@
 //! messages, strings and lists, the time that a message may take to come and a reply to go.
 //! Whatever is not Thrift costs its own connection and one line in the log.
 //!
+//! With an [`Identity`], nobody without a certificate of the same CA gets anything;
+//! hands are shaken on the connection's own thread. Without one, everybody who can
+//! connect can call every method but the *local* ones: these are for callers on the
+//! same machine, which are those of loopback and of the address that they called.
+//!
 //! Oneway calls are never answered, not even by an exception, and not even when
 //! they come as ordinary ones, as the original's stubs send them: that is why the
 //! server is told the names of the oneway methods.
@@ -32,7 +37,9 @@ use thrift::protocol::{TInputProtocol, TMessageType, TStoredInputProtocol};
 use thrift::server::TProcessor;
 
 use crate::error::told;
-use crate::rpc::connection::{Input, Output, protocols};
+use crate::rpc::channel::Channel;
+use crate::rpc::connection::{Input, LONGEST_METHOD, Output, protocols};
+use crate::rpc::identity::Identity;
 use crate::shutdown::Shutdown;
 
 /// Stack of a connection's thread; only what is used takes memory.
@@ -51,6 +58,8 @@ pub struct Limits {
     pub connections: usize,
     /// How long a connection may be open without a call.
     pub idle: Duration,
+    /// How long a peer may take to show its certificate, where one is asked for.
+    pub handshake: Duration,
     /// How long a message may take to come once begun, and a reply to be taken.
     pub message: Duration,
     /// How long a stop waits for the calls that were begun.
@@ -62,16 +71,28 @@ impl Default for Limits {
         Limits {
             connections: 10_000,
             idle: Duration::from_secs(600),
+            handshake: Duration::from_secs(10),
             message: Duration::from_secs(20),
             farewell: Duration::from_secs(5),
         }
     }
 }
 
+/// What a server knows of its methods, by their names.
+#[derive(Debug, Clone, Default)]
+pub struct Methods {
+    /// Those that are never answered.
+    pub oneway: Vec<String>,
+    /// Those that are not for everybody: for callers on the same machine, and for
+    /// those who have shown a certificate.
+    pub local: Vec<String>,
+}
+
 /// A claimed port, on one or more addresses of this host.
 pub struct Server {
     listeners: Vec<TcpListener>,
     limits: Limits,
+    identity: Option<Identity>,
     stopper: Stopper,
 }
 
@@ -120,10 +141,17 @@ impl Server {
         Ok(Server {
             listeners,
             limits,
+            identity: None,
             stopper: Stopper {
                 state: Arc::new(state),
             },
         })
+    }
+
+    /// The same server, but for those only who show a certificate of the identity's CA.
+    pub fn secured_by(mut self, identity: Option<Identity>) -> Server {
+        self.identity = identity;
+        self
     }
 
     /// The port that was claimed.
@@ -144,16 +172,16 @@ impl Server {
     /// have ended, for [`Limits::farewell`] at most.
     ///
     /// Handlers are called on the thread of their connection and may block; each
-    /// connection has one call at a time. `oneway` names the methods that are
-    /// never answered.
-    pub fn run<P>(self, processor: P, oneway: Vec<String>)
+    /// connection has one call at a time.
+    pub fn run<P>(self, processor: P, methods: Methods)
     where
         P: TProcessor + Send + Sync + 'static,
     {
         let service = Arc::new(Service {
             processor,
-            oneway,
+            methods,
             limits: self.limits,
+            identity: self.identity,
             state: self.stopper.state.clone(),
         });
         for listener in self.listeners {
@@ -219,8 +247,9 @@ impl State {
 /// What every connection's thread shares.
 struct Service<P> {
     processor: P,
-    oneway: Vec<String>,
+    methods: Methods,
     limits: Limits,
+    identity: Option<Identity>,
     state: Arc<State>,
 }
 
@@ -249,7 +278,7 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
             return warn!("closed the connection of {peer}: too many are open");
         };
         let service = self.clone();
-        let talk = move || match service.converse(&connection) {
+        let talk = move || match service.converse(&connection, peer) {
             Ok(()) => debug!("{peer} has closed its connection"),
             Err(why) => warn!("closed the connection of {peer}: {why}"),
         };
@@ -260,10 +289,15 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
 
     /// Answers calls until the peer closes, the server stops, a message cannot be
     /// understood, or a call ends in an exception; tells why, if there is a reason.
-    fn converse(&self, connection: &Connection) -> Result<(), String> {
-        let (mut input, mut output) = connection
-            .protocols(&self.limits)
+    fn converse(&self, connection: &Connection, peer: SocketAddr) -> Result<(), String> {
+        let channel = connection
+            .channel(&self.limits, self.identity.as_ref())
             .map_err(|e| e.to_string())?;
+        let Some(channel) = channel else {
+            return Ok(());
+        };
+        let is_trusted = self.identity.is_some() || is_of_this_machine(peer, channel.stream());
+        let (mut input, mut output) = protocols(channel, self.limits.message);
         while !self.state.stopped.is_requested() {
             if !input
                 .transport
@@ -272,7 +306,8 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
             {
                 break;
             }
-            self.answer(&mut input, &mut output).map_err(|e| told(&e))?;
+            self.answer(&mut input, &mut output, is_trusted)
+                .map_err(|e| told(&e))?;
             if let Some(exception) = output.transport.exception() {
                 return Err(exception.to_owned());
             }
@@ -280,10 +315,27 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
         Ok(())
     }
 
-    fn answer(&self, input: &mut Input, output: &mut Output) -> thrift::Result<()> {
+    /// Answers one call. One that is refused ends the connection: what follows its
+    /// name is not read.
+    fn answer(
+        &self,
+        input: &mut Input,
+        output: &mut Output,
+        is_trusted: bool,
+    ) -> thrift::Result<()> {
         let message = input.read_message_begin()?;
-        let oneway =
-            message.message_type == TMessageType::OneWay || self.oneway.contains(&message.name);
+        if message.name.len() > LONGEST_METHOD {
+            // It would be repeated in the answer and in the log.
+            let length = message.name.len();
+            let alien = format!("a method whose name has {length} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, alien).into());
+        }
+        let Methods { oneway, local } = &self.methods;
+        if !is_trusted && local.contains(&message.name) {
+            let whom = "is taken from this machine only, or under TLS";
+            return Err(format!("refused {}(): it {whom}", message.name).into());
+        }
+        let oneway = message.message_type == TMessageType::OneWay || oneway.contains(&message.name);
         output.transport.mute(oneway);
         self.processor
             .process(&mut TStoredInputProtocol::new(input, message), output)
@@ -315,11 +367,22 @@ impl Connection {
         })
     }
 
-    fn protocols(&self, limits: &Limits) -> io::Result<(Input, Output)> {
-        self.stream.set_nodelay(true)?;
-        self.stream.set_read_timeout(Some(limits.message))?;
-        self.stream.set_write_timeout(Some(limits.message))?;
-        Ok(protocols(self.stream.clone(), limits.message))
+    /// The connection, ready for calls; none if the peer went without having said anything.
+    fn channel(&self, limits: &Limits, identity: Option<&Identity>) -> io::Result<Option<Channel>> {
+        let stream = &self.stream;
+        stream.set_nodelay(true)?;
+        let channel = match identity {
+            None => Some(Channel::Plain(stream.clone())),
+            Some(identity) => {
+                stream.set_read_timeout(Some(limits.handshake))?;
+                stream.set_write_timeout(Some(limits.handshake))?;
+                let session = identity.answer(stream.clone(), limits.handshake, limits.message)?;
+                session.map(|session| Channel::Tls(Arc::new(session)))
+            }
+        };
+        stream.set_read_timeout(Some(limits.message))?;
+        stream.set_write_timeout(Some(limits.message))?;
+        Ok(channel)
     }
 }
 
@@ -328,6 +391,14 @@ impl Drop for Connection {
         self.state.open().remove(&self.number);
         self.state.closed.notify_all();
     }
+}
+
+/// Does the peer call from this very machine: over loopback, or from the address that
+/// it called?
+fn is_of_this_machine(peer: SocketAddr, stream: &TcpStream) -> bool {
+    let peer = peer.ip().to_canonical();
+    let called = stream.local_addr().map(|called| called.ip().to_canonical());
+    peer.is_loopback() || called.is_ok_and(|called| called == peer)
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Option<thread::JoinHandle<()>> {

@@ -23,9 +23,6 @@ use crate::node::Node;
 /// The service type of a store.
 pub const SERVICE: &str = "diststore.Store";
 
-/// The most bytes shown of a key.
-const SHOWN: usize = 100;
-
 /// How long a primary may take over a write that another node asked of it.
 /// After it, the other node is told to ask again.
 const COORDINATE: Duration = Duration::from_millis(1_500);
@@ -167,14 +164,6 @@ impl Store {
     }
 }
 
-/// As much of a key as a line of the log has room for; nothing in it ends the line.
-fn beginning(key: &[u8]) -> String {
-    let shown = &key[..key.len().min(SHOWN)];
-    let more = if shown.len() < key.len() { "…" } else { "" };
-    let shown = String::from_utf8_lossy(shown);
-    format!("{}{more}", shown.escape_debug())
-}
-
 impl StoreSyncHandler for StoreHandler {
     fn handle_get(&self, key: Vec<u8>) -> thrift::Result<Vec<u8>> {
         let entry = self.store.fetch(&key).map_err(thrift::Error::from)?;
@@ -183,15 +172,15 @@ impl StoreSyncHandler for StoreHandler {
     }
 
     fn handle_put(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<()> {
-        debug!("received {}", String::from_utf8_lossy(&key));
+        debug!("received {}", Key::new(&key));
         if let Err(e) = self.store.write(&key, Some(value.into())) {
-            warn!("lost the put of {}: {e}", beginning(&key));
+            warn!("lost the put of {}: {e}", Key::new(&key));
         }
         Ok(())
     }
 
     fn handle_write(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<i64> {
-        debug!("received {}", String::from_utf8_lossy(&key));
+        debug!("received {}", Key::new(&key));
         let written = self
             .store
             .write(&key, Some(value.into()))

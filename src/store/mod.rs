@@ -56,6 +56,7 @@
 //! Nodes of the original are on the ring but not in the views: what belongs to one by
 //! the ring is put to it as well, and read from it first, without any promise.
 
+mod asking;
 mod copies;
 pub mod handler;
 pub mod limits;
@@ -68,5 +69,5 @@ pub mod status;
 pub mod table;
 pub mod versions;
 pub mod view;
-mod wire;
+pub mod wire;
 pub(crate) mod writing;

@@ -226,7 +226,7 @@ impl Store {
 
     fn take_in(&self, page: &Page) {
         for (key, entry) in &page.entries {
-            debug!("received {}", String::from_utf8_lossy(key));
+            debug!("received {}", Key::new(key));
             self.table.apply(Key::new(key), entry.clone());
         }
         self.received.fetch_add(page.entries.len() as u64, Relaxed);
@@ -259,7 +259,7 @@ impl Store {
                 let forgotten = entry.is_tombstone() && entry.written_at() < old;
                 let kept = !forgotten && current.owns(&me, key, replicas);
                 if !kept {
-                    debug!("dropped {}", String::from_utf8_lossy(key.bytes));
+                    debug!("dropped {key}");
                 }
                 kept
             });

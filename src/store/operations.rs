@@ -1,7 +1,7 @@
 //! `Store`: one node's store, and what its parts share: the table, the moves, the links.
 //!
-//! What it does for clients and for other nodes is in [`super::reading`],
-//! [`super::writing`] and [`super::mover`].
+//! What it does for clients and for other nodes is in `reading`,
+//! `writing` and `mover`.
 //!
 //! Locks, in the order in which they may be taken together: the *turns* of keys, held
 //! by the primary of a write for as long as the write is under way (writes of one
@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::asking::Asking;
 use super::copies::Copies;
 use super::limits::Limits;
 use super::moves::{Moves, Rules, Standing};
@@ -68,6 +69,7 @@ pub struct Store {
     pub(super) peers: Arc<Links<Client>>,
     pub(super) primaries: Links<Client>,
     pub(super) copies: Copies,
+    pub(super) asking: Asking,
     pub(super) turns: Vec<Mutex<()>>,
     /// When a copy came last from a primary that has another view: what looks
     /// superfluous may soon be owned.
@@ -96,9 +98,12 @@ impl Store {
         let generation = node.generation();
         let me = Peer::new(node.location().clone(), node.roll().started);
         let moves = Moves::new(me, replicas, Rules::default());
-        let peers = Arc::new(Links::new(StoreSyncClient::new, PEER_PATIENCE));
+        let links = |patience| Links::new(node.caller().clone(), StoreSyncClient::new, patience);
+        let peers = Arc::new(links(PEER_PATIENCE));
         Store {
+            primaries: links(PRIMARY_PATIENCE),
             copies: Copies::new(node.clone(), peers.clone()),
+            asking: Asking::new(node.clone(), peers.clone()),
             node,
             table: Table::new(),
             limits,
@@ -109,7 +114,6 @@ impl Store {
             }),
             moved: Condvar::new(),
             peers,
-            primaries: Links::new(StoreSyncClient::new, PRIMARY_PATIENCE),
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
             stray_at: Mutex::new(None),
             received: AtomicU64::new(0),
@@ -166,6 +170,7 @@ impl Store {
     /// under way break off: they would only be waited for.
     pub(super) fn give_up(&self, down: &Location) {
         self.copies.forget(down);
+        self.asking.forget(down);
         self.peers.forget(down);
         self.primaries.forget(down);
     }

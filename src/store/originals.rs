@@ -17,7 +17,7 @@ use crate::diststore::{StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
 use crate::hash_ring::HashRing;
 use crate::location::Location;
-use crate::rpc::client::call_within;
+use crate::rpc::client::Caller;
 
 /// The most bytes of keys and values looked up at once to be put.
 const BATCH: usize = 1024 * 1024;
@@ -31,7 +31,9 @@ impl Store {
     pub(super) fn fetch_from_original(&self, key: &[u8]) -> Option<Entry> {
         let peer = self.original_owner(key)?;
         let get = |p: &mut Client| p.get(key.to_vec());
-        let value = call_within(PEER_PATIENCE, StoreSyncClient::new, &peer, get).ok()?;
+        let caller = self.node.caller();
+        let value = caller.call_within(PEER_PATIENCE, StoreSyncClient::new, &peer, get);
+        let value = value.ok()?;
         let entry = Entry {
             version: UNVERSIONED,
             value: Some(value.into()),
@@ -46,7 +48,7 @@ impl Store {
     /// Puts a key that belongs to a node of the original to it. Blocks for one call.
     pub(super) fn put_through_to_original(&self, key: &[u8], value: &[u8]) {
         if let Some(peer) = self.original_owner(key) {
-            put(&peer, key, value);
+            put(self.node.caller(), &peer, key, value);
         }
     }
 
@@ -86,7 +88,8 @@ impl Store {
             for (key, entry) in &page.entries {
                 if let Some(value) = &entry.value {
                     let send = |p: &mut Client| p.put(key.clone(), value.to_vec());
-                    call_within(PEER_PATIENCE, StoreSyncClient::new, original, send)?;
+                    let caller = self.node.caller();
+                    caller.call_within(PEER_PATIENCE, StoreSyncClient::new, original, send)?;
                 }
             }
             cursor = page.next;
@@ -104,9 +107,9 @@ impl Store {
     }
 }
 
-fn put(peer: &Location, key: &[u8], value: &[u8]) {
+fn put(caller: &Caller, peer: &Location, key: &[u8], value: &[u8]) {
     let put = |p: &mut Client| p.put(key.to_vec(), value.to_vec());
-    if let Err(e) = call_within(PEER_PATIENCE, StoreSyncClient::new, peer, put) {
+    if let Err(e) = caller.call_within(PEER_PATIENCE, StoreSyncClient::new, peer, put) {
         debug!("{e}");
     }
 }

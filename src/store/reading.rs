@@ -4,13 +4,11 @@ use std::time::Instant;
 
 use log::debug;
 
+use super::asking::Held;
 use super::moves::Authority;
-use super::operations::{Client, PATIENCE, Refusal, Store};
+use super::operations::{PATIENCE, Refusal, Store};
 use super::table::{Cursor, Key, LOOKS, PAGE, Page};
-use super::versions::Entry;
 use super::view::Peer;
-use super::wire::read_found;
-use crate::diststore::TStoreSyncClient;
 use crate::location::Location;
 use crate::side_by_side::side_by_side;
 
@@ -20,9 +18,6 @@ const SIDE_BY_SIDE: usize = 8;
 /// The most bytes of values in one answer, beyond which the rest of its keys is for
 /// another one: what fits a message, whatever the first value is.
 const ANSWER: usize = 1024 * 1024;
-
-/// What is held for a key, a tombstone included; nothing if nothing ever was.
-pub(super) type Held = Option<Entry>;
 
 /// A key that others have to be asked for.
 struct Question<'a> {
@@ -41,11 +36,35 @@ impl Store {
     /// # Errors
     /// No owner could be asked in that time.
     pub fn fetch(&self, key: &[u8]) -> Result<Held, Refusal> {
-        let found = self.fetch_many(&[key])?.pop().flatten();
+        let found = match self.fetch_at_once(Key::new(key)) {
+            Some(held) => held,
+            None => self.fetch_many(&[key])?.pop().flatten(),
+        };
         if found.as_ref().is_some_and(|entry| !entry.is_tombstone()) {
-            debug!("found {}", String::from_utf8_lossy(key));
+            debug!("found {}", Key::new(key));
         }
         Ok(found)
+    }
+
+    /// What is held for the key, here or at its first owner, if that answers: nearly all
+    /// calls end with this.
+    fn fetch_at_once(&self, key: Key<'_>) -> Option<Held> {
+        if self.node.has_originals() {
+            return None;
+        }
+        let authority = self.moves().authority(key);
+        match authority {
+            Authority::Me => self.own(key, || self.moves().authority(key) == Authority::Me),
+            Authority::Others(view, owners) => {
+                let owner = self.asking.in_order(owners).into_iter().next()?;
+                let is_other = owner.location != *self.node.location();
+                is_other.then(|| {
+                    self.asking
+                        .ask_with_others(&owner.location, view, key.bytes)
+                })?
+            }
+            Authority::Nobody => None,
+        }
     }
 
     /// [`fetch`](Store::fetch) of several keys: of as many of the first ones, at least
@@ -96,7 +115,7 @@ impl Store {
                     place,
                     key: *key,
                     view,
-                    owners: owners.into_iter(),
+                    owners: self.asking.in_order(owners).into_iter(),
                 }),
                 Authority::Nobody => (),
             }
@@ -151,18 +170,8 @@ impl Store {
         if owner == self.node.location() {
             return self.answer_at(view, keys).unwrap_or_default();
         }
-        let names = || keys.iter().map(|key| key.bytes.to_vec()).collect();
-        let read = |client: &mut Client| client.fetch_at(names(), view as i64);
-        match self.peers.call(owner, read) {
-            Ok(found) => found.into_iter().map(read_found).collect(),
-            Err(e) => {
-                debug!("{e}");
-                if e.is_unreachable() {
-                    self.node.unreachable(owner, &e);
-                }
-                Vec::new()
-            }
-        }
+        let names = keys.iter().map(|key| key.bytes.to_vec()).collect();
+        self.asking.ask(owner, view, names)
     }
 
     /// What this node holds as an owner in that view, for as many of the first of these

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::hash_ring::HashRing;
 use crate::location::Location;
 use crate::locator::TLocatorSyncClient;
-use crate::rpc::client::{Patience, call_within};
+use crate::rpc::client::{Caller, Patience};
 use crate::side_by_side::side_by_side;
 
 /// Nodes asked at the same time.
@@ -55,25 +55,26 @@ impl StoreStatus {
     ///
     /// # Errors
     /// The peer cannot be asked.
-    pub fn ask(peer: &Location) -> Result<StoreStatus, Error> {
+    pub fn ask(caller: &Caller, peer: &Location) -> Result<StoreStatus, Error> {
         let began = Instant::now();
-        let first = StoreStatus::look(peer)?;
+        let first = StoreStatus::look(caller, peer)?;
         if first.is_settled() {
             return Ok(first);
         }
         thread::sleep(BETWEEN_LOOKS);
-        let mut second = StoreStatus::look(peer)?;
+        let mut second = StoreStatus::look(caller, peer)?;
         let copied = second.copies().saturating_sub(first.copies());
         second.rate = Some(copied as f64 / began.elapsed().as_secs_f64());
         Ok(second)
     }
 
-    fn look(peer: &Location) -> Result<StoreStatus, Error> {
-        let all = call_within(PATIENCE, StoreSyncClient::new, peer, |peer| peer.get_all())?;
+    fn look(caller: &Caller, peer: &Location) -> Result<StoreStatus, Error> {
+        let all = caller.call_within(PATIENCE, StoreSyncClient::new, peer, |p| p.get_all())?;
         let ring: HashRing<Location> = all.iter().filter_map(|l| l.try_into().ok()).collect();
         let asked: Vec<(&Location, f64)> = ring.shares();
         let mut nodes = side_by_side(&asked, SIDE_BY_SIDE, |(location, share)| {
-            let told = call_within(PATIENCE, StoreSyncClient::new, location, |p| p.holdings());
+            let told =
+                caller.call_within(PATIENCE, StoreSyncClient::new, location, |p| p.holdings());
             NodeStatus {
                 location: (*location).clone(),
                 share: *share,

@@ -9,6 +9,7 @@
 //! nodes a small key costs some 100 bytes beyond what it says.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,9 @@ use crate::hash_ring::point;
 /// Stripes of a table: enough that threads rarely meet in one, and few enough
 /// that an empty table is small.
 pub const STRIPES: usize = 256;
+
+/// The most bytes shown of a key.
+const SHOWN: usize = 100;
 
 /// Bytes a key is reckoned to cost beyond itself and its value.
 const OVERHEAD: usize = 100;
@@ -50,6 +54,20 @@ impl<'a> Key<'a> {
     /// The stripe of the key, from 0 to [`STRIPES`] - 1.
     pub fn stripe(&self) -> usize {
         (self.point >> 24) as usize
+    }
+}
+
+impl fmt::Display for Key<'_> {
+    /// As much of the key as a line of the log has room for; nothing in it ends the line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.bytes[..self.bytes.len().min(SHOWN)];
+        let more = if shown.len() < self.bytes.len() {
+            "…"
+        } else {
+            ""
+        };
+        let shown = String::from_utf8_lossy(shown);
+        write!(f, "{}{more}", shown.escape_debug())
     }
 }
 

@@ -85,6 +85,11 @@ impl View {
         Some(Peer::new(location.clone(), self.members[location]))
     }
 
+    /// Does this process, a member, hold `key` first?
+    pub fn is_primary(&self, peer: &Peer, key: Key<'_>) -> bool {
+        self.ring.owner_of(key.point) == Some(&peer.location) && self.contains(peer)
+    }
+
     /// The processes that hold `key` when there are `replicas` copies, its primary first.
     pub fn owners(&self, key: Key<'_>, replicas: usize) -> impl Iterator<Item = Peer> {
         self.ring

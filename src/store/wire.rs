@@ -14,6 +14,10 @@ use crate::diststore as wire;
 use crate::location::Location;
 use crate::locator;
 
+/// The most members of all views of one message together: 128 views of 128 members.
+/// Each member of each view has 120 points on a ring, which take a kilobyte.
+pub const MOST_LISTED: usize = 16_384;
+
 /// Why a message was not understood.
 pub type Misread = String;
 
@@ -127,13 +131,15 @@ impl TryFrom<wire::History> for History {
     type Error = Misread;
 
     fn try_from(history: wire::History) -> Result<History, Misread> {
+        let views = history.views.unwrap_or_default();
+        let listed: usize = views.iter().map(Vec::len).sum();
+        if listed > MOST_LISTED {
+            return Err(format!(
+                "a list of views of {listed} members; {MOST_LISTED} are taken"
+            ));
+        }
         let view = |members| Ok::<_, Misread>(Arc::new(View::new(peers(members)?)));
-        let views = history
-            .views
-            .unwrap_or_default()
-            .into_iter()
-            .map(view)
-            .collect::<Result<Vec<_>, _>>()?;
+        let views = views.into_iter().map(view).collect::<Result<Vec<_>, _>>()?;
         let read = history.reads_by.unwrap_or(0) as u64;
         let replicas = history.replicas.unwrap_or(0).max(0) as usize;
         if replicas == 0 || views.iter().all(|view| view.id() != read) {

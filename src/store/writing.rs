@@ -3,11 +3,11 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::asking::Held;
 use super::copies::{Copy, Outcome};
 use super::limits::LONGEST_VALUE;
 use super::moves::Write;
 use super::operations::{Client, PATIENCE, Refusal, Store, TURNS, reason, unix_millis};
-use super::reading::Held;
 use super::table::Key;
 use super::versions::Entry;
 use super::view::Peer;
@@ -24,6 +24,9 @@ pub(crate) const NOT_PRIMARY: i64 = -1;
 
 /// What is to be written for a key: a value, or, without one, the mark of a deletion.
 pub type Assignment = (Vec<u8>, Option<Arc<[u8]>>);
+
+/// Copies that are still to be sent, and for each its write's place and its owner.
+type Missing = (Vec<(Location, Copy)>, Vec<(usize, Peer)>);
 
 /// A write that this node carries out as its primary.
 struct Begun<'a> {
@@ -314,10 +317,7 @@ impl Store {
     }
 
     /// The copies that are still to be sent, each with its write's place and its owner.
-    fn missing_copies(
-        &self,
-        begun: &mut [Begun<'_>],
-    ) -> (Vec<(Location, Copy)>, Vec<(usize, Peer)>) {
+    fn missing_copies(&self, begun: &mut [Begun<'_>]) -> Missing {
         let (mut copies, mut owners) = (Vec::new(), Vec::new());
         let moves = self.moves();
         let view = moves.current().id();

@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 
 use thrifty_p2p::location::Location;
 
+#[path = "../../examples/certificates/authority.rs"]
+pub mod authority;
 #[path = "../../examples/consistency/checker.rs"]
 pub mod checker;
+pub mod namespace;
 pub mod network;
 pub mod raw;
 pub mod stores;
@@ -52,8 +55,17 @@ pub fn program(name: &str) -> &'static str {
 /// The path of one of the crate's examples, built if it is not: a run of one test
 /// file alone builds none.
 pub fn example(name: &str) -> PathBuf {
-    let build = ["build", "--quiet", "--example", name];
-    let built = Command::new(env!("CARGO")).args(build).status().unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--example", name]);
+    for (variable, _) in std::env::vars_os() {
+        // What Cargo tells a test of its package would make build scripts that look at
+        // it run anew, and everything that depends on them be built again.
+        let told = variable.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            build.env_remove(&variable);
+        }
+    }
+    let built = build.status().unwrap();
     assert!(built.success(), "cannot build the example {name}");
     let test = std::env::current_exe().unwrap();
     let target = test.ancestors().nth(2).unwrap();
@@ -247,6 +259,12 @@ fn memory_kilobytes(node: &NodeProcess, measure: &str) -> u64 {
 /// Runs a program to its end.
 pub fn run(name: &str, arguments: &[&str]) -> Output {
     run_with_input(name, arguments, b"")
+}
+
+/// What a program that has ended says on stderr, with its exit status.
+pub fn ended(output: &Output) -> (Option<i32>, String) {
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), told)
 }
 
 /// Runs a program to its end, with something on its stdin.

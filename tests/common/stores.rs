@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::diststore::{Holdings, Phase, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::call;
+use thrifty_p2p::rpc::client::{Caller, call};
 use thrifty_p2p::store::status::StoreStatus;
 
 use super::checker::Nodes;
@@ -116,7 +116,7 @@ impl Stores {
         };
         eventually("the store is settled", SETTLED, || {
             self.nodes.iter().all(|node| {
-                StoreStatus::ask(&node.location).is_ok_and(|status| {
+                StoreStatus::ask(&Caller::default(), &node.location).is_ok_and(|status| {
                     status.is_settled()
                         && status
                             .nodes

@@ -11,7 +11,6 @@ use thrifty_p2p::error::Error;
 use thrifty_p2p::load::rounds::{Side, in_turn};
 use thrifty_p2p::load::store::Load;
 use thrifty_p2p::load::{Span, drive, echo};
-use thrifty_p2p::store::handler::SERVICE;
 
 use account::Account;
 use options::Options;
@@ -23,7 +22,7 @@ fn main() -> ExitCode {
     }
     let options = Options::parse();
     cli::run(true, || {
-        let load = options.load(options.client.peer(SERVICE)?)?;
+        let load = options.load()?;
         let account = Account::open(&options, &load)?;
         let filled = drive("fill", load.fillers()?, Span::ALL);
         account.tell(&filled)?;

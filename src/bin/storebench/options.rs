@@ -8,7 +8,7 @@ use thrifty_p2p::error::Error;
 use thrifty_p2p::load::keys::{Keys, MOST_KEYS};
 use thrifty_p2p::load::store::{Load, Through};
 use thrifty_p2p::load::{Measured, Span};
-use thrifty_p2p::location::Location;
+use thrifty_p2p::store::handler::SERVICE;
 
 /// Puts a load on a store: one blocking thread a connection, one call after another on
 /// each. Fills the key space first. Prints operations a second, and the percentiles of
@@ -96,17 +96,20 @@ impl Options {
         }
     }
 
-    /// The load that is put on `peer`.
+    /// The load that is put on the peer.
     ///
     /// # Errors
-    /// The peer cannot tell which keys it passes on, or passes on none.
-    pub fn load(&self, peer: Location) -> Result<Load, Error> {
+    /// There is no peer, or it passes on no keys and is to.
+    pub fn load(&self) -> Result<Load, Error> {
+        let caller = self.client.caller()?;
+        let peer = self.client.peer(&caller, SERVICE)?;
         let keys = if self.passed_on {
-            Keys::passed_on_by(&peer, self.keys)?
+            Keys::passed_on_by(&caller, &peer, self.keys)?
         } else {
             Keys::First(self.keys)
         };
         Ok(Load {
+            caller,
             peer,
             through: self.through,
             connections: self.connections,

@@ -56,7 +56,7 @@ impl Moves {
         } else {
             self.current()
         };
-        if read.primary(key).as_ref() == Some(&self.me) && self.may_answer(read.id()) {
+        if read.is_primary(&self.me, key) && self.may_answer(read.id()) {
             return Authority::Me;
         }
         let owners: Vec<Peer> = read
@@ -101,7 +101,7 @@ impl Moves {
     /// Begins a write of `key` here; none unless this node is the key's primary and
     /// serves. To be ended by [`end_write`](Moves::end_write), whatever comes of it.
     pub fn begin_write(&mut self, key: Key<'_>) -> Option<Write> {
-        if !self.is_serving() || self.primary(key).as_ref() != Some(&self.me) {
+        if !self.is_serving() || !self.current().is_primary(&self.me, key) {
             return None;
         }
         *self.writes.entry(self.epoch).or_default() += 1;

@@ -1,0 +1,271 @@
+//! Seeds: one good message of each kind, as our own stubs write them.
+
+use thrift::protocol::{
+    TBinaryInputProtocol, TBinaryOutputProtocol, TFieldIdentifier, TMessageIdentifier,
+    TMessageType, TOutputProtocol, TSerializable, TType,
+};
+use thrifty_p2p::diststore::{
+    Cursor, Declined, Found, History, Holdings, Kept, Page, Pair, Peer, Phase, Pull, Refused, Roll,
+    StoreSyncClient, TStoreSyncClient, Told, Word, Written,
+};
+use thrifty_p2p::locator::{Gossip, Location, Member, Status, TBaseSyncClient, TLocatorSyncClient};
+
+/// A name and an input.
+type Seed = (String, Vec<u8>);
+
+const MILLIS: i64 = 1_763_000_000_000;
+const VERSION: i64 = MILLIS << 20;
+const VIEW: i64 = 0x0123_4567_89ab_cdef;
+
+/// The seeds of the corpus of that name.
+pub fn seeds(corpus: &str) -> Vec<Seed> {
+    match corpus {
+        "requests" => requests(),
+        "replies" => replies(),
+        _ => addresses(),
+    }
+}
+
+fn location(port: i16) -> Location {
+    Location::new("127.0.0.1".to_owned(), port)
+}
+
+fn peer(port: i16) -> Peer {
+    Peer::new(location(port), MILLIS)
+}
+
+fn gossip(network: &str) -> Gossip {
+    let statuses = [Status::ALIVE, Status::SUSPECT, Status::DOWN, Status::LEFT];
+    let member = |(port, status)| Member::new(location(port), MILLIS, status, MILLIS - 1);
+    let members: Vec<_> = (9901..).zip(statuses).map(member).collect();
+    Gossip::new(location(9901), network.to_owned(), VIEW, members, true)
+}
+
+fn word() -> Word {
+    Word::new(
+        peer(9901),
+        VIEW,
+        Phase::SYNCED,
+        true,
+        VIEW,
+        vec![VIEW, 1],
+        true,
+        3,
+    )
+}
+
+fn pair(value: Option<Vec<u8>>) -> Pair {
+    Pair::new(b"key".to_vec(), value, VERSION)
+}
+
+type Client<'a> =
+    StoreSyncClient<TBinaryInputProtocol<&'static [u8]>, TBinaryOutputProtocol<&'a mut Vec<u8>>>;
+
+/// What our stub sends in that call; nobody answers.
+fn request<T>(name: &str, call: impl FnOnce(&mut Client<'_>) -> thrift::Result<T>) -> Seed {
+    let mut bytes = Vec::new();
+    let input = TBinaryInputProtocol::new(&[][..], true);
+    let output = TBinaryOutputProtocol::new(&mut bytes, true);
+    // That there is no answer is an error, and no matter.
+    let _ = call(&mut StoreSyncClient::new(input, output));
+    (name.to_owned(), bytes)
+}
+
+fn requests() -> Vec<Seed> {
+    let key = || b"key".to_vec();
+    let value = || Some(b"value".to_vec());
+    let pull = || Pull::new(peer(9901), VIEW, 0, vec![peer(9902)], Cursor::new(7, key()));
+    let several: Vec<u8> = ["ping", "get_all", "members"]
+        .iter()
+        .flat_map(|name| reply_or_call(name, TMessageType::Call, None, &|_| Ok(())))
+        .collect();
+    vec![
+        request("ping", |c| c.ping()),
+        request("service_type", |c| c.service_type()),
+        request("service_types", |c| c.service_types()),
+        request("debug", |c| c.debug()),
+        request("die", |c| c.die()),
+        request("join", |c| c.join(location(9902))),
+        request("remove", |c| c.remove(location(9902), vec![location(9901)])),
+        request("add", |c| {
+            c.add(location(9903), vec![location(9901), location(9902)])
+        }),
+        request("get_all", |c| c.get_all()),
+        request("get_node", |c| c.get_node(key())),
+        request("exchange with a locator", |c| {
+            c.exchange(gossip("locator.Locator"))
+        }),
+        request("exchange with a store", |c| {
+            c.exchange(gossip("diststore.Store"))
+        }),
+        request("members", |c| c.members()),
+        request("reach", |c| c.reach(location(9902))),
+        request("get", |c| c.get(key())),
+        request("put", |c| c.put(key(), b"value".to_vec())),
+        request("write", |c| c.write(key(), b"value".to_vec())),
+        request("fetch", |c| c.fetch(key())),
+        request("unset", |c| c.unset(key())),
+        request("write_many", |c| {
+            c.write_many(vec![pair(value()), pair(None)])
+        }),
+        request("fetch_many", |c| c.fetch_many(vec![key(), Vec::new()])),
+        request("roll", |c| c.roll()),
+        request("scan", |c| c.scan(VIEW, Cursor::new(7, key()))),
+        request("coordinate", |c| c.coordinate(vec![pair(value())], MILLIS)),
+        request("replicate", |c| {
+            c.replicate(vec![pair(value()), pair(None)], VIEW)
+        }),
+        request("fetch_at", |c| c.fetch_at(vec![key()], VIEW)),
+        request("tell", |c| c.tell(word(), true)),
+        request("pull", |c| c.pull(pull())),
+        request("holdings", |c| c.holdings()),
+        ("several calls".to_owned(), several),
+        (
+            "ping with an old header".to_owned(),
+            b"\0\0\0\x04ping\x01\0\0\0\0\0".to_vec(),
+        ),
+        (
+            "another protocol".to_owned(),
+            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        ),
+    ]
+}
+
+type Output<'a> = TBinaryOutputProtocol<&'a mut Vec<u8>>;
+
+/// A message with one field or none, numbered as the first of its connection.
+fn reply_or_call(
+    name: &str,
+    kind: TMessageType,
+    field: Option<(TType, i16)>,
+    write: &dyn Fn(&mut Output<'_>) -> thrift::Result<()>,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut output = TBinaryOutputProtocol::new(&mut bytes, true);
+    let head = TMessageIdentifier::new(name, kind, 1);
+    let written = output.write_message_begin(&head).and_then(|()| {
+        if let Some((kind, id)) = field {
+            output.write_field_begin(&TFieldIdentifier::new("", kind, id))?;
+            write(&mut output)?;
+        }
+        output.write_field_stop()
+    });
+    written.expect("a vector takes all");
+    bytes
+}
+
+fn reply(name: &str, kind: TType, write: &dyn Fn(&mut Output<'_>) -> thrift::Result<()>) -> Seed {
+    let bytes = reply_or_call(name, TMessageType::Reply, Some((kind, 0)), write);
+    (name.to_owned(), bytes)
+}
+
+fn record(name: &str, record: &impl TSerializable) -> Seed {
+    reply(name, TType::Struct, &|o| record.write_to_out_protocol(o))
+}
+
+fn several(name: &str, records: &[impl TSerializable]) -> Seed {
+    reply(name, TType::List, &|o| {
+        o.write_list_begin(&list(TType::Struct, records.len() as i32))?;
+        records
+            .iter()
+            .try_for_each(|record| record.write_to_out_protocol(o))
+    })
+}
+
+fn replies() -> Vec<Seed> {
+    let value = || Some(b"value".to_vec());
+    let history = History::new(
+        vec![vec![peer(9901)], vec![peer(9900), peer(9901)]],
+        view_of(),
+        3,
+    );
+    let page = Page::new(
+        vec![pair(value()), pair(None)],
+        Cursor::new(7, b"key".to_vec()),
+    );
+    let holdings = Holdings::new(3, 1, 400, 3, Phase::SETTLED, true, 0, VIEW);
+    let kept = Kept::new(VIEW, vec![Declined::new(1, "full".to_owned())]);
+    let exception = reply_or_call(
+        "get",
+        TMessageType::Exception,
+        Some((TType::String, 1)),
+        &|o| o.write_string("Internal error"),
+    );
+    let refusal = reply_or_call(
+        "fetch",
+        TMessageType::Reply,
+        Some((TType::Struct, 1)),
+        &|o| Refused::new("not ready".to_owned()).write_to_out_protocol(o),
+    );
+    vec![
+        (
+            "ping".to_owned(),
+            reply_or_call("ping", TMessageType::Reply, None, &|_| Ok(())),
+        ),
+        reply("service_type", TType::String, &|o| {
+            o.write_string("diststore.Store")
+        }),
+        reply("service_types", TType::List, &|o| {
+            o.write_list_begin(&list(TType::String, 2))?;
+            o.write_string("locator.Base")?;
+            o.write_string("locator.Locator")
+        }),
+        reply("get_all", TType::List, &|o| {
+            o.write_list_begin(&list(TType::Struct, 2))?;
+            location(9901).write_to_out_protocol(o)?;
+            location(9902).write_to_out_protocol(o)
+        }),
+        record("get_node", &location(9901)),
+        record("exchange", &gossip("diststore.Store")),
+        record("members", &gossip("diststore.Store")),
+        reply("reach", TType::Bool, &|o| o.write_bool(true)),
+        reply("get", TType::String, &|o| o.write_bytes(b"value")),
+        reply("write", TType::I64, &|o| o.write_i64(VERSION)),
+        record("fetch", &Found::new(value(), VERSION)),
+        reply("unset", TType::Bool, &|o| o.write_bool(true)),
+        several("write_many", &[Written::new(VERSION, true)]),
+        several(
+            "fetch_many",
+            &[Found::new(value(), VERSION), Found::new(None, 0)],
+        ),
+        record("roll", &Roll::new(vec![peer(9900), peer(9901)], false)),
+        record("scan", &page),
+        several(
+            "coordinate",
+            &[Written::new(VERSION, true), Written::new(-1, false)],
+        ),
+        record("replicate", &kept),
+        several("fetch_at", &[Found::new(None, VERSION)]),
+        record("tell", &Told::new(word(), history)),
+        record("pull", &page),
+        record("holdings", &holdings),
+        ("an exception".to_owned(), exception),
+        ("a refusal".to_owned(), refusal),
+    ]
+}
+
+fn list(of: TType, size: i32) -> thrift::protocol::TListIdentifier {
+    thrift::protocol::TListIdentifier::new(of, size)
+}
+
+/// The view that the history of [`replies`] is read by: its first one.
+fn view_of() -> i64 {
+    use thrifty_p2p::store::view;
+    let location = "127.0.0.1:9901".parse().expect("a location");
+    view::View::new([view::Peer::new(location, MILLIS)]).id() as i64
+}
+
+fn addresses() -> Vec<Seed> {
+    [
+        "127.0.0.1:9900",
+        "localhost:1",
+        "[::1]:65535",
+        "::1:9900",
+        ":9900",
+        "host:",
+        "host:0",
+    ]
+    .iter()
+    .map(|text| ((*text).to_owned(), text.as_bytes().to_vec()))
+    .collect()
+}
