@@ -20,9 +20,9 @@ impl Progress<'_> {
     }
 
     /// To be called each second, with the time since the measurement began and the
-    /// operations done in it.
+    /// operations done in it; nothing is shown before that.
     pub fn show(&mut self, time: Duration, done: u64) {
-        if self.is_shown {
+        if self.is_shown && !time.is_zero() {
             let (name, seconds) = (self.name, time.as_secs());
             let last = done - self.before;
             // Who cannot be shown anything misses nothing.

@@ -71,40 +71,45 @@ impl Load {
     /// # Errors
     /// The peer cannot be called.
     pub fn callers(&self) -> Result<Vec<StoreCaller<'_>>, Error> {
-        self.so_many(self.connections)
+        let shared = match self.through {
+            Through::SharedRing => Some(Arc::new(self.ring()?)),
+            Through::Node | Through::Ring => None,
+        };
+        let way = || match &shared {
+            Some(shared) => Ok(Way::Ring(shared.clone())),
+            None => self.connect(),
+        };
+        (0..self.connections)
+            .map(|number| Ok(self.caller_by(way()?, number)))
+            .collect()
     }
 
-    /// So many callers that have made a call each, and none from here on.
+    /// So many callers that have made a call each, and make none from here on. One after
+    /// the other: a server takes only some connections at one instant.
     ///
     /// # Errors
     /// The peer cannot be called.
     pub fn idle(&self, count: usize) -> Result<Vec<StoreCaller<'_>>, Error> {
-        let mut callers = self.so_many(count)?;
-        for caller in &mut callers {
+        let called = |number| {
+            let mut caller = self.caller_by(self.connect()?, number);
             caller.call();
-        }
-        Ok(callers)
+            Ok(caller)
+        };
+        (0..count).map(called).collect()
     }
 
-    fn so_many(&self, count: usize) -> Result<Vec<StoreCaller<'_>>, Error> {
-        let shared = match self.through {
-            Through::SharedRing => Some(Arc::new(RingClient::of(self.caller.clone(), &self.peer)?)),
-            Through::Node | Through::Ring => None,
-        };
-        (0..count)
-            .map(|number| {
-                Ok(StoreCaller {
-                    load: self,
-                    way: match &shared {
-                        Some(shared) => Way::Ring(shared.clone()),
-                        None => self.connect()?,
-                    },
-                    value: vec![b'v'; self.value_size],
-                    random: Random(number as u64),
-                    left: None,
-                })
-            })
-            .collect()
+    fn caller_by(&self, way: Way, number: usize) -> StoreCaller<'_> {
+        StoreCaller {
+            load: self,
+            way,
+            value: vec![b'v'; self.value_size],
+            random: Random(number as u64),
+            left: None,
+        }
+    }
+
+    fn ring(&self) -> Result<RingClient, Error> {
+        RingClient::of(self.caller.clone(), &self.peer)
     }
 
     fn connect(&self) -> Result<Way, Error> {
@@ -116,10 +121,7 @@ impl Load {
                     .connect(patience, StoreSyncClient::new, &self.peer)?;
                 Ok(Way::Node(Box::new(client)))
             }
-            Through::Ring | Through::SharedRing => Ok(Way::Ring(Arc::new(RingClient::of(
-                self.caller.clone(),
-                &self.peer,
-            )?))),
+            Through::Ring | Through::SharedRing => Ok(Way::Ring(Arc::new(self.ring()?))),
         }
     }
 
