@@ -2,16 +2,20 @@
 //!
 //! `-h` is `--host`, as in the original; help is `--help` alone.
 
+mod limits;
+
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 
 use clap::Args;
 use log::{LevelFilter, error, info};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::client::StoreClient;
+use crate::client::ring::RingClient;
 use crate::discover::{check_peer, find_peer, find_peer_of_kind};
 use crate::endpoint::Place;
 use crate::error::Error;
@@ -21,9 +25,18 @@ use crate::rpc::identity::Identity;
 use crate::shutdown::Shutdown;
 use crate::store::handler::SERVICE;
 
+pub use limits::LimitOptions;
+
 /// The exit statuses, as every program's `--help` tells them.
 pub const STATUSES: &str =
     "Exit status: 0 done, 1 key missing, 2 wrong usage, 3 no peer, 4 the call failed.";
+
+/// The same for the programs that are nodes, with what signals do to them.
+pub const NODE_STATUSES: &str = "\
+Signals: SIGINT (ctrl-C) and SIGTERM leave the network, and a second one ends the process at \
+once; SIGHUP changes nothing.\n\n\
+Exit status: 0 left gracefully, 2 wrong usage or a port in use, 3 no peer, 4 this host or process \
+cannot go on, 130 or 143 ended at once by a second SIGINT or SIGTERM.";
 
 /// Who a program is to its peers, and whom it trusts: all three, or none.
 #[derive(Debug, Args)]
@@ -71,6 +84,10 @@ pub struct NodeOptions {
     #[command(flatten)]
     tls: TlsOptions,
 
+    /// What the node takes at the most.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+
     /// Print this help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
@@ -114,6 +131,7 @@ impl TlsOptions {
 
 impl NodeOptions {
     /// Where the node should be: at the port given, or the first free one of `ports`.
+    /// Raises the process's limit of file descriptors if its connections need more.
     ///
     /// # Errors
     /// As for [`TlsOptions::identity`].
@@ -126,6 +144,7 @@ impl NodeOptions {
             address: self.address,
             bind: self.bind,
             peer: self.peer.clone(),
+            limits: self.limits.limits(),
             identity: self.tls.identity()?,
             ..place
         })
@@ -176,7 +195,17 @@ impl ClientOptions {
         Ok(StoreClient::of(caller, peer))
     }
 
-    /// The same, but a peer found on this host may also be of a kind that descends
+    /// A client that calls the nodes of the store itself.
+    ///
+    /// # Errors
+    /// As for [`ClientOptions::store`], or the peer is a node of the original.
+    pub fn ring(&self) -> Result<RingClient, Error> {
+        let caller = self.caller()?;
+        let peer = self.peer(&caller, SERVICE)?;
+        RingClient::of(caller, &peer)
+    }
+
+    /// As [`ClientOptions::peer`], but a peer found on this host may also be of a kind that descends
     /// from `service_type`.
     ///
     /// # Errors
@@ -251,7 +280,7 @@ pub fn run(quiet: bool, body: impl FnOnce() -> Result<ExitCode, Error>) -> ExitC
 }
 
 /// The exit status for a failure.
-fn status(error: &Error) -> ExitCode {
+pub fn status(error: &Error) -> ExitCode {
     ExitCode::from(match error {
         Error::BadLocation(_) | Error::Bind(..) | Error::Usage(_) => 2,
         Error::Unresolved(..)
@@ -264,21 +293,44 @@ fn status(error: &Error) -> ExitCode {
     })
 }
 
-/// Turns the switch at the first ctrl-C or SIGTERM; ends the process at the second.
+/// Turns the switch at the first SIGINT (ctrl-C) or SIGTERM, and ends the process at
+/// the second; SIGHUP changes nothing. `at_risk` tells what a second one throws away.
 ///
-/// `at_risk` tells what the second one throws away.
+/// Call it before the process starts threads: they must inherit that these signals
+/// wait for the thread that is started here.
 pub fn end_on_signals(shutdown: &Shutdown, at_risk: impl Fn() -> String + Send + 'static) {
     let shutdown = shutdown.clone();
-    let again = AtomicBool::new(false);
-    let on_signal = move || {
-        if again.swap(true, Relaxed) {
-            error!("ended at once: {}", at_risk());
-            std::process::exit(130);
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    let listening = signals.thread_block().map_err(io::Error::from);
+    let listening = listening.and_then(|()| {
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || heed(signals, &shutdown, at_risk))
+    });
+    if let Err(e) = listening {
+        error!("signals will end this process without a farewell: {e}");
+        // They would wait for ever otherwise. It fails only if blocking them did.
+        let _ = signals.thread_unblock();
+    }
+}
+
+/// Does what the signals ask for, one after another.
+fn heed(signals: SigSet, shutdown: &Shutdown, at_risk: impl Fn() -> String) {
+    let mut is_leaving = false;
+    while let Ok(signal) = signals.wait() {
+        if signal == Signal::SIGHUP {
+            info!("SIGHUP changes nothing: no option can be read anew; SIGTERM ends this node");
+            continue;
         }
+        if is_leaving {
+            error!("ended at once: {}", at_risk());
+            std::process::exit(128 + signal as i32);
+        }
+        is_leaving = true;
         info!("leaving the network; once more to end at once");
         shutdown.request();
-    };
-    if let Err(e) = ctrlc::set_handler(on_signal) {
-        error!("signals will end this process without a farewell: {e}");
     }
 }

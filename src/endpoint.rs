@@ -24,7 +24,8 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::client::Caller;
 use crate::rpc::identity::Identity;
-use crate::rpc::server::{Limits, Server};
+use crate::rpc::server::{Limits, Meter, Server};
+use crate::rpc::traffic::Traffic;
 use crate::shutdown::Shutdown;
 
 /// The first port of the original's networks.
@@ -72,6 +73,7 @@ pub struct Endpoint {
     location: Location,
     caller: Caller,
     shutdown: Shutdown,
+    meter: Meter,
     /// The server until it is run; taken once.
     server: Mutex<Option<Server>>,
 }
@@ -107,6 +109,7 @@ impl Endpoint {
             location,
             caller: Caller::new(place.identity.clone()),
             shutdown: Shutdown::new(),
+            meter: server.meter(),
             server: Mutex::new(Some(server.secured_by(place.identity.clone()))),
         })
     }
@@ -124,6 +127,11 @@ impl Endpoint {
     /// The switch that ends the service.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
+    }
+
+    /// What has come to the service so far.
+    pub fn traffic(&self) -> Traffic {
+        self.meter.traffic()
     }
 
     /// The server that holds the port, to be run.

@@ -80,6 +80,11 @@ impl Error {
             if e.kind == ApplicationErrorKind::UnknownMethod)
     }
 
+    /// Did the peer refuse what was asked, by an exception of the interface?
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Error::Answered(_, thrift::Error::User(_)))
+    }
+
     /// Could nobody be reached there, by whatever failure?
     pub fn is_unreachable(&self) -> bool {
         matches!(

@@ -184,7 +184,8 @@ impl LocatorHandler for PlainLocator {
 /// Blocks; the port was claimed before.
 ///
 /// # Errors
-/// [`Error::Bind`] when the endpoint is being served already.
+/// [`Error::Bind`] when the endpoint is being served already; [`Error::Local`] when no
+/// thread can be started.
 pub fn serve_base<H, P>(handler: H, processor: impl FnOnce(H) -> P) -> Result<(), Error>
 where
     H: BaseHandler + Clone,
@@ -210,7 +211,7 @@ where
 /// same instant each finds the other. Blocks.
 ///
 /// # Errors
-/// The peer given cannot be reached, or serves something else.
+/// The peer given cannot be reached, or serves something else; no thread can be started.
 pub fn serve<H, P>(
     handler: H,
     processor: impl FnOnce(H) -> P,
@@ -255,7 +256,14 @@ impl Running {
         let server = handler.endpoint().take_server()?;
         let stopper = server.stopper();
         let (processor, methods) = (processor(handler.clone()), methods(handler));
-        let thread = thread::spawn(move || server.run(processor, methods));
+        let shutdown = handler.endpoint().shutdown().clone();
+        let serve = move || {
+            server.run(processor, methods);
+            // Where the server could not begin, there is no use in going on.
+            shutdown.request();
+        };
+        let thread = thread::Builder::new().name("server".into()).spawn(serve);
+        let thread = thread.map_err(Error::Local)?;
         Ok(Running { stopper, thread })
     }
 

@@ -179,12 +179,33 @@ impl<N: Clone + Ord + Display> HashRing<N> {
 
     /// All nodes in the order in which the keys at `point` prefer them.
     pub fn preferred_at(&self, point: u32) -> Preferred<'_, N> {
+        self.preferred_on(self.arc_of(point))
+    }
+
+    /// The arc on which the keys at `point` lie, a number below [`arcs`](HashRing::arcs);
+    /// 0 on an empty ring. All keys on one arc prefer the nodes in the same order.
+    pub fn arc_of(&self, point: u32) -> usize {
+        self.first_past(point)
+    }
+
+    /// How many arcs there are on which keys lie.
+    pub fn arcs(&self) -> usize {
+        match self.first_past(u32::MAX) {
+            // The largest points are past the last entry, and belong to the first.
+            0 => self.entries.len(),
+            last => last + 1,
+        }
+    }
+
+    /// All nodes in the order in which the keys on this arc prefer them.
+    pub fn preferred_on(&self, arc: usize) -> Preferred<'_, N> {
         Preferred {
             ring: self,
-            next: self.first_past(point),
+            next: arc,
             left: self.entries.len(),
             last: None,
-            seen: vec![0; self.nodes.len().div_ceil(64)],
+            seen: 0,
+            more_seen: vec![0; self.nodes.len().saturating_sub(1) / 64],
         }
     }
 
@@ -299,8 +320,10 @@ pub struct Preferred<'a, N> {
     left: usize,
     /// The point looked at last: only the first entry of a point counts.
     last: Option<u64>,
-    /// One bit a node.
-    seen: Vec<u64>,
+    /// One bit a node, for the first 64: most rings have no more, and need no memory.
+    seen: u64,
+    /// One bit for each of the others.
+    more_seen: Vec<u64>,
 }
 
 impl<'a, N> Iterator for Preferred<'a, N> {
@@ -320,8 +343,12 @@ impl<'a, N> Iterator for Preferred<'a, N> {
             }
             let node = node_of(entry);
             let (word, bit) = (node / 64, 1 << (node % 64));
-            if self.seen[word] & bit == 0 {
-                self.seen[word] |= bit;
+            let seen = match word {
+                0 => &mut self.seen,
+                _ => &mut self.more_seen[word - 1],
+            };
+            if *seen & bit == 0 {
+                *seen |= bit;
                 return Some(&self.ring.nodes[node].node);
             }
         }

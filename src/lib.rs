@@ -34,7 +34,7 @@
 //! | [`node`] | the driver of membership, with one lock and a few threads |
 //! | [`handler`] | what users extend, and `serve` |
 //! | [`store`] | diststore: tables, views and moves that decide; operations and handler around them |
-//! | [`client`], [`status`], [`cli`] | for the programs: a store's client, the network at a glance, options |
+//! | [`client`], [`bulk`], [`status`], [`cli`] | for the programs: a store's clients, files of pairs, the network at a glance, options |
 //! | [`load`] | threads that call a store, or anything else, and reports of what came of it |
 //! | [`locator`], [`diststore`] | stubs generated from `thrift/`, never edited |
 //!
@@ -46,6 +46,7 @@
 //! an [identity](rpc::identity), whoever can connect can call nearly everything; with
 //! one, whoever has a certificate of the network's CA.
 
+pub mod bulk;
 pub mod cli;
 pub mod client;
 pub mod discover;

@@ -157,6 +157,27 @@ fn a_restart_is_told_from_a_refutation() {
 }
 
 #[test]
+fn a_clock_that_steps_an_hour_in_either_direction_costs_nobody_anything() {
+    const HOUR: i64 = 3_600_000;
+    for seed in 1..=20 {
+        let mut simulator = network(5, 6, seed);
+        simulator.expect_no_death();
+        for (id, step) in [(1, HOUR), (2, -HOUR), (1, 0), (2, 0), (3, -HOUR)] {
+            simulator.set_clock(id, step);
+            simulator.run(seconds(5));
+            assert!(simulator.is_agreed(), "{:?}", simulator.disagreement());
+        }
+        let suspicions: u64 = simulator.hosts.iter().map(|host| host.suspicions).sum();
+        assert_eq!(suspicions, 0, "time is told by no wall clock");
+        // One whose clock is behind can still object, and learn of a newcomer.
+        simulator.pause(3, seconds(3));
+        simulator.run(seconds(6));
+        simulator.start(5, vec![location(3)]);
+        agree_within(&mut simulator, seconds(1));
+    }
+}
+
+#[test]
 fn one_who_leaves_is_told_of_at_once_and_answers_until_it_ends() {
     let mut simulator = network(10, 10, 1);
     simulator.leave(4);

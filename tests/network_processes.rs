@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::network::{
     added, all_agree, all_say, free_port, marks, removed, spawn_beside, start_network, tell,
+    told_by,
 };
 use common::{NodeProcess, SOON, resident_kilobytes};
 
@@ -29,6 +30,19 @@ static MACHINE: Mutex<()> = Mutex::new(());
 
 fn machine() -> MutexGuard<'static, ()> {
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
+fn a_hang_up_changes_nothing_and_a_termination_ends_a_node_gracefully() {
+    let mut node = NodeProcess::start_alone("location");
+    for _ in 0..3 {
+        node.signal("HUP");
+    }
+    node.wait_for("SIGHUP changes nothing");
+    assert!(told_by(&node.location).is_ok());
+    node.signal("TERM");
+    assert!(node.wait().success());
+    assert!(node.says("leaving the network") && node.says("done."));
 }
 
 #[test]

@@ -158,6 +158,8 @@ fn h_is_the_host_and_help_is_help_alone() {
         "storeprimer",
         "storetest",
         "storestatus",
+        "storeload",
+        "storedump",
         "storebench",
     ] {
         let help = done(run(program, &["--help"]));

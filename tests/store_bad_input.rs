@@ -174,7 +174,7 @@ fn a_stranger_that_keeps_other_copies_does_not_end_a_node_that_is_not_in_yet() {
     let joiner = StoreHandler::new(node, Some(2), Limits::default());
     // Nobody has told the node yet who is in its network.
     joiner.handle_tell(word_of(peer(1), vec![5]), true).unwrap();
-    assert_eq!(joiner.store().failure(), None);
+    assert!(joiner.store().failure().is_none());
 }
 
 #[test]

@@ -527,25 +527,28 @@ fn the_last_node_says_how_many_keys_end_with_it() {
 }
 
 #[test]
-fn a_second_ctrl_c_ends_a_node_at_once_and_says_what_is_at_risk() {
+fn a_second_signal_ends_a_node_at_once_and_says_what_is_at_risk() {
     let _machine = machine();
-    let mut stores = Stores::start(2, &["--replicas", "1", "--slow-moves", "2000"]);
-    for index in 0..100 {
-        stores.clients()[0]
-            .put(format!("key {index}").as_bytes(), b"value")
-            .unwrap();
+    for (signal, status) in [("INT", 130), ("TERM", 143)] {
+        let mut stores = Stores::start(2, &["--replicas", "1", "--slow-moves", "2000"]);
+        for index in 0..100 {
+            stores.clients()[0]
+                .put(format!("key {index}").as_bytes(), b"value")
+                .unwrap();
+        }
+        let keys = holdings(&stores.nodes[0].location).unwrap().keys.unwrap();
+        let mut leaver = stores.send_away(0);
+        leaver.wait_for("once more to end at once");
+        eventually("the leaver is off the ring", SOON, || {
+            let owner = StoreClient::new(stores.nodes[0].location.clone()).owner(b"any");
+            owner.is_ok_and(|owner| owner != leaver.location)
+        });
+        leaver.signal(signal);
+        assert_eq!(leaver.wait().code(), Some(status));
+        leaver.wait_for(&format!(
+            "ended at once: the {keys} keys here have no other copy"
+        ));
     }
-    let keys = holdings(&stores.nodes[0].location).unwrap().keys.unwrap();
-    let mut leaver = stores.send_away(0);
-    leaver.wait_for("once more to end at once");
-    eventually("the leaver is off the ring", SOON, || {
-        let owner = StoreClient::new(stores.nodes[0].location.clone()).owner(b"any");
-        owner.is_ok_and(|owner| owner != leaver.location)
-    });
-    assert_eq!(leaver.interrupt().code(), Some(130));
-    leaver.wait_for(&format!(
-        "ended at once: the {keys} keys here have no other copy"
-    ));
 }
 
 #[test]

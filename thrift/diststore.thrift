@@ -110,6 +110,31 @@ struct Page {
     2: optional Cursor rest,
 }
 
+/** What came to a node's server since it started. */
+struct Traffic {
+    /** Connections that are open now. */
+    1: i64 open,
+    /** Connections that were accepted. */
+    2: i64 opened,
+    /** Calls that were served. */
+    3: i64 calls,
+    /** Connections closed because too many were open, in all or from one address. */
+    4: i64 crowded_out,
+    5: i64 address_full,
+    /** Connections closed because no call came for too long. */
+    6: i64 idle,
+    /** Connections closed because of a message that was no message, too slow or too long. */
+    7: i64 garbage,
+    8: i64 slow,
+    9: i64 long,
+    /** Connections closed after a call that ended in an application exception. */
+    10: i64 exceptions,
+    /** Connections closed because there was no thread to serve them. */
+    11: i64 unserved,
+    /** Times that a connection could not be accepted. */
+    12: i64 failed_accepts,
+}
+
 /** What one node holds, for programs that show the store. */
 struct Holdings {
     /** Keys with a value. */
@@ -126,6 +151,7 @@ struct Holdings {
     7: i64 moved,
     /** The node's current view. */
     8: i64 view,
+    9: Traffic traffic,
 }
 
 /** Who holds keys, for clients that call each key's primary themselves. */

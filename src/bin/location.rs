@@ -14,7 +14,7 @@ const PORTS: u16 = 40;
 /// Runs a location node: it knows every node of its network, and which of them a
 /// key belongs to. Ends gracefully at ctrl-C or SIGTERM.
 #[derive(Parser)]
-#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::NODE_STATUSES)]
 struct Options {
     #[command(flatten)]
     node: NodeOptions,

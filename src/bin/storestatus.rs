@@ -12,8 +12,10 @@ const STATUSES: &str =
     "Exit status: 0 settled, 1 moving, 2 wrong usage, 3 no peer, 4 the call failed.";
 
 /// Shows every node of a store: its state, the keys whose primary it is, all keys it
-/// holds with their bytes, and its share of the ring. The last line is `settled` when
-/// every key has all its copies, or says how far the moves are.
+/// holds with their bytes, its share of the ring, its open connections, and the calls it
+/// has served. A line for each node that has closed connections tells how many, and why.
+/// The last line is `settled` when every key has all its copies, or says how far the
+/// moves are.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = STATUSES)]
 struct Options {

@@ -69,7 +69,7 @@ pub struct RingClient {
     network: Arc<Network>,
     reads: Lanes<Vec<u8>, Option<Found>>,
     /// Writes, each for a process that is its key's primary.
-    writes: Lanes<(i64, Assignment), Option<Written>>,
+    writes: Lanes<Waiting, Option<Written>>,
 }
 
 /// The nodes, what is known of them, and the connections to them.
@@ -105,6 +105,13 @@ enum Target {
     Any(Location),
 }
 
+/// Where a key goes, as is soon found for each of many.
+#[derive(Clone, Copy)]
+enum Aim<'a> {
+    Primary(&'a Location),
+    Any(&'a Location),
+}
+
 /// Keys of one message, by their places among those of the call.
 struct Batch {
     target: Target,
@@ -113,7 +120,11 @@ struct Batch {
 }
 
 /// What is to be written for a key: a value, or nothing to delete it.
-pub type Assignment = (Vec<u8>, Option<Vec<u8>>);
+pub type Assignment<'a> = (Key<'a>, Option<&'a [u8]>);
+
+/// An assignment that waits in a lane: the process that is its key's primary, the key,
+/// the value.
+type Waiting = (i64, Vec<u8>, Option<Vec<u8>>);
 
 impl RingClient {
     /// A client of the network that `peer` is a node of, which lets everybody in. Learns
@@ -151,7 +162,7 @@ impl RingClient {
         Ok(RingClient {
             network,
             reads: Lanes::new(MESSAGE, Vec::len, read),
-            writes: Lanes::new(MESSAGE, |(_, pair)| length(pair), write),
+            writes: Lanes::new(MESSAGE, length_of_waiting, write),
         })
     }
 
@@ -160,7 +171,7 @@ impl RingClient {
     /// # Errors
     /// A node refuses, or none can be reached.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        if let Some(primary) = self.network.target(key).primary() {
+        if let Some(primary) = self.network.target(Key::new(key)).primary() {
             let found = self.reads.deliver(vec![(primary.location, key.to_vec())]);
             if let Some(Some(found)) = found.into_iter().flatten().next() {
                 return Ok(found.value);
@@ -175,7 +186,7 @@ impl RingClient {
     /// # Errors
     /// A node refuses, or none can be reached. The write may have taken effect.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        self.write((key.to_vec(), Some(value.to_vec())))?;
+        self.write(key, Some(value))?;
         Ok(())
     }
 
@@ -184,20 +195,21 @@ impl RingClient {
     /// # Errors
     /// As for [`put`](RingClient::put).
     pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
-        self.write((key.to_vec(), None))
+        self.write(key, None)
     }
 
     /// Writes one pair, with those of other threads; was there a value before?
-    fn write(&self, pair: Assignment) -> Result<bool, Error> {
-        if let Some(primary) = self.network.target(&pair.0).primary() {
-            let item = (primary.started, pair.clone());
+    fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<bool, Error> {
+        let key = Key::new(key);
+        if let Some(primary) = self.network.target(key).primary() {
+            let item = (primary.started, key.bytes.to_vec(), value.map(Vec::from));
             let written = self.writes.deliver(vec![(primary.location, item)]);
             if let Some(Some(written)) = written.into_iter().flatten().next() {
                 return Ok(existed(&written));
             }
         }
         // Its own refusal is heard by who calls alone.
-        let existed = self.write_many(&[pair])?;
+        let existed = self.write_many(&[(key, value)])?;
         Ok(existed.first() == Some(&true))
     }
 
@@ -209,38 +221,68 @@ impl RingClient {
         &self,
         keys: &[impl AsRef<[u8]> + Sync],
     ) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        let names: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-        let weigh = |place: usize| names[place].len();
-        let found = self.network.until_all_are_done(&names, weigh, |batch| {
-            let keys = batch.places.iter().map(|at| names[*at].to_vec()).collect();
+        let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::new(key.as_ref())).collect();
+        let weigh = |place: usize| keys[place].bytes.len();
+        let found = self.network.until_all_are_done(&keys, weigh, |batch| {
+            let keys = batch.places.iter().map(|at| keys[*at].bytes.to_vec());
+            let keys = keys.collect();
             let found = self.network.fetch_at(&batch.target, keys)?;
             Ok(found.into_iter().map(Some).collect())
         })?;
         Ok(found.into_iter().map(|found: Found| found.value).collect())
     }
 
-    /// Writes several pairs, each by itself: they do not take effect at one instant. Was
-    /// there a value before, for each of them?
+    /// Writes several keys, each by itself: they do not take effect at one instant. Of one
+    /// key's values only the last is written. Was there a value before, for each of them?
     ///
     /// # Errors
     /// A node refuses, or none can be reached. Any of the writes may have taken effect.
-    pub fn write_many(&self, pairs: &[Assignment]) -> Result<Vec<bool>, Error> {
-        let names: Vec<&[u8]> = pairs.iter().map(|(key, _)| key.as_slice()).collect();
-        let weigh = |place: usize| length(&pairs[place]);
-        let written = self.network.until_all_are_done(&names, weigh, |batch| {
-            let pairs = batch.places.iter().map(|at| pairs[*at].clone()).collect();
+    pub fn write_many(&self, pairs: &[Assignment<'_>]) -> Result<Vec<bool>, Error> {
+        let last = last_of_each_key(pairs);
+        let keys: Vec<Key<'_>> = last.iter().map(|at| pairs[*at].0).collect();
+        let weigh = |place: usize| length(&pairs[last[place]]);
+        let written = self.network.until_all_are_done(&keys, weigh, |batch| {
+            let pairs = batch.places.iter().map(|at| pairs[last[*at]]);
+            let pairs = pairs.map(|(key, value)| (key.bytes, value));
             self.network.write_to(&batch.target, pairs)
         })?;
-        Ok(written.iter().map(existed).collect())
+        if last.len() == pairs.len() {
+            return Ok(written.iter().map(existed).collect());
+        }
+        // As if each had been written after the one before it.
+        let keys = keys.iter().map(|key| key.bytes);
+        let mut is_there: HashMap<&[u8], bool> = keys.zip(written.iter().map(existed)).collect();
+        let pairs = pairs.iter();
+        let before = pairs.map(|(key, value)| is_there.insert(key.bytes, value.is_some()));
+        Ok(before.map(|before| before == Some(true)).collect())
     }
 
     /// The member that `key` belongs to, as far as is known; none while all are left to
     /// a node to find.
     pub fn primary(&self, key: &[u8]) -> Option<Location> {
-        Some(self.network.target(key).primary()?.location)
+        let primary = self.network.target(Key::new(key)).primary()?;
+        Some(primary.location)
     }
 
-    /// The nodes that are known, sorted.
+    /// The members, learned anew if a node tells them.
+    pub(crate) fn learn(&self) -> View {
+        self.network.known().stale_at = Instant::now();
+        self.network.members().view.clone()
+    }
+
+    /// Makes the calls of `body` to one node, over a kept connection.
+    ///
+    /// # Errors
+    /// See [`Error`]; it names the node.
+    pub(crate) fn call<T>(
+        &self,
+        node: &Location,
+        body: impl Fn(&mut Client) -> thrift::Result<T>,
+    ) -> Result<T, Error> {
+        self.network.primaries.call(node, body)
+    }
+
+    /// The nodes that are known, sorted; at least one.
     pub fn nodes(&self) -> Vec<Location> {
         self.network.members().nodes.clone()
     }
@@ -259,15 +301,14 @@ impl Network {
 
     /// Writes pairs at their primary, each for the process that is meant; nothing for those
     /// that were not written, or may not have been.
-    fn write_at(&self, primary: &Location, pairs: Vec<(i64, Assignment)>) -> Vec<Option<Written>> {
+    fn write_at(&self, primary: &Location, pairs: Vec<Waiting>) -> Vec<Option<Written>> {
         let mut answers = Vec::new();
-        for pairs in pairs.chunk_by(|(started, _), (next, _)| started == next) {
-            let started = pairs.first().map_or(0, |(started, _)| *started);
+        for pairs in pairs.chunk_by(|(started, ..), (next, ..)| started == next) {
+            let started = pairs.first().map_or(0, |(started, ..)| *started);
             let target = Target::Primary(Peer::new(primary.clone(), started));
-            let written = self.write_to(
-                &target,
-                pairs.iter().map(|(_, pair)| pair.clone()).collect(),
-            );
+            let pairs_of_it = pairs.iter();
+            let pairs_of_it = pairs_of_it.map(|(_, key, value)| (&key[..], value.as_deref()));
+            let written = self.write_to(&target, pairs_of_it);
             let written = self.noted(primary, written).unwrap_or_default().into_iter();
             answers.extend(written.chain(std::iter::repeat(None)).take(pairs.len()));
         }
@@ -290,20 +331,21 @@ impl Network {
 
     /// Writes pairs there, at most so many of the first as it answers for; nothing for
     /// those whose primary it is not.
-    fn write_to(
+    fn write_to<'a>(
         &self,
         target: &Target,
-        pairs: Vec<Assignment>,
+        pairs: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + Clone,
     ) -> Result<Vec<Option<Written>>, Error> {
         let location = target.location();
-        let pair = |(key, value): Assignment| Pair::new(key, value, 0);
-        let pairs: Vec<Pair> = pairs.into_iter().map(pair).collect();
+        let pair =
+            |(key, value): (&[u8], Option<&[u8]>)| Pair::new(key.to_vec(), value.map(Vec::from), 0);
+        let pairs = || pairs.clone().map(pair).collect();
         let links = self.links(target);
         let written = match target {
-            Target::Primary(primary) => links.call(location, |node| {
-                node.coordinate(pairs.clone(), primary.started)
-            }),
-            Target::Any(_) => links.call(location, |node| node.write_many(pairs.clone())),
+            Target::Primary(primary) => {
+                links.call(location, |node| node.coordinate(pairs(), primary.started))
+            }
+            Target::Any(_) => links.call(location, |node| node.write_many(pairs())),
         };
         let is_done = |written: &Written| written.version != Some(NOT_PRIMARY);
         let answers = written?.into_iter();
@@ -311,15 +353,16 @@ impl Network {
     }
 
     /// Where the call for a key goes.
-    fn target(&self, key: &[u8]) -> Target {
-        self.members().target(key, &self.avoided())
+    fn target(&self, key: Key<'_>) -> Target {
+        let members = self.members();
+        members.target(members.aim(key, &self.avoided()))
     }
 
     /// Calls with all keys, then with those that got no answer, until all have one.
     /// `call` answers for the first keys of a batch, as many as it likes.
     fn until_all_are_done<T: Send + Clone>(
         &self,
-        keys: &[&[u8]],
+        keys: &[Key<'_>],
         weigh: impl Fn(usize) -> usize,
         call: impl Fn(&Batch) -> Result<Vec<Option<T>>, Error> + Sync,
     ) -> Result<Vec<T>, Error> {
@@ -369,7 +412,7 @@ impl Network {
     /// The keys at these places in batches, by where they go.
     fn batches(
         &self,
-        keys: &[&[u8]],
+        keys: &[Key<'_>],
         places: impl Iterator<Item = usize>,
         weigh: impl Fn(usize) -> usize,
     ) -> Vec<Batch> {
@@ -377,12 +420,10 @@ impl Network {
         let avoided = self.avoided();
         let mut batches: Vec<Batch> = Vec::new();
         for place in places {
-            let target = members.target(keys[place], &avoided);
+            let aim = members.aim(keys[place], &avoided);
             let bytes = weigh(place);
             let has_room = |batch: &&mut Batch| {
-                batch.target == target
-                    && batch.places.len() < KEYS
-                    && batch.bytes + bytes <= MESSAGE
+                batch.target.is(aim) && batch.places.len() < KEYS && batch.bytes + bytes <= MESSAGE
             };
             match batches.iter_mut().rev().find(has_room) {
                 Some(batch) => {
@@ -390,7 +431,7 @@ impl Network {
                     batch.bytes += bytes;
                 }
                 None => batches.push(Batch {
-                    target,
+                    target: members.target(aim),
                     places: vec![place],
                     bytes,
                 }),
@@ -484,14 +525,27 @@ impl Network {
 impl Members {
     /// Where a key's call goes: to its primary, or, if that is not to be called, to the
     /// first node that is.
-    fn target(&self, key: &[u8], avoided: &[Location]) -> Target {
-        let primary = self.view.primary(Key::new(key));
-        match primary.filter(|primary| !self.mixed && !avoided.contains(&primary.location)) {
-            Some(primary) => Target::Primary(primary),
-            None => {
-                let any = self.nodes.iter().find(|node| !avoided.contains(node));
-                Target::Any(any.unwrap_or(&self.nodes[0]).clone())
-            }
+    fn aim<'a>(&'a self, key: Key<'_>, avoided: &[Location]) -> Aim<'a> {
+        let is_callable = |node: &&Location| !avoided.contains(node);
+        let primary = self.view.primary_location(key).filter(|_| !self.mixed);
+        match primary.filter(is_callable) {
+            Some(primary) => Aim::Primary(primary),
+            None => Aim::Any(
+                self.nodes
+                    .iter()
+                    .find(is_callable)
+                    .unwrap_or(&self.nodes[0]),
+            ),
+        }
+    }
+
+    fn target(&self, aim: Aim<'_>) -> Target {
+        match aim {
+            Aim::Primary(at) => match self.view.member_at(at) {
+                Some(primary) => Target::Primary(primary),
+                None => Target::Any(at.clone()),
+            },
+            Aim::Any(node) => Target::Any(node.clone()),
         }
     }
 }
@@ -505,6 +559,14 @@ impl Target {
         }
     }
 
+    fn is(&self, aim: Aim<'_>) -> bool {
+        match (self, aim) {
+            (Target::Primary(peer), Aim::Primary(at)) => peer.location == *at,
+            (Target::Any(node), Aim::Any(at)) => node == at,
+            _ => false,
+        }
+    }
+
     fn location(&self) -> &Location {
         match self {
             Target::Primary(peer) => &peer.location,
@@ -513,8 +575,27 @@ impl Target {
     }
 }
 
-fn length((key, value): &Assignment) -> usize {
+fn length((key, value): &Assignment<'_>) -> usize {
+    key.bytes.len() + value.map_or(0, <[u8]>::len)
+}
+
+fn length_of_waiting((_, key, value): &Waiting) -> usize {
     key.len() + value.as_ref().map_or(0, Vec::len)
+}
+
+/// The place of the last assignment of each key, in order.
+fn last_of_each_key(pairs: &[Assignment<'_>]) -> Vec<usize> {
+    let mut points: Vec<u32> = pairs.iter().map(|(key, _)| key.point).collect();
+    points.sort_unstable();
+    let mut places: Vec<usize> = (0..pairs.len()).collect();
+    if points.windows(2).all(|two| two[0] != two[1]) {
+        return places;
+    }
+    let key = |place: &usize| pairs[*place].0.bytes;
+    places.sort_by(|one, other| key(one).cmp(key(other)).then(other.cmp(one)));
+    places.dedup_by(|one, other| key(one) == key(other));
+    places.sort_unstable();
+    places
 }
 
 fn existed(written: &Written) -> bool {

@@ -1348,6 +1348,235 @@ impl Default for Page {
 }
 
 //
+// Traffic
+//
+
+/// What came to a node's server since it started.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Traffic {
+  /// Connections that are open now.
+  pub open: Option<i64>,
+  /// Connections that were accepted.
+  pub opened: Option<i64>,
+  /// Calls that were served.
+  pub calls: Option<i64>,
+  /// Connections closed because too many were open, in all or from one address.
+  pub crowded_out: Option<i64>,
+  pub address_full: Option<i64>,
+  /// Connections closed because no call came for too long.
+  pub idle: Option<i64>,
+  /// Connections closed because of a message that was no message, too slow or too long.
+  pub garbage: Option<i64>,
+  pub slow: Option<i64>,
+  pub long: Option<i64>,
+  /// Connections closed after a call that ended in an application exception.
+  pub exceptions: Option<i64>,
+  /// Connections closed because there was no thread to serve them.
+  pub unserved: Option<i64>,
+  /// Times that a connection could not be accepted.
+  pub failed_accepts: Option<i64>,
+}
+
+impl Traffic {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12>(open: F1, opened: F2, calls: F3, crowded_out: F4, address_full: F5, idle: F6, garbage: F7, slow: F8, long: F9, exceptions: F10, unserved: F11, failed_accepts: F12) -> Traffic where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i64>>, F5: Into<Option<i64>>, F6: Into<Option<i64>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<i64>>, F10: Into<Option<i64>>, F11: Into<Option<i64>>, F12: Into<Option<i64>> {
+    Traffic {
+      open: open.into(),
+      opened: opened.into(),
+      calls: calls.into(),
+      crowded_out: crowded_out.into(),
+      address_full: address_full.into(),
+      idle: idle.into(),
+      garbage: garbage.into(),
+      slow: slow.into(),
+      long: long.into(),
+      exceptions: exceptions.into(),
+      unserved: unserved.into(),
+      failed_accepts: failed_accepts.into(),
+    }
+  }
+}
+
+impl TSerializable for Traffic {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Traffic> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<i64> = Some(0);
+    let mut f_2: Option<i64> = Some(0);
+    let mut f_3: Option<i64> = Some(0);
+    let mut f_4: Option<i64> = Some(0);
+    let mut f_5: Option<i64> = Some(0);
+    let mut f_6: Option<i64> = Some(0);
+    let mut f_7: Option<i64> = Some(0);
+    let mut f_8: Option<i64> = Some(0);
+    let mut f_9: Option<i64> = Some(0);
+    let mut f_10: Option<i64> = Some(0);
+    let mut f_11: Option<i64> = Some(0);
+    let mut f_12: Option<i64> = Some(0);
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_i64()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_i64()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = i_prot.read_i64()?;
+          f_3 = Some(val);
+        },
+        4 => {
+          let val = i_prot.read_i64()?;
+          f_4 = Some(val);
+        },
+        5 => {
+          let val = i_prot.read_i64()?;
+          f_5 = Some(val);
+        },
+        6 => {
+          let val = i_prot.read_i64()?;
+          f_6 = Some(val);
+        },
+        7 => {
+          let val = i_prot.read_i64()?;
+          f_7 = Some(val);
+        },
+        8 => {
+          let val = i_prot.read_i64()?;
+          f_8 = Some(val);
+        },
+        9 => {
+          let val = i_prot.read_i64()?;
+          f_9 = Some(val);
+        },
+        10 => {
+          let val = i_prot.read_i64()?;
+          f_10 = Some(val);
+        },
+        11 => {
+          let val = i_prot.read_i64()?;
+          f_11 = Some(val);
+        },
+        12 => {
+          let val = i_prot.read_i64()?;
+          f_12 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = Traffic {
+      open: f_1,
+      opened: f_2,
+      calls: f_3,
+      crowded_out: f_4,
+      address_full: f_5,
+      idle: f_6,
+      garbage: f_7,
+      slow: f_8,
+      long: f_9,
+      exceptions: f_10,
+      unserved: f_11,
+      failed_accepts: f_12,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("Traffic");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(fld_var) = self.open {
+      o_prot.write_field_begin(&TFieldIdentifier::new("open", TType::I64, 1))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.opened {
+      o_prot.write_field_begin(&TFieldIdentifier::new("opened", TType::I64, 2))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.calls {
+      o_prot.write_field_begin(&TFieldIdentifier::new("calls", TType::I64, 3))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.crowded_out {
+      o_prot.write_field_begin(&TFieldIdentifier::new("crowded_out", TType::I64, 4))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.address_full {
+      o_prot.write_field_begin(&TFieldIdentifier::new("address_full", TType::I64, 5))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.idle {
+      o_prot.write_field_begin(&TFieldIdentifier::new("idle", TType::I64, 6))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.garbage {
+      o_prot.write_field_begin(&TFieldIdentifier::new("garbage", TType::I64, 7))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.slow {
+      o_prot.write_field_begin(&TFieldIdentifier::new("slow", TType::I64, 8))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.long {
+      o_prot.write_field_begin(&TFieldIdentifier::new("long", TType::I64, 9))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.exceptions {
+      o_prot.write_field_begin(&TFieldIdentifier::new("exceptions", TType::I64, 10))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.unserved {
+      o_prot.write_field_begin(&TFieldIdentifier::new("unserved", TType::I64, 11))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.failed_accepts {
+      o_prot.write_field_begin(&TFieldIdentifier::new("failed_accepts", TType::I64, 12))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for Traffic {
+  fn default() -> Self {
+    Traffic{
+      open: Some(0),
+      opened: Some(0),
+      calls: Some(0),
+      crowded_out: Some(0),
+      address_full: Some(0),
+      idle: Some(0),
+      garbage: Some(0),
+      slow: Some(0),
+      long: Some(0),
+      exceptions: Some(0),
+      unserved: Some(0),
+      failed_accepts: Some(0),
+    }
+  }
+}
+
+//
 // Holdings
 //
 
@@ -1368,10 +1597,11 @@ pub struct Holdings {
   pub moved: Option<i64>,
   /// The node's current view.
   pub view: Option<i64>,
+  pub traffic: Option<Traffic>,
 }
 
 impl Holdings {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8>(keys: F1, as_primary: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, moved: F7, view: F8) -> Holdings where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<i64>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9>(keys: F1, as_primary: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, moved: F7, view: F8, traffic: F9) -> Holdings where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<Traffic>> {
     Holdings {
       keys: keys.into(),
       as_primary: as_primary.into(),
@@ -1381,6 +1611,7 @@ impl Holdings {
       serving: serving.into(),
       moved: moved.into(),
       view: view.into(),
+      traffic: traffic.into(),
     }
   }
 }
@@ -1396,6 +1627,7 @@ impl TSerializable for Holdings {
     let mut f_6: Option<bool> = Some(false);
     let mut f_7: Option<i64> = Some(0);
     let mut f_8: Option<i64> = Some(0);
+    let mut f_9: Option<Traffic> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1435,6 +1667,10 @@ impl TSerializable for Holdings {
           let val = i_prot.read_i64()?;
           f_8 = Some(val);
         },
+        9 => {
+          let val = Traffic::read_from_in_protocol(i_prot)?;
+          f_9 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -1451,6 +1687,7 @@ impl TSerializable for Holdings {
       serving: f_6,
       moved: f_7,
       view: f_8,
+      traffic: f_9,
     };
     Ok(ret)
   }
@@ -1497,6 +1734,11 @@ impl TSerializable for Holdings {
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(ref fld_var) = self.traffic {
+      o_prot.write_field_begin(&TFieldIdentifier::new("traffic", TType::Struct, 9))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -1513,6 +1755,7 @@ impl Default for Holdings {
       serving: Some(false),
       moved: Some(0),
       view: Some(0),
+      traffic: None,
     }
   }
 }

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::client::{self, Patience};
 use crate::store::operations::Client;
+use crate::store::table::Key;
 
 /// A load on a store.
 pub struct Load {
@@ -221,14 +222,15 @@ impl StoreCaller<'_> {
     }
 
     fn write_batch(&mut self, keys: Vec<Vec<u8>>) -> Answer {
-        let value = || Some(self.value.clone());
+        let value = &self.value;
         match &mut self.way {
             Way::Node(node) => {
-                let pair = |key| Pair::new(Some(key), value(), 0);
+                let pair = |key| Pair::new(Some(key), Some(value.clone()), 0);
                 Ok(node.write_many(keys.into_iter().map(pair).collect())?.len())
             }
             Way::Ring(ring) => {
-                let pairs: Vec<_> = keys.into_iter().map(|key| (key, value())).collect();
+                let pair = |key| (Key::new(key), Some(&value[..]));
+                let pairs: Vec<_> = keys.iter().map(|key| pair(key)).collect();
                 Ok(ring.write_many(&pairs)?.len())
             }
         }

@@ -39,7 +39,8 @@ impl Node {
     /// Calls must be served already. Blocks for twenty seconds at the most.
     ///
     /// # Errors
-    /// The peer given cannot be reached, or belongs to another kind of network.
+    /// The peer given cannot be reached, or belongs to another kind of network; no
+    /// thread can be started.
     pub(crate) fn enter(
         &self,
         service_type: &str,
@@ -47,7 +48,7 @@ impl Node {
         on_change: impl Fn(&[Change]) + Send + 'static,
     ) -> Result<bool, Error> {
         let peer = self.choose_peer(service_type, peer)?;
-        self.start(on_change);
+        self.start(on_change).map_err(Error::Local)?;
         let Some(peer) = peer else {
             info!("Initiating the network...");
             return Ok(true);

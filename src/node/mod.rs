@@ -18,6 +18,7 @@ mod driver;
 mod entry;
 mod story;
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -345,15 +346,16 @@ impl Node {
         )
     }
 
-    fn start(&self, on_change: impl Fn(&[Change]) + Send + 'static) {
+    fn start(&self, on_change: impl Fn(&[Change]) + Send + 'static) -> io::Result<()> {
         let (sender, receiver) = channel();
         self.shared.state().announcer = Some(sender);
         let driver = self.shared.clone();
         let node = self.clone();
-        self.shared.threads().extend([
-            thread::spawn(move || driver.drive()),
-            thread::spawn(move || node.announce(&receiver, on_change)),
-        ]);
+        let started = |name: &str| thread::Builder::new().name(name.into());
+        let mut threads = self.shared.threads();
+        threads.push(started("driver").spawn(move || driver.drive())?);
+        threads.push(started("announcer").spawn(move || node.announce(&receiver, on_change))?);
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::channel::Channel;
-use crate::rpc::connection::protocols;
+use crate::rpc::connection::{LONGEST_MESSAGE, protocols};
 use crate::rpc::identity::Identity;
 
 pub use crate::rpc::connection::{Input, Output, limits};
@@ -123,7 +123,7 @@ impl Caller {
         location: &Location,
     ) -> Result<C, Error> {
         let channel = self.open(patience, location)?;
-        let (input, output) = protocols(channel, patience.answer);
+        let (input, output) = protocols(channel, patience.answer, LONGEST_MESSAGE);
         Ok(client(input, output))
     }
 
@@ -292,7 +292,7 @@ impl<C> Links<C> {
     fn open(&self, location: &Location) -> Result<Kept<C>, Error> {
         let channel = self.caller.open(self.patience, location)?;
         let stream = channel.stream().clone();
-        let (input, output) = protocols(channel, self.patience.answer);
+        let (input, output) = protocols(channel, self.patience.answer, LONGEST_MESSAGE);
         let mut all = self.connections();
         let connections = all.entry(location.clone()).or_default();
         connections.busy.push(stream.clone());

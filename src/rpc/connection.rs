@@ -23,7 +23,7 @@ pub(crate) const LONGEST_STRING: usize = 17 * 1024 * 1024;
 
 /// The most bytes taken of one message, whatever it is made of: a longest string, or
 /// many that add up to as much.
-const LONGEST_MESSAGE: usize = LONGEST_STRING + 1024 * 1024;
+pub(crate) const LONGEST_MESSAGE: usize = LONGEST_STRING + 1024 * 1024;
 
 /// The longest list taken.
 const LONGEST_LIST: usize = 65_536;
@@ -42,6 +42,16 @@ pub type Input = TBinaryInputProtocol<Incoming>;
 /// The writing protocol over one connection.
 pub type Output = TBinaryOutputProtocol<Outgoing>;
 
+/// What came instead of waiting for a message.
+pub(crate) enum Begun {
+    /// Its first bytes.
+    Message,
+    /// The end: the peer has closed the connection.
+    End,
+    /// Nothing, for too long.
+    Nothing,
+}
+
 /// What the reading protocol takes of a message's parts.
 pub fn limits() -> TConfiguration {
     TConfiguration::builder()
@@ -51,8 +61,14 @@ pub fn limits() -> TConfiguration {
         .expect("the limits are in order")
 }
 
-/// The two protocols over `channel`, whose timeouts bound each read and write.
-pub(crate) fn protocols(channel: Channel, message_time: Duration) -> (Input, Output) {
+/// The two protocols over `channel`, whose timeouts bound each read and write. A message
+/// that comes may have `longest` bytes and take `message_time`, and so may one that goes
+/// take.
+pub(crate) fn protocols(
+    channel: Channel,
+    message_time: Duration,
+    longest: usize,
+) -> (Input, Output) {
     let turned = Arc::new(AtomicBool::new(false));
     let incoming = Incoming::new(
         Socket {
@@ -60,6 +76,7 @@ pub(crate) fn protocols(channel: Channel, message_time: Duration) -> (Input, Out
             turned: turned.clone(),
         },
         message_time,
+        longest,
     );
     let input = TBinaryInputProtocol::with_config(incoming, false, limits());
     (
@@ -88,23 +105,30 @@ impl Read for Socket {
 pub struct Incoming {
     reader: BufReader<Socket>,
     message_time: Duration,
+    /// The most bytes taken of one message.
+    longest: usize,
     /// When the message being read must be complete; none between messages.
     deadline: Option<Instant>,
     /// Bytes of the message that were read.
     taken: usize,
     /// Reads of the message.
     reads: usize,
+    /// Why the rest of it could not be read: generated code may answer that by an
+    /// exception like any other.
+    failure: Option<io::ErrorKind>,
 }
 
 impl Incoming {
-    fn new(socket: Socket, message_time: Duration) -> Incoming {
+    fn new(socket: Socket, message_time: Duration, longest: usize) -> Incoming {
         let reader = BufReader::with_capacity(READ_AHEAD, socket);
         Incoming {
             reader,
             message_time,
+            longest,
             deadline: None,
             taken: 0,
             reads: 0,
+            failure: None,
         }
     }
 
@@ -113,31 +137,34 @@ impl Incoming {
         (self.deadline, self.taken, self.reads) = (None, 0, 0);
     }
 
-    /// Waits for the first bytes of a message; false if the peer closed instead, or
-    /// sent nothing for `idle`.
+    /// Waits for the first bytes of a message, for `idle`.
     ///
     /// # Errors
-    /// What the peer sends begins no Thrift message.
-    pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<bool> {
+    /// [`io::ErrorKind::InvalidData`] when what the peer sends begins no Thrift message.
+    pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<Begun> {
         self.count_anew();
         self.reader.get_ref().turned.store(false, Relaxed);
-        if self.reader.buffer().is_empty() && !self.wait(idle)? {
-            return Ok(false);
+        if self.reader.buffer().is_empty() {
+            match self.wait(idle)? {
+                Begun::Message => (),
+                instead => return Ok(instead),
+            }
         }
         looks_like_thrift(self.reader.buffer())?;
-        Ok(true)
+        Ok(Begun::Message)
     }
 
     /// Reads ahead when bytes come, however often the socket's own timeout runs out before.
-    fn wait(&mut self, idle: Duration) -> io::Result<bool> {
+    fn wait(&mut self, idle: Duration) -> io::Result<Begun> {
         let until = Instant::now() + idle;
         loop {
             match self.reader.fill_buf() {
-                Ok(bytes) => return Ok(!bytes.is_empty()),
+                Ok([]) => return Ok(Begun::End),
+                Ok(_) => return Ok(Begun::Message),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                     if Instant::now() >= until {
-                        return Ok(false);
+                        return Ok(Begun::Nothing);
                     }
                 }
                 Err(e) => return Err(e),
@@ -145,14 +172,33 @@ impl Incoming {
         }
     }
 
+    /// Why the last message could not be read to its end, if so: too long is invalid
+    /// data, and a peer that has gone an unexpected end or another failure.
+    pub(crate) fn failure(&self) -> Option<io::ErrorKind> {
+        self.failure
+    }
+
+    fn read_in_time(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.reader.buffer().is_empty() {
+            self.check_deadline()?;
+            // A caller waits for no beginning: what an answer is shows here.
+            if self.taken == 0 {
+                looks_like_thrift(self.reader.fill_buf()?)?;
+            }
+        }
+        self.reader.read(buffer)
+    }
+
     /// Counts one read of so many bytes.
     fn count(&mut self, bytes: usize) -> io::Result<()> {
         self.taken += bytes;
         self.reads += 1;
-        if self.taken <= LONGEST_MESSAGE && self.reads <= MOST_READS {
+        if self.taken <= self.longest && self.reads <= MOST_READS {
             return Ok(());
         }
-        let limit = format!("a message of more than {LONGEST_MESSAGE} bytes or {MOST_READS} reads");
+        self.failure = Some(io::ErrorKind::InvalidData);
+        let longest = self.longest;
+        let limit = format!("a message of more than {longest} bytes or {MOST_READS} reads");
         Err(io::Error::new(io::ErrorKind::InvalidData, limit))
     }
 
@@ -176,15 +222,13 @@ impl Incoming {
 
 impl Read for Incoming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.reader.buffer().is_empty() {
-            self.check_deadline()?;
-            // A caller waits for no beginning: what an answer is shows here.
-            if self.taken == 0 {
-                looks_like_thrift(self.reader.fill_buf()?)?;
-            }
+        let read = self.read_in_time(buffer);
+        match &read {
+            Ok(0) if !buffer.is_empty() => self.failure = Some(io::ErrorKind::UnexpectedEof),
+            Err(e) => self.failure = Some(e.kind()),
+            Ok(_) => (),
         }
-        let read = self.reader.read(buffer)?;
-        self.count(read).map(|()| read)
+        read.and_then(|read| self.count(read).map(|()| read))
     }
 
     /// Most of what a message is made of is a few bytes that were read ahead.

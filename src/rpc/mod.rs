@@ -6,8 +6,11 @@
 
 mod channel;
 pub mod client;
+mod complaints;
 mod connection;
+mod crowd;
 pub mod identity;
 pub mod lanes;
 pub mod server;
 mod session;
+pub mod traffic;

@@ -6,9 +6,19 @@
 //! its promise of being prompt in both directions: a port is claimed before
 //! anything is announced, and a stop lets calls that were begun end, then closes.
 //!
-//! What a stranger may do to it is bounded: the number of connections, the size of
-//! messages, strings and lists, the time that a message may take to come and a reply to go.
-//! Whatever is not Thrift costs its own connection and one line in the log.
+//! What a stranger may do to it is bounded ([`Limits`]): the number of connections, in
+//! all and from one address, the size of messages, strings and lists, the time that a
+//! message may take to come, a reply to go, and a connection to say nothing. Whatever is
+//! not Thrift costs its own connection and one line in the log, of which there are not
+//! more than some a second. All of it is counted ([`Traffic`]).
+//!
+//! Nobody is turned away: when too many are connected, those that were idle the longest
+//! make room, first those that never made a call, so that no crowd of strangers shuts
+//! out the network's own gossip.
+//!
+//! When a connection cannot be accepted, because no file descriptor is left, say, idle
+//! ones are closed too, and it is tried again after a moment. When no thread can be
+//! started, the connection is closed, and the next is accepted after a moment.
 //!
 //! With an [`Identity`], nobody without a certificate of the same CA gets anything;
 //! hands are shaken on the connection's own thread. Without one, everybody who can
@@ -24,22 +34,25 @@
 //! one is bad, so what follows could not be told from them. One that the interface
 //! declares is a reply like others.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{self, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use nix::sys::socket::Backlog;
 use thrift::protocol::{TInputProtocol, TMessageType, TStoredInputProtocol};
 use thrift::server::TProcessor;
+use thrift::{ProtocolError, ProtocolErrorKind};
 
 use crate::error::told;
 use crate::rpc::channel::Channel;
-use crate::rpc::connection::{Input, LONGEST_METHOD, Output, protocols};
+use crate::rpc::complaints::Complaints;
+use crate::rpc::connection::{Begun, Input, LONGEST_MESSAGE, LONGEST_METHOD, Output, protocols};
+use crate::rpc::crowd::{Crowd, LastUse};
 use crate::rpc::identity::Identity;
+use crate::rpc::traffic::{Counters, Reason, Traffic};
 use crate::shutdown::Shutdown;
 
 /// Stack of a connection's thread; only what is used takes memory.
@@ -51,17 +64,33 @@ const CHOICES: usize = 16;
 /// A pause after a failed accept (no file descriptors left, say), lest it spin.
 const BREATH: Duration = Duration::from_millis(50);
 
+/// What the system says when the process, or the host, has no file descriptor left.
+const TOO_MANY_HERE: i32 = nix::libc::EMFILE;
+const TOO_MANY_ON_HOST: i32 = nix::libc::ENFILE;
+
 /// What one server takes at the most.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections open at once; one more is closed at once.
+    /// Connections open at once, one at the least; for one more, idle ones are closed.
     pub connections: usize,
-    /// How long a connection may be open without a call.
+    /// The same from one address of another host.
+    pub connections_of_address: usize,
+    /// The same from one loopback address, which all programs of this host share, those
+    /// of the network among them.
+    pub connections_of_loopback: usize,
+    /// How long a connection may be open without a call, but for the first one. A
+    /// message that pauses for so long is given up too.
     pub idle: Duration,
+    /// How long it may be open before its first call, if that is shorter: whoever
+    /// connects has something to say.
+    pub first: Duration,
     /// How long a peer may take to show its certificate, where one is asked for.
     pub handshake: Duration,
-    /// How long a message may take to come once begun, and a reply to be taken.
+    /// How long a message may take to come once begun, and a reply to be taken. An idle
+    /// connection is looked at so often.
     pub message: Duration,
+    /// The most bytes of one message that comes.
+    pub longest: usize,
     /// How long a stop waits for the calls that were begun.
     pub farewell: Duration,
 }
@@ -70,11 +99,32 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 10_000,
+            connections_of_address: 1_000,
+            connections_of_loopback: 10_000,
             idle: Duration::from_secs(600),
+            first: Duration::from_secs(60),
             handshake: Duration::from_secs(10),
             message: Duration::from_secs(20),
+            longest: LONGEST_MESSAGE,
             farewell: Duration::from_secs(5),
         }
+    }
+}
+
+impl Limits {
+    /// How many connections `address` may have, if that is fewer than all.
+    fn of_address(&self, address: IpAddr) -> Option<usize> {
+        let most = if address.to_canonical().is_loopback() {
+            self.connections_of_loopback
+        } else {
+            self.connections_of_address
+        };
+        (most < self.connections).then_some(most)
+    }
+
+    /// How long a single read may wait.
+    fn tick(&self) -> Duration {
+        self.message.min(self.idle).min(self.first)
     }
 }
 
@@ -106,11 +156,18 @@ struct State {
     stopped: Shutdown,
     /// Where the listeners are, to wake them for a stop.
     listening: Vec<SocketAddr>,
-    /// The connections that are open, by a number each.
-    open: Mutex<HashMap<u64, Arc<TcpStream>>>,
+    /// The connections that are open, and in order.
+    open: Mutex<Crowd<Arc<TcpStream>>>,
     /// Notified when a connection has closed.
     closed: Condvar,
-    next: AtomicU64,
+    counters: Counters,
+    complaints: Complaints,
+}
+
+/// Tells what has come to a server, from any thread, also after it has ended.
+#[derive(Clone)]
+pub struct Meter {
+    state: Arc<State>,
 }
 
 impl Server {
@@ -134,9 +191,10 @@ impl Server {
         let state = State {
             stopped: Shutdown::new(),
             listening,
-            open: Mutex::default(),
+            open: Mutex::new(Crowd::new()),
             closed: Condvar::new(),
-            next: AtomicU64::new(0),
+            counters: Counters::default(),
+            complaints: Complaints::default(),
         };
         Ok(Server {
             listeners,
@@ -166,6 +224,13 @@ impl Server {
     /// A handle to stop this server with.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
+    }
+
+    /// What tells the traffic of this server.
+    pub fn meter(&self) -> Meter {
+        Meter {
+            state: self.stopper.state.clone(),
+        }
     }
 
     /// Serves calls until [`Stopper::stop`], then until the calls that were begun
@@ -208,17 +273,58 @@ impl Stopper {
     }
 }
 
+impl Meter {
+    /// What has come so far.
+    pub fn traffic(&self) -> Traffic {
+        let open = self.state.open().len();
+        self.state.counters.traffic(open)
+    }
+}
+
 impl State {
     /// The open connections; held for a moment, never during a read or a write.
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<TcpStream>>> {
+    fn open(&self) -> MutexGuard<'_, Crowd<Arc<TcpStream>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets every connection end as if its peer had closed it: a call that was
     /// begun is still answered.
     fn end_reading(&self) {
-        for stream in self.open().values() {
+        for stream in self.open().connections() {
             let _ = stream.shutdown(net::Shutdown::Read);
+        }
+    }
+
+    /// Closes connections that were taken out; their threads then end.
+    fn dismiss(&self, reason: Reason, gone: &[Arc<TcpStream>], why: impl FnOnce() -> String) {
+        if gone.is_empty() {
+            return;
+        }
+        self.counters.close(reason, gone.len());
+        self.complaints.tell(|| {
+            let peer = gone[0].peer_addr().map(|peer| peer.to_string());
+            let peer = peer.unwrap_or_else(|_| "one that has gone itself".into());
+            format!(
+                "closed {} idle connections, that of {peer} first: {}",
+                gone.len(),
+                why()
+            )
+        });
+        for stream in gone {
+            let _ = stream.shutdown(net::Shutdown::Both);
+        }
+    }
+
+    /// Tells why a connection ends, and counts it.
+    fn tell_end(&self, peer: SocketAddr, end: End) {
+        if let Some(reason) = end.reason {
+            self.counters.close(reason, 1);
+        }
+        if end.reason == Some(Reason::Idle) {
+            debug!("closed the connection of {peer}: {}", end.why);
+        } else {
+            let line = || format!("closed the connection of {peer}: {}", end.why);
+            self.complaints.tell(line);
         }
     }
 
@@ -238,7 +344,7 @@ impl State {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
-        for stream in open.values() {
+        for stream in open.connections() {
             let _ = stream.shutdown(net::Shutdown::Both);
         }
     }
@@ -253,64 +359,109 @@ struct Service<P> {
     state: Arc<State>,
 }
 
+/// Why a conversation ends that the peer has not ended between two calls.
+struct End {
+    /// None if the peer broke it off.
+    reason: Option<Reason>,
+    why: String,
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> End {
+        End {
+            reason: match error.kind() {
+                io::ErrorKind::InvalidData => Some(Reason::Garbage),
+                io::ErrorKind::TimedOut => Some(Reason::Slow),
+                _ => None,
+            },
+            why: error.to_string(),
+        }
+    }
+}
+
 impl<P: TProcessor + Send + Sync + 'static> Service<P> {
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
-        let mut complained = false;
         while !self.state.stopped.is_requested() {
             match listener.accept() {
-                Ok((stream, peer)) => {
-                    complained = false;
-                    self.admit(stream, peer);
-                }
-                Err(e) => {
-                    if !complained {
-                        warn!("cannot accept connections for now: {e}");
-                    }
-                    complained = true;
-                    thread::sleep(BREATH);
-                }
+                Ok((stream, peer)) => self.admit(stream, peer),
+                Err(e) => self.recover(&e),
             }
         }
+    }
+
+    /// After a connection that could not be accepted.
+    fn recover(&self, error: &io::Error) {
+        let state = &self.state;
+        state.counters.fail_accept();
+        let line = || format!("cannot accept connections for now: {error}");
+        state.complaints.tell(line);
+        if matches!(error.raw_os_error(), Some(TOO_MANY_HERE | TOO_MANY_ON_HOST)) {
+            let gone = {
+                let mut open = state.open();
+                let all = open.len();
+                open.make_room(state.counters.newest(), all)
+            };
+            let why = || "no file descriptors are left".into();
+            state.dismiss(Reason::CrowdedOut, &gone, why);
+        }
+        thread::sleep(BREATH);
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let Some(connection) = Connection::new(self.state.clone(), stream, &self.limits) else {
-            return warn!("closed the connection of {peer}: too many are open");
-        };
+        let connection = Connection::new(&self.state, stream, peer.ip(), &self.limits);
         let service = self.clone();
         let talk = move || match service.converse(&connection, peer) {
             Ok(()) => debug!("{peer} has closed its connection"),
-            Err(why) => warn!("closed the connection of {peer}: {why}"),
+            Err(end) => service.state.tell_end(peer, end),
         };
         if spawn("connection", talk).is_none() {
-            warn!("closed the connection of {peer}: no thread could be started");
+            let why = "no thread could be started".to_owned();
+            let reason = Some(Reason::NoThread);
+            self.state.tell_end(peer, End { reason, why });
+            thread::sleep(BREATH);
         }
     }
 
-    /// Answers calls until the peer closes, the server stops, a message cannot be
-    /// understood, or a call ends in an exception; tells why, if there is a reason.
-    fn converse(&self, connection: &Connection, peer: SocketAddr) -> Result<(), String> {
-        let channel = connection
-            .channel(&self.limits, self.identity.as_ref())
-            .map_err(|e| e.to_string())?;
-        let Some(channel) = channel else {
+    /// Answers calls until the peer closes, the server stops, nothing comes for too
+    /// long, a message cannot be understood, or a call ends in an exception.
+    fn converse(&self, connection: &Connection, peer: SocketAddr) -> Result<(), End> {
+        let Some(channel) = connection.channel(&self.limits, self.identity.as_ref())? else {
             return Ok(());
         };
         let is_trusted = self.identity.is_some() || is_of_this_machine(peer, channel.stream());
-        let (mut input, mut output) = protocols(channel, self.limits.message);
+        let (mut input, mut output) = protocols(channel, self.limits.message, self.limits.longest);
+        let mut idle = self.limits.first.min(self.limits.idle);
         while !self.state.stopped.is_requested() {
-            if !input
-                .transport
-                .begins(self.limits.idle)
-                .map_err(|e| e.to_string())?
-            {
-                break;
+            match input.transport.begins(idle)? {
+                Begun::Message => (),
+                Begun::End => break,
+                Begun::Nothing => {
+                    let (reason, why) = (Some(Reason::Idle), format!("no call for {idle:?}"));
+                    return Err(End { reason, why });
+                }
             }
-            self.answer(&mut input, &mut output, is_trusted)
-                .map_err(|e| told(&e))?;
-            if let Some(exception) = output.transport.exception() {
-                return Err(exception.to_owned());
-            }
+            let answered = self.answer(&mut input, &mut output, is_trusted);
+            let (reason, why) = match (&answered, output.transport.exception()) {
+                (Err(e), _) => (Reason::of(e), told(e)),
+                (Ok(()), Some(exception)) => (Some(Reason::Exception), exception.to_owned()),
+                (Ok(()), None) => {
+                    self.state.counters.call();
+                    connection.last_use.served(self.state.counters.newest());
+                    idle = self.limits.idle;
+                    continue;
+                }
+            };
+            return Err(match input.transport.failure() {
+                Some(io::ErrorKind::UnexpectedEof) => End {
+                    reason: None,
+                    why: "its peer has ended it in the middle of a message".into(),
+                },
+                Some(failure) => End {
+                    reason: Reason::of_reading(failure),
+                    why,
+                },
+                None => End { reason, why },
+            });
         }
         Ok(())
     }
@@ -328,7 +479,7 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
             // It would be repeated in the answer and in the log.
             let length = message.name.len();
             let alien = format!("a method whose name has {length} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, alien).into());
+            return Err(ProtocolError::new(ProtocolErrorKind::InvalidData, alien).into());
         }
         let Methods { oneway, local } = &self.methods;
         if !is_trusted && local.contains(&message.name) {
@@ -346,25 +497,37 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
 struct Connection {
     state: Arc<State>,
     number: u64,
+    last_use: Arc<LastUse>,
     stream: Arc<TcpStream>,
 }
 
 impl Connection {
-    /// Registers the connection, unless there are too many.
-    fn new(state: Arc<State>, stream: TcpStream, limits: &Limits) -> Option<Connection> {
-        let number = state.next.fetch_add(1, Relaxed);
+    /// Lets the connection in, and closes idle ones where there is no room for it.
+    fn new(state: &Arc<State>, stream: TcpStream, from: IpAddr, limits: &Limits) -> Connection {
+        let number = state.counters.open();
         let stream = Arc::new(stream);
-        let mut open = state.open();
-        if open.len() >= limits.connections {
-            return None;
-        }
-        open.insert(number, stream.clone());
-        drop(open);
-        Some(Connection {
-            state,
+        let most_of_one = limits.of_address(from);
+        let (beside, crowded, last_use) = {
+            let mut open = state.open();
+            let beside = most_of_one
+                .map(|most| open.make_room_beside(number, from, most))
+                .unwrap_or_default();
+            let crowded = open.make_room(number, limits.connections);
+            (beside, crowded, open.enter(number, from, stream.clone()))
+        };
+        state.dismiss(Reason::AddressFull, &beside, || {
+            let most = most_of_one.unwrap_or_default();
+            format!("{most} from that address are open")
+        });
+        state.dismiss(Reason::CrowdedOut, &crowded, || {
+            format!("{} are open", limits.connections)
+        });
+        Connection {
+            state: state.clone(),
             number,
+            last_use,
             stream,
-        })
+        }
     }
 
     /// The connection, ready for calls; none if the peer went without having said anything.
@@ -380,7 +543,7 @@ impl Connection {
                 session.map(|session| Channel::Tls(Arc::new(session)))
             }
         };
-        stream.set_read_timeout(Some(limits.message))?;
+        stream.set_read_timeout(Some(limits.tick()))?;
         stream.set_write_timeout(Some(limits.message))?;
         Ok(channel)
     }
@@ -388,7 +551,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.state.open().remove(&self.number);
+        self.state.open().leave(self.number);
         self.state.closed.notify_all();
     }
 }
@@ -417,7 +580,11 @@ fn listen(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
             Some(first) => first.local_addr()?.port(),
             None => port,
         };
-        listeners.push(TcpListener::bind((*address, port))?);
+        let listener = TcpListener::bind((*address, port))?;
+        // The standard library lets 128 connections wait to be accepted. Beyond that they
+        // are tried anew by their host after a second, when gossip has long given up.
+        nix::sys::socket::listen(&listener, Backlog::MAXCONN)?;
+        listeners.push(listener);
     }
     Ok(listeners)
 }

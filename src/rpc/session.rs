@@ -56,7 +56,8 @@ impl Session {
                 let late = "TLS: no handshake in time";
                 return Err(io::Error::new(io::ErrorKind::TimedOut, late));
             }
-            let moved = if tls.wants_write() {
+            let says = tls.wants_write();
+            let moved = if says {
                 tls.write_tls(&mut &*stream)
             } else {
                 tls.read_tls(&mut &*stream)
@@ -67,11 +68,10 @@ impl Session {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, ended));
                 }
                 Ok(0) => return Ok(None),
-                Ok(_) => (),
+                Ok(_) => heard |= !says,
                 Err(e) if is_passing(&e) => continue,
                 Err(e) => return Err(e),
             }
-            heard = !tls.wants_write();
             if let Err(e) = tls.process_new_packets() {
                 turn_away(&stream, &mut tls);
                 return Err(distrust(&e));

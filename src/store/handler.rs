@@ -16,6 +16,7 @@ use super::wire::{assignments, found, refused};
 use super::writing::{Assignment, NOT_PRIMARY};
 use crate::diststore::{self as wire, StoreSyncHandler};
 use crate::endpoint::Endpoint;
+use crate::error::Error;
 use crate::handler::{BaseHandler, LocatorHandler, lineage};
 use crate::membership::{Change, Why};
 use crate::node::Node;
@@ -107,10 +108,17 @@ impl LocatorHandler for StoreHandler {
             self.store.moves().found(DEFAULT_REPLICAS);
         }
         let (teller, puller) = (self.store.clone(), self.store.clone());
-        self.threads().extend([
-            thread::spawn(move || teller.tell_others()),
-            thread::spawn(move || puller.pull_and_sweep()),
-        ]);
+        let started = |name: &str| thread::Builder::new().name(name.into());
+        let started = [
+            started("teller").spawn(move || teller.tell_others()),
+            started("puller").spawn(move || puller.pull_and_sweep()),
+        ];
+        for thread in started {
+            match thread {
+                Ok(thread) => self.threads().push(thread),
+                Err(e) => self.store.fail(Error::Local(e)),
+            }
+        }
     }
 
     fn ring_changed(&self, changes: &[Change]) {
@@ -149,15 +157,15 @@ impl StoreHandler {
 }
 
 impl Store {
-    /// Why the store had to end, if it could not go on.
-    pub fn failure(&self) -> Option<String> {
+    /// Why the store had to end, if it could not go on; told once.
+    pub fn failure(&self) -> Option<Error> {
         self.failed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+            .take()
     }
 
-    pub(super) fn fail(&self, why: String) {
+    pub(super) fn fail(&self, why: Error) {
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         self.stop();
         self.node.endpoint().shutdown().request();
@@ -299,6 +307,7 @@ impl StoreSyncHandler for StoreHandler {
             serving: Some(serving),
             moved: Some(self.store.received.load(Relaxed) as i64),
             view: Some(current.id() as i64),
+            traffic: Some((&self.node.endpoint().traffic()).into()),
         })
     }
 }

@@ -15,10 +15,16 @@ pub struct Limits {
 /// The longest value that fits the wire's own limit.
 pub const LONGEST_VALUE: usize = 16 * 1024 * 1024;
 
+/// The longest key.
+pub const LONGEST_KEY: usize = 64 * 1024;
+
+/// What the longest key and all else in a message take beside its value.
+const BESIDE_VALUE: usize = 2 * LONGEST_KEY;
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            key: 64 * 1024,
+            key: LONGEST_KEY,
             value: LONGEST_VALUE,
             memory: usize::MAX,
         }
@@ -26,6 +32,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The same limits, for nodes that take messages of so many bytes.
+    pub fn within(self, longest_message: usize) -> Limits {
+        let fits = longest_message.saturating_sub(BESIDE_VALUE);
+        Limits {
+            value: self.value.min(fits).min(LONGEST_VALUE),
+            ..self
+        }
+    }
+
     /// Is a key with a value of these lengths taken? `grows` is by how much it adds to
     /// the memory `used` already; what adds nothing, such as a deletion, is always taken.
     ///
@@ -65,5 +80,16 @@ mod tests {
         assert!(limits.check(1, 0, 0, 1000).is_ok());
         assert!(limits.check(limits.key + 1, 0, 0, 0).is_err());
         assert!(limits.check(1, limits.value + 1, 0, 0).is_err());
+    }
+    #[test]
+    fn the_longest_key_and_value_fit_into_the_longest_message() {
+        let small = Limits::default().within(1024 * 1024);
+        assert!(small.key + small.value < 1024 * 1024);
+        assert_eq!(small.value, 896 * 1024);
+        assert_eq!(
+            Limits::default().within(usize::MAX).value,
+            LONGEST_VALUE,
+            "the wire's own limit"
+        );
     }
 }

@@ -18,6 +18,7 @@ use super::table::{Key, Page, STRIPES};
 use super::view::Peer;
 use super::wire::read_page;
 use crate::diststore::TStoreSyncClient;
+use crate::error::Error;
 use crate::side_by_side::side_by_side;
 
 /// While something moves, others are asked so often how far they are, lest a word was lost.
@@ -142,10 +143,10 @@ impl Store {
                 if word.enrolled && ours != theirs && moves.wants_history() =>
             {
                 drop(moves);
-                self.fail(format!(
+                self.fail(Error::Usage(format!(
                     "the network of {} keeps {theirs} copies of each key, not {ours}: start with --replicas {theirs}, or without the option",
                     word.from.location
-                ));
+                )));
                 true
             }
             _ => false,

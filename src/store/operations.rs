@@ -82,7 +82,7 @@ pub struct Store {
     pub(super) page_pause: AtomicU64,
     pub(super) stopped: AtomicBool,
     /// Why the store had to end, if it could not go on.
-    pub(super) failed: Mutex<Option<String>>,
+    pub(super) failed: Mutex<Option<Error>>,
 }
 
 struct Standpoint {
@@ -127,7 +127,7 @@ impl Store {
     /// May this entry be kept here, as far as the limits go?
     pub(super) fn check_room(&self, key: Key<'_>, entry: &Entry) -> Result<(), Refusal> {
         let value = entry.value.as_ref().map_or(0, |value| value.len());
-        let grows = if entry.is_tombstone() {
+        let grows = if entry.is_tombstone() || self.limits.memory == usize::MAX {
             0
         } else {
             self.table.growth(key, entry)

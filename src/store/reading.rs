@@ -121,9 +121,15 @@ impl Store {
             }
         }
         drop(moves);
-        for place in here {
-            let key = keys[place];
-            found[place] = self.own(key, || self.moves().authority(key) == Authority::Me);
+        here.retain(|place| {
+            found[*place] = self.table.read(keys[*place]).map(Some);
+            found[*place].is_none()
+        });
+        if !here.is_empty() {
+            // What is not there may have been dropped while it was looked for.
+            let moves = self.moves();
+            here.retain(|place| moves.authority(keys[*place]) == Authority::Me);
+            here.into_iter().for_each(|place| found[place] = Some(None));
         }
         questions
     }

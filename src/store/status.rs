@@ -27,6 +27,22 @@ const PATIENCE: Patience = Patience {
 /// Between two looks at a store in which something moves, to tell how fast.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
+/// Columns of the table.
+const COLUMNS: usize = 8;
+
+/// Why a node closes connections, by the name of the count and in words.
+const CLOSINGS: [(&str, &str); 9] = [
+    ("crowded_out", "crowded out"),
+    ("address_full", "of addresses with too many"),
+    ("idle", "idle"),
+    ("garbage", "garbage"),
+    ("slow", "too slow"),
+    ("long", "too long"),
+    ("exceptions", "after an exception"),
+    ("unserved", "without a thread"),
+    ("failed_accepts", "not accepted"),
+];
+
 /// What the nodes of a store hold.
 #[derive(Debug, Clone)]
 pub struct StoreStatus {
@@ -151,13 +167,16 @@ impl StoreStatus {
 
     /// A table with a last line that sums it up.
     pub fn table(&self) -> String {
-        let heads = ["LOCATION", "STATE", "PRIMARY", "KEYS", "BYTES", "RING"].map(str::to_owned);
-        let rows: Vec<[String; 6]> = std::iter::once(heads)
+        let heads = [
+            "LOCATION", "STATE", "PRIMARY", "KEYS", "BYTES", "RING", "OPEN", "CALLS",
+        ];
+        let heads = heads.map(str::to_owned);
+        let rows: Vec<[String; COLUMNS]> = std::iter::once(heads)
             .chain(self.nodes.iter().map(NodeStatus::cells))
             .collect();
-        let widths: [usize; 6] =
+        let widths: [usize; COLUMNS] =
             std::array::from_fn(|i| rows.iter().map(|row| row[i].len()).max().unwrap_or(0));
-        let line = |row: &[String; 6]| {
+        let line = |row: &[String; COLUMNS]| {
             let [location, state, numbers @ ..] = row;
             let mut line = format!("{location:0$}  {state:1$}", widths[0], widths[1]);
             for (number, width) in numbers.iter().zip(&widths[2..]) {
@@ -165,7 +184,9 @@ impl StoreStatus {
             }
             line + "\n"
         };
-        rows.iter().map(line).collect::<String>() + &self.summary() + "\n"
+        let table: String = rows.iter().map(line).collect();
+        let closings: String = self.nodes.iter().filter_map(NodeStatus::closings).collect();
+        table + &closings + &self.summary() + "\n"
     }
 
     /// The same as one JSON object.
@@ -215,8 +236,46 @@ impl NodeStatus {
             .collect()
     }
 
-    fn cells(&self) -> [String; 6] {
-        let numbers = self.numbers();
+    /// What the node's server has counted, by names for people and programs.
+    fn traffic(&self) -> BTreeMap<&'static str, i64> {
+        let held = self.holdings.clone().unwrap_or_default();
+        let traffic = held.traffic.unwrap_or_default();
+        let counts = [
+            ("open", traffic.open),
+            ("opened", traffic.opened),
+            ("calls", traffic.calls),
+            ("crowded_out", traffic.crowded_out),
+            ("address_full", traffic.address_full),
+            ("idle", traffic.idle),
+            ("garbage", traffic.garbage),
+            ("slow", traffic.slow),
+            ("long", traffic.long),
+            ("exceptions", traffic.exceptions),
+            ("unserved", traffic.unserved),
+            ("failed_accepts", traffic.failed_accepts),
+        ];
+        counts
+            .into_iter()
+            .filter_map(|(name, count)| Some((name, count?)))
+            .collect()
+    }
+
+    /// A line that tells which connections the node has closed, and why, if it has any.
+    fn closings(&self) -> Option<String> {
+        let traffic = self.traffic();
+        let told: Vec<String> = CLOSINGS
+            .iter()
+            .filter_map(|(name, words)| Some((*traffic.get(name)?, words)))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, words)| format!("{count} {words}"))
+            .collect();
+        let told = told.join(", ");
+        (!told.is_empty()).then(|| format!("{} closed connections: {told}\n", self.location))
+    }
+
+    fn cells(&self) -> [String; COLUMNS] {
+        let mut numbers = self.numbers();
+        numbers.extend(self.traffic());
         let number = |name| {
             numbers
                 .get(name)
@@ -229,6 +288,8 @@ impl NodeStatus {
             number("keys"),
             number("bytes"),
             format!("{:.1} %", self.share * 100.0),
+            number("open"),
+            number("calls"),
         ]
     }
 
@@ -241,6 +302,7 @@ impl NodeStatus {
             "keys": numbers.get("keys"),
             "bytes": numbers.get("bytes"),
             "share": self.share,
+            "traffic": self.traffic(),
         })
     }
 }

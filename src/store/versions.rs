@@ -80,6 +80,24 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_steps_an_hour_orders_writes_as_they_were_made() {
+        const HOUR: i64 = 3_600_000;
+        let now = 1_000 * HOUR;
+        let mut newest = 0;
+        // Right, ahead, right again, behind: each writer has seen what was written before.
+        for (writer, clock) in [now, now + HOUR, now + 1, now - HOUR]
+            .into_iter()
+            .enumerate()
+        {
+            let version = next_version(clock, newest, writer as u16);
+            assert!(version > newest, "write {writer}");
+            // Whoever has the right time, or is an hour behind, takes it.
+            assert!(is_plausible(version, now) && is_plausible(version, now - HOUR));
+            newest = version;
+        }
+    }
+
+    #[test]
     fn versions_of_a_broken_clock_are_told_from_others() {
         assert!(is_plausible(next_version(1_000, 0, 7), 1_000));
         assert!(is_plausible(next_version(MOST_AHEAD, 0, 7), 0));

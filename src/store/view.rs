@@ -1,6 +1,8 @@
 //! `View`: a ring together with whose processes are on it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use md5::{Digest, Md5};
 
@@ -37,22 +39,36 @@ impl Peer {
 #[derive(Debug, Clone)]
 pub struct View {
     id: u64,
-    members: BTreeMap<Location, i64>,
+    /// Sorted by location, as on the ring. Their places here stand for them in `owners`.
+    members: Vec<Peer>,
     ring: HashRing<Location>,
+    /// Who holds the keys of each arc, made when it is first asked for.
+    owners: OnceLock<Owners>,
+}
+
+/// The places of the first owners of the keys on each arc of the ring.
+#[derive(Debug, Clone)]
+struct Owners {
+    /// How many of each arc, one arc's after the other's.
+    each: usize,
+    places: Vec<u16>,
 }
 
 impl View {
-    /// The view of these members.
+    /// The view of these members. Of two processes at one location the last counts.
     pub fn new(members: impl IntoIterator<Item = Peer>) -> View {
         let members: BTreeMap<Location, i64> = members
             .into_iter()
             .map(|peer| (peer.location, peer.started))
             .collect();
         let ring = members.keys().cloned().collect();
+        let peer = |(location, started)| Peer::new(location, started);
+        let members: Vec<Peer> = members.into_iter().map(peer).collect();
         View {
             id: id_of(&members),
             members,
             ring,
+            owners: OnceLock::new(),
         }
     }
 
@@ -64,14 +80,12 @@ impl View {
 
     /// The members, sorted by location.
     pub fn members(&self) -> impl ExactSizeIterator<Item = Peer> {
-        self.members
-            .iter()
-            .map(|(location, started)| Peer::new(location.clone(), *started))
+        self.members.iter().cloned()
     }
 
     /// Is this process in view?
     pub fn contains(&self, peer: &Peer) -> bool {
-        self.members.get(&peer.location) == Some(&peer.started)
+        self.place_of(peer).is_some()
     }
 
     /// Has the view no members?
@@ -81,37 +95,76 @@ impl View {
 
     /// The process that holds `key` first: its primary. None in an empty view.
     pub fn primary(&self, key: Key<'_>) -> Option<Peer> {
-        let location = self.ring.owner_of(key.point)?;
-        Some(Peer::new(location.clone(), self.members[location]))
+        self.member_at(self.primary_location(key)?)
+    }
+
+    /// Where the primary of `key` is. None in an empty view.
+    pub fn primary_location(&self, key: Key<'_>) -> Option<&Location> {
+        self.ring.owner_of(key.point)
+    }
+
+    /// The process at that location, if it is a member.
+    pub fn member_at(&self, location: &Location) -> Option<Peer> {
+        Some(self.members[self.find(location)?].clone())
     }
 
     /// Does this process, a member, hold `key` first?
     pub fn is_primary(&self, peer: &Peer, key: Key<'_>) -> bool {
-        self.ring.owner_of(key.point) == Some(&peer.location) && self.contains(peer)
+        self.primary_location(key) == Some(&peer.location) && self.contains(peer)
     }
 
     /// The processes that hold `key` when there are `replicas` copies, its primary first.
     pub fn owners(&self, key: Key<'_>, replicas: usize) -> impl Iterator<Item = Peer> {
-        self.ring
-            .preferred_at(key.point)
-            .take(replicas)
-            .map(|location| Peer::new(location.clone(), self.members[location]))
+        let places = self.owner_places(key, replicas).into_owned();
+        places
+            .into_iter()
+            .map(|place| self.members[usize::from(place)].clone())
     }
 
     /// Does this process hold `key` when there are `replicas` copies?
     pub fn owns(&self, peer: &Peer, key: Key<'_>, replicas: usize) -> bool {
-        self.contains(peer)
-            && self
-                .ring
-                .preferred_at(key.point)
-                .take(replicas)
-                .any(|owner| *owner == peer.location)
+        self.place_of(peer)
+            .is_some_and(|place| self.owner_places(key, replicas).contains(&place))
+    }
+
+    /// The place of this process among the members, sorted; none if it is not in view.
+    pub fn place_of(&self, peer: &Peer) -> Option<u16> {
+        let place = self.find(&peer.location)?;
+        (self.members[place].started == peer.started).then_some(place as u16)
+    }
+
+    /// The places of those who hold `key` when there are `replicas` copies, its primary
+    /// first: for who asks it of many keys.
+    pub fn owner_places(&self, key: Key<'_>, replicas: usize) -> Cow<'_, [u16]> {
+        let each = replicas.min(self.members.len());
+        let arc = self.ring.arc_of(key.point);
+        let owners = self.owners.get_or_init(|| Owners {
+            each,
+            places: (0..self.ring.arcs())
+                .flat_map(|arc| self.places_on(arc, each))
+                .collect(),
+        });
+        let first = arc * owners.each;
+        match owners.places.get(first..first + each) {
+            Some(places) if each <= owners.each => Cow::Borrowed(places),
+            _ => Cow::Owned(self.places_on(arc, each).collect()),
+        }
+    }
+
+    fn places_on(&self, arc: usize, each: usize) -> impl Iterator<Item = u16> {
+        let preferred = self.ring.preferred_on(arc).take(each);
+        preferred.filter_map(|location| Some(self.find(location)? as u16))
+    }
+
+    fn find(&self, location: &Location) -> Option<usize> {
+        let by_location = |peer: &Peer| peer.location.cmp(location);
+        self.members.binary_search_by(by_location).ok()
     }
 }
 
-fn id_of(members: &BTreeMap<Location, i64>) -> u64 {
-    members.iter().fold(0, |sum: u64, (location, started)| {
-        sum.wrapping_add(digest_of(location, *started))
+fn id_of(members: &[Peer]) -> u64 {
+    members.iter().fold(0, |sum: u64, peer| {
+        sum.wrapping_add(digest_of(&peer.location, peer.started))
     })
 }
 

@@ -13,6 +13,7 @@ use super::writing::Assignment;
 use crate::diststore as wire;
 use crate::location::Location;
 use crate::locator;
+use crate::rpc::traffic::{Reason, Traffic};
 
 /// The most members of all views of one message together: 128 views of 128 members.
 /// Each member of each view has 120 points on a ring, which take a kilobyte.
@@ -248,6 +249,27 @@ pub fn read_found(found: wire::Found) -> Option<Entry> {
         version,
         value: found.value.map(Arc::from),
     })
+}
+
+impl From<&Traffic> for wire::Traffic {
+    fn from(traffic: &Traffic) -> wire::Traffic {
+        let count = |count: u64| Some(count as i64);
+        let closed = |reason| count(traffic.closed(reason));
+        wire::Traffic {
+            open: count(traffic.open),
+            opened: count(traffic.opened),
+            calls: count(traffic.calls),
+            crowded_out: closed(Reason::CrowdedOut),
+            address_full: closed(Reason::AddressFull),
+            idle: closed(Reason::Idle),
+            garbage: closed(Reason::Garbage),
+            slow: closed(Reason::Slow),
+            long: closed(Reason::Long),
+            exceptions: closed(Reason::Exception),
+            unserved: closed(Reason::NoThread),
+            failed_accepts: count(traffic.failed_accepts),
+        }
+    }
 }
 
 impl From<Page> for wire::Page {

@@ -19,6 +19,7 @@ pub mod namespace;
 pub mod network;
 pub mod raw;
 pub mod stores;
+pub mod strangers;
 
 /// How long a test waits for what should take a moment.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -47,6 +48,8 @@ pub fn program(name: &str) -> &'static str {
         "storeprimer" => env!("CARGO_BIN_EXE_storeprimer"),
         "storetest" => env!("CARGO_BIN_EXE_storetest"),
         "storestatus" => env!("CARGO_BIN_EXE_storestatus"),
+        "storeload" => env!("CARGO_BIN_EXE_storeload"),
+        "storedump" => env!("CARGO_BIN_EXE_storedump"),
         "storebench" => env!("CARGO_BIN_EXE_storebench"),
         _ => panic!("there is no program {name}"),
     }

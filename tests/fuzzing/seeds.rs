@@ -6,7 +6,7 @@ use thrift::protocol::{
 };
 use thrifty_p2p::diststore::{
     Cursor, Declined, Found, History, Holdings, Kept, Page, Pair, Peer, Phase, Pull, Refused, Roll,
-    StoreSyncClient, TStoreSyncClient, Told, Word, Written,
+    StoreSyncClient, TStoreSyncClient, Told, Traffic, Word, Written,
 };
 use thrifty_p2p::locator::{Gossip, Location, Member, Status, TBaseSyncClient, TLocatorSyncClient};
 
@@ -183,7 +183,12 @@ fn replies() -> Vec<Seed> {
         vec![pair(value()), pair(None)],
         Cursor::new(7, b"key".to_vec()),
     );
-    let holdings = Holdings::new(3, 1, 400, 3, Phase::SETTLED, true, 0, VIEW);
+    let traffic = Traffic {
+        open: Some(2),
+        calls: Some(7),
+        ..Traffic::default()
+    };
+    let holdings = Holdings::new(3, 1, 400, 3, Phase::SETTLED, true, 0, VIEW, traffic);
     let kept = Kept::new(VIEW, vec![Declined::new(1, "full".to_owned())]);
     let exception = reply_or_call(
         "get",

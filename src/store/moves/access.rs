@@ -1,6 +1,5 @@
 //! Access: where a key is read, and whom a write must reach, while views change.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Moves, Phase};
@@ -27,15 +26,15 @@ pub struct Write {
     /// How often this node had been out of touch when it began.
     absences: u64,
     /// The views when it began.
-    views: Vec<Arc<View>>,
-    /// Owners that have the write, or are gone.
-    done: BTreeSet<Peer>,
+    views: Arc<Vec<Arc<View>>>,
+    /// Other owners that have the write, or are gone.
+    done: Vec<Peer>,
 }
 
 impl Write {
     /// `peer` has the write, or is found to be gone.
     pub fn reached(&mut self, peer: Peer) {
-        self.done.insert(peer);
+        self.done.push(peer);
     }
 }
 
@@ -105,13 +104,12 @@ impl Moves {
             return None;
         }
         *self.writes.entry(self.epoch).or_default() += 1;
-        let done = BTreeSet::from([self.me.clone()]);
         Some(Write {
             me: self.me.clone(),
             epoch: self.epoch,
             absences: self.absences,
             views: self.views.clone(),
-            done,
+            done: Vec::new(),
         })
     }
 
@@ -119,7 +117,7 @@ impl Moves {
     /// was seen of the key. It is not that of any other write of the key: not of
     /// another node's, and not of one that this node gave up, which some owner may have.
     pub fn version(&self, unix_millis: i64, newest: i64) -> i64 {
-        next_version(unix_millis, newest.max(self.abandoned), self.me.writer())
+        next_version(unix_millis, newest.max(self.abandoned), self.writer)
     }
 
     /// A write of that version is given up, and some owners may have it.
@@ -133,17 +131,23 @@ impl Moves {
         let Some(replicas) = self.replicas else {
             return Vec::new();
         };
-        let known = write.views.iter().chain(&self.views);
-        let views: BTreeMap<u64, &Arc<View>> = if self.rules.write_to_all {
-            known.map(|view| (view.id(), view)).collect()
-        } else {
-            BTreeMap::from([(self.current().id(), self.current())])
-        };
         let mut targets = Vec::new();
-        for owner in views.values().flat_map(|view| view.owners(key, replicas)) {
-            if !write.done.contains(&owner) && !targets.contains(&owner) && !self.is_gone(&owner) {
-                targets.push(owner);
+        let mut add_owners = |view: &View| {
+            for owner in view.owners(key, replicas) {
+                let has_it = owner == write.me || write.done.contains(&owner);
+                if !has_it && !targets.contains(&owner) && !self.is_gone(&owner) {
+                    targets.push(owner);
+                }
             }
+        };
+        if !self.rules.write_to_all {
+            add_owners(self.current());
+            return targets;
+        }
+        self.views.iter().for_each(|view| add_owners(view));
+        // Mostly they are the same views, and nothing is added.
+        if !Arc::ptr_eq(&write.views, &self.views) {
+            write.views.iter().for_each(|view| add_owners(view));
         }
         targets
     }
@@ -155,9 +159,9 @@ impl Moves {
             *count -= 1;
             if *count == 0 {
                 self.writes.remove(&write.epoch);
+                self.advance();
             }
         }
-        self.advance();
         write.me == self.me && write.absences == self.absences && self.enrolled
     }
 

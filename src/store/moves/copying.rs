@@ -1,6 +1,5 @@
 //! Copying: what a node asks of which sources, and what a source gives.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Moves, Phase};
@@ -28,34 +27,56 @@ pub type Attempt = u64;
 /// What one node gives another that copies: which keys.
 #[derive(Debug, Clone)]
 pub struct Offer {
-    me: Peer,
-    puller: Peer,
     replicas: usize,
     current: Arc<View>,
+    /// The puller's place in the current view.
+    puller: u16,
     /// The view that the puller reads by; none to give all that it owns.
-    basis: Option<Arc<View>>,
-    gone: BTreeSet<Peer>,
+    basis: Option<Basis>,
+}
+
+/// The view by which it is told who gives a key.
+#[derive(Debug, Clone)]
+struct Basis {
+    view: Arc<View>,
+    /// The places of this node and of the puller.
+    me: Option<u16>,
+    puller: Option<u16>,
+    /// For each place: is that process gone?
+    gone: Vec<bool>,
 }
 
 impl Offer {
     /// Is this key given: does the puller own it now and did not before, and is this
     /// node the first of its owners before that is left?
     pub fn gives(&self, key: Key<'_>) -> bool {
-        if !self.current.owns(&self.puller, key, self.replicas) {
-            return false;
+        let owners = self.current.owner_places(key, self.replicas);
+        owners.contains(&self.puller)
+            && self
+                .basis
+                .as_ref()
+                .is_none_or(|basis| basis.gives(key, self.replicas))
+    }
+}
+
+impl Basis {
+    fn new(view: &Arc<View>, me: &Peer, puller: &Peer, gone: &[Peer]) -> Basis {
+        let is_gone = |peer: Peer| peer != *me && gone.contains(&peer);
+        Basis {
+            me: view.place_of(me),
+            puller: view.place_of(puller),
+            gone: view.members().map(is_gone).collect(),
+            view: view.clone(),
         }
-        let Some(basis) = &self.basis else {
-            return true;
-        };
-        let mut held = false;
-        let mut first = None;
-        for owner in basis.owners(key, self.replicas) {
-            held |= owner == self.puller;
-            if first.is_none() && !self.gone.contains(&owner) {
-                first = Some(owner);
-            }
-        }
-        !held && first.is_none_or(|first| first == self.me)
+    }
+
+    fn gives(&self, key: Key<'_>, replicas: usize) -> bool {
+        let owners = self.view.owner_places(key, replicas);
+        let is_held = self.puller.is_some_and(|puller| owners.contains(&puller));
+        let mut left = owners
+            .iter()
+            .filter(|place| !self.gone[usize::from(**place)]);
+        !is_held && left.next().is_none_or(|first| Some(*first) == self.me)
     }
 }
 
@@ -104,22 +125,12 @@ impl Moves {
             return None;
         }
         let shared = self.views.iter().find(|view| view.id() == pull.read);
+        let basis = shared.filter(|_| !self.offers_all);
         Some(Offer {
-            me: self.me.clone(),
-            puller: pull.puller.clone(),
             replicas: self.replicas?,
             current: self.current().clone(),
-            basis: if self.offers_all {
-                None
-            } else {
-                shared.cloned()
-            },
-            gone: pull
-                .gone
-                .iter()
-                .filter(|peer| **peer != self.me)
-                .cloned()
-                .collect(),
+            puller: self.current().place_of(&pull.puller)?,
+            basis: basis.map(|view| Basis::new(view, &self.me, &pull.puller, &pull.gone)),
         })
     }
 }

@@ -91,6 +91,8 @@ impl Default for Rules {
 #[derive(Debug)]
 pub struct Moves {
     me: Peer,
+    /// Names this node in the versions that it makes.
+    writer: u16,
     rules: Rules,
     /// Copies of each key; none until it is known what the network keeps.
     replicas: Option<usize>,
@@ -98,7 +100,7 @@ pub struct Moves {
     /// Leaving members whose process has ended.
     ended: BTreeSet<Peer>,
     /// From the last settled view to the current one; never empty.
-    views: Vec<Arc<View>>,
+    views: Arc<Vec<Arc<View>>>,
     /// The view that is read by, one of `views`; none before the list was taken over.
     read: Option<Arc<View>>,
     phase: Phase,
@@ -142,11 +144,12 @@ impl Moves {
                 live,
                 leaving: BTreeSet::new(),
             },
+            writer: me.writer(),
             me,
             rules,
             replicas,
             ended: BTreeSet::new(),
-            views: vec![alone],
+            views: Arc::new(vec![alone]),
             read: None,
             phase: Phase::Installed,
             enrolled: false,
@@ -172,7 +175,7 @@ impl Moves {
         let current = self.current().clone();
         self.enrolled = true;
         self.read = Some(current.clone());
-        self.views = vec![current];
+        self.views = Arc::new(vec![current]);
         self.restart(Phase::Installed);
     }
 
@@ -289,8 +292,9 @@ impl Moves {
     // Steps.
 
     fn install(&mut self, view: Arc<View>) {
-        self.views.retain(|known| known.id() != view.id());
-        self.views.push(view);
+        let views = Arc::make_mut(&mut self.views);
+        views.retain(|known| known.id() != view.id());
+        views.push(view);
         self.restart(Phase::Installed);
     }
 
@@ -317,13 +321,14 @@ impl Moves {
 
     /// Others took this node for dead: they went on without it. It comes in anew.
     fn come_back_as(&mut self, me: Peer) {
+        self.writer = me.writer();
         self.me = me;
         self.enrolled = false;
         self.lease = None;
         self.offers_all = true;
         self.confirmed.clear();
         self.read = None;
-        self.views = vec![self.current().clone()];
+        self.views = Arc::new(vec![self.current().clone()]);
         self.restart(Phase::Installed);
     }
 
@@ -335,9 +340,10 @@ impl Moves {
             .iter()
             .find(|view| view.id() == history.read)
             .cloned();
-        self.views = history.views;
-        self.views.retain(|view| view.id() != current.id());
-        self.views.push(current);
+        let mut views = history.views;
+        views.retain(|view| view.id() != current.id());
+        views.push(current);
+        self.views = Arc::new(views);
         self.confirmed.clear();
         self.restart(Phase::Installed);
     }
@@ -368,7 +374,7 @@ impl Moves {
         }
         let switched = !self.rules.settle_after_switch || self.nobody_reads_by_another();
         if self.phase == Phase::Switched && switched {
-            self.views = vec![self.current().clone()];
+            self.views = Arc::new(vec![self.current().clone()]);
             self.offers_all = false;
             self.phase = Phase::Settled;
         }

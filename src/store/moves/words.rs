@@ -95,7 +95,7 @@ impl Moves {
     pub fn history(&self) -> Option<History> {
         let read = self.read.as_ref().filter(|_| self.enrolled)?.id();
         Some(History {
-            views: self.views.clone(),
+            views: self.views.to_vec(),
             read,
             replicas: self.replicas?,
         })
