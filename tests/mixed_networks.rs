@@ -26,6 +26,7 @@ use thrift::protocol::{
 use thrift::server::TProcessor;
 use thrift::{ApplicationError, ApplicationErrorKind};
 use thrifty_p2p::client::StoreClient;
+use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::diststore::{
     self, StoreSyncClient, StoreSyncHandler, StoreSyncProcessor, TStoreSyncClient,
 };
@@ -643,4 +644,28 @@ fn what_was_put_through_ours_outlives_the_original_that_it_belongs_to() {
     are_found_through(&[&a, &b], &pairs);
     all_see_each_other(&[&a, &b], &[]);
     are_found_through(&[&a, &b], &pairs);
+}
+
+#[test]
+fn a_client_that_knows_the_ring_leaves_a_mixed_network_to_its_nodes() {
+    let o = Original::start_store(None);
+    let a = join_store(&o.location, &[], &[&o]);
+    let b = join_store(&a.location, &[&a], &[&o]);
+    let client = RingClient::connect(&b.location).unwrap();
+    let pairs = some_pairs();
+    for (key, value) in &pairs {
+        assert_eq!(client.primary(key.as_bytes()), None, "it is left to a node");
+        client.put(key.as_bytes(), value.as_bytes()).unwrap();
+    }
+    are_put_to(&o, &a, &pairs);
+    let keys: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
+    let found = client.get_many(&keys).unwrap().into_iter().flatten();
+    assert!(found.eq(pairs.iter().map(|(_, value)| value.clone().into_bytes())));
+
+    drop(o);
+    all_see_each_other(&[&a, &b], &[]);
+    eventually("the client calls primaries", SOON, || {
+        client.primary(b"key 1").is_some()
+    });
+    assert_eq!(client.get(b"key 1").unwrap(), Some(b"value 1".to_vec()));
 }

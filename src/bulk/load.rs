@@ -87,8 +87,7 @@ impl Batch {
 /// until they are all in place.
 ///
 /// # Errors
-/// What stopped it. Lines that were stored before stay stored; to load the file anew
-/// does no harm.
+/// What stopped it. Lines that are stored stay; the whole may be loaded again.
 pub fn load(client: &RingClient, input: impl BufRead, progress: &Progress) -> Result<u64, Stopped> {
     let failure = Mutex::new(None);
     let read = thread::scope(|scope| {

@@ -24,6 +24,7 @@ use crate::location::Location;
 use crate::rpc::client::{Caller, Links, Patience};
 use crate::rpc::lanes::Lanes;
 use crate::side_by_side::side_by_side;
+use crate::store::limits::Limits;
 use crate::store::operations::Client;
 use crate::store::table::Key;
 use crate::store::view::{Peer, View};
@@ -169,8 +170,9 @@ impl RingClient {
     /// The value of `key`, if there is one.
     ///
     /// # Errors
-    /// A node refuses, or none can be reached.
+    /// A node refuses, or none can be reached; the key is longer than any store takes.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        check_lengths(key, None)?;
         if let Some(primary) = self.network.target(Key::new(key)).primary() {
             let found = self.reads.deliver(vec![(primary.location, key.to_vec())]);
             if let Some(Some(found)) = found.into_iter().flatten().next() {
@@ -184,7 +186,8 @@ impl RingClient {
     /// Puts `value` for `key`, and returns when it is in place on all its owners.
     ///
     /// # Errors
-    /// A node refuses, or none can be reached. The write may have taken effect.
+    /// A node refuses, or none can be reached: the write may have taken effect. The key or
+    /// the value is longer than any store takes.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         self.write(key, Some(value))?;
         Ok(())
@@ -200,6 +203,7 @@ impl RingClient {
 
     /// Writes one pair, with those of other threads; was there a value before?
     fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<bool, Error> {
+        check_lengths(key, value)?;
         let key = Key::new(key);
         if let Some(primary) = self.network.target(key).primary() {
             let item = (primary.started, key.bytes.to_vec(), value.map(Vec::from));
@@ -216,12 +220,14 @@ impl RingClient {
     /// The values of several keys, in their order.
     ///
     /// # Errors
-    /// A node refuses, or none can be reached.
+    /// As for [`get`](RingClient::get).
     pub fn get_many(
         &self,
         keys: &[impl AsRef<[u8]> + Sync],
     ) -> Result<Vec<Option<Vec<u8>>>, Error> {
         let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::new(key.as_ref())).collect();
+        keys.iter()
+            .try_for_each(|key| check_lengths(key.bytes, None))?;
         let weigh = |place: usize| keys[place].bytes.len();
         let found = self.network.until_all_are_done(&keys, weigh, |batch| {
             let keys = batch.places.iter().map(|at| keys[*at].bytes.to_vec());
@@ -236,8 +242,10 @@ impl RingClient {
     /// key's values only the last is written. Was there a value before, for each of them?
     ///
     /// # Errors
-    /// A node refuses, or none can be reached. Any of the writes may have taken effect.
+    /// As for [`put`](RingClient::put); any of the writes may have taken effect.
     pub fn write_many(&self, pairs: &[Assignment<'_>]) -> Result<Vec<bool>, Error> {
+        let mut all = pairs.iter();
+        all.try_for_each(|(key, value)| check_lengths(key.bytes, *value))?;
         let last = last_of_each_key(pairs);
         let keys: Vec<Key<'_>> = last.iter().map(|at| pairs[*at].0).collect();
         let weigh = |place: usize| length(&pairs[last[place]]);
@@ -573,6 +581,13 @@ impl Target {
             Target::Any(node) => node,
         }
     }
+}
+
+/// A longer message would end its connection, as if its node were gone.
+fn check_lengths(key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
+    let length = value.map_or(0, <[u8]>::len);
+    let checked = Limits::default().check(key.len(), length, 0, 0);
+    checked.map_err(Error::Usage)
 }
 
 fn length((key, value): &Assignment<'_>) -> usize {

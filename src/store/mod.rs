@@ -51,7 +51,7 @@
 //! writers' clocks. A tombstone is kept for an hour, so a node that hung for longer
 //! can bring a deleted key back. A refused or unanswered write may have taken effect
 //! on some owners. Moves tell every member: stores are for dozens of nodes. No vector
-//! clocks, Merkle trees, hinted handoff, consensus, times to live, scans, transactions.
+//! clocks, Merkle trees, hinted handoff, consensus, times to live, scans in order, transactions.
 //!
 //! Nodes of the original are on the ring but not in the views: what belongs to one by
 //! the ring is put to it as well, and read from it first, without any promise.

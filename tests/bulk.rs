@@ -1,0 +1,312 @@
+//! Do files of pairs go into a store and out of it as they are, whatever is in them and
+//! whatever nodes come and go?
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use common::stores::Stores;
+use common::{NodeProcess, SOON, eventually, program, run, run_with_input};
+use thrifty_p2p::bulk::lines::{decode, encode};
+use thrifty_p2p::client::ring::RingClient;
+use thrifty_p2p::location::Location;
+
+type Pairs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn done(output: Output) -> Vec<u8> {
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "", "a pipe sees no progress");
+    output.stdout
+}
+
+fn lines_of(pairs: &Pairs) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for (key, value) in pairs {
+        encode(key, value, &mut lines);
+    }
+    lines
+}
+
+/// The pairs of a dump, of which none may be there twice.
+fn pairs_of(dump: &[u8]) -> Pairs {
+    let mut pairs = Pairs::new();
+    for line in dump.split_inclusive(|byte| *byte == b'\n') {
+        let (key, value) = decode(&line[..line.len() - 1]).unwrap();
+        let twice = pairs.insert(key.to_vec(), value.into_owned());
+        assert_eq!(twice, None, "{} is told twice", key.escape_ascii());
+    }
+    pairs
+}
+
+/// Bytes that look random, the same in every run (xorshift).
+fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(next).collect()
+}
+
+/// Pairs of any bytes, of all lengths that matter.
+fn any_pairs() -> Pairs {
+    let some = (0..500).map(|i| (bytes(i, 1 + i as usize % 40), bytes(!i, i as usize % 300)));
+    let some = some.filter(|(key, _)| !key.is_empty());
+    let mut pairs: Pairs = some.collect();
+    pairs.insert(Vec::new(), b"of the empty key".to_vec());
+    pairs.insert(b"empty".to_vec(), Vec::new());
+    pairs.insert((0..=255).collect(), (0..=255).rev().collect());
+    pairs.insert("caf\u{e9}".into(), "\u{1f980}\t\r\n\\".into());
+    pairs.insert(bytes(1, 64 * 1024), bytes(2, 3 << 20));
+    pairs
+}
+
+fn numbered(count: usize) -> Pairs {
+    let pair = |number| (format!("key{number:06}").into(), bytes(number, 100));
+    (0..count as u64).map(pair).collect()
+}
+
+/// A program that reads from a pipe and writes into one.
+fn spawn(name: &str, arguments: &[&str]) -> Child {
+    Command::new(program(name))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn any_bytes_survive_a_load_a_dump_and_another_store() {
+    let pairs = any_pairs();
+    let stores = Stores::start(3, &["--replicas", "2"]);
+    done(run_with_input(
+        "storeload",
+        &["-h", stores.nodes[0].at()],
+        &lines_of(&pairs),
+    ));
+    let first = done(run("storedump", &["-h", stores.nodes[1].at()]));
+    assert!(pairs_of(&first) == pairs, "the dump is not what was loaded");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pairs").display().to_string();
+    done(run("storedump", &["-h", stores.nodes[2].at(), &file]));
+    let other = NodeProcess::start_alone("storeserver");
+    done(run("storeload", &["-h", other.at(), &file]));
+    let again = done(run("storedump", &["-h", other.at(), "-"]));
+    assert!(pairs_of(&again) == pairs, "the second dump is another one");
+}
+
+#[test]
+fn an_empty_file_and_an_empty_store_are_nothing_wrong() {
+    let node = NodeProcess::start_alone("storeserver");
+    done(run("storeload", &["-h", node.at()]));
+    assert_eq!(done(run("storedump", &["-h", node.at()])), b"");
+}
+
+#[test]
+fn the_last_line_of_a_key_wins() {
+    let stores = Stores::start(3, &["--replicas", "1"]);
+    let mut lines = Vec::new();
+    let mut last = Pairs::new();
+    for number in 0..60_000u64 {
+        // Some keys come again soon, in one batch, and others late.
+        let key = match number % 3 {
+            0 => format!("soon {}", number / 30),
+            1 => format!("late {}", number % 1000),
+            _ => "always".to_owned(),
+        };
+        let value = format!("{number:0100}").into_bytes();
+        encode(key.as_bytes(), &value, &mut lines);
+        last.insert(key.into_bytes(), value);
+    }
+    done(run_with_input(
+        "storeload",
+        &["-h", stores.nodes[0].at()],
+        &lines,
+    ));
+    let dump = pairs_of(&done(run("storedump", &["-h", stores.nodes[0].at()])));
+    let wrong = last
+        .iter()
+        .filter(|(key, value)| dump.get(*key) != Some(value));
+    let wrong: Vec<String> = wrong
+        .map(|(key, _)| key.escape_ascii().to_string())
+        .collect();
+    assert!(wrong.is_empty(), "not the last: {wrong:?}");
+    assert_eq!(dump.len(), last.len());
+}
+
+#[test]
+fn a_bad_line_is_told_by_its_number_and_what_came_before_is_stored() {
+    let node = NodeProcess::start_alone("storeserver");
+    let before: Pairs = numbered(5000);
+    let long = [&b"\t"[..], &vec![b'v'; (16 << 20) + 1]].concat();
+    for (bad, told) in [
+        (&b"no tab"[..], "there is no tab"),
+        (b"", "there is no tab"),
+        (b"a\tb\tc", "second tab"),
+        (b"a\tb\r", "carriage return"),
+        (b"a\\q\tb", "\"\\q\" is no escape"),
+        (&long, "a value of 16777217 bytes; 16777216 are taken"),
+    ] {
+        let lines = [&lines_of(&before)[..], bad, b"\nafter\tit\n"].concat();
+        let output = run_with_input("storeload", &["-h", node.at()], &lines);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("line 5001: "), "{said}");
+        assert!(said.contains(told), "{said}");
+        assert!(said.contains("; 5000 lines were stored"), "{said}");
+        let stored = pairs_of(&done(run("storedump", &["-h", node.at()])));
+        assert!(stored == before, "not what came before, and that alone");
+    }
+}
+
+#[test]
+fn a_line_that_never_ends_is_refused_before_it_has_been_read() {
+    let node = NodeProcess::start_alone("storeserver");
+    let mut load = spawn("storeload", &["-h", node.at()]);
+    let mut stdin = load.stdin.take().unwrap();
+    let writer = thread::spawn(move || {
+        let piece = vec![b'x'; 1 << 20];
+        // Ends when nobody reads any more.
+        (0..200)
+            .take_while(|_| stdin.write_all(&piece).is_ok())
+            .count()
+    });
+    let output = load.wait_with_output().unwrap();
+    let written = writer.join().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("line 1: longer than"),
+        "{}",
+        stderr(&output)
+    );
+    assert!((60..80).contains(&written), "{written} MiB were read");
+}
+
+#[test]
+fn a_line_that_the_store_refuses_is_told_by_its_number() {
+    let node = NodeProcess::start("storeserver", &["--alone", "--max-value", "200"]);
+    let mut lines = lines_of(&numbered(3000));
+    encode(b"long", &[b'v'; 201], &mut lines);
+    let output = run_with_input("storeload", &["-h", node.at()], &lines);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    assert!(said.contains("line 3001: "), "{said}");
+    assert!(
+        said.contains("a value of 201 bytes; 200 are taken"),
+        "{said}"
+    );
+    let stored = pairs_of(&done(run("storedump", &["-h", node.at()])));
+    assert!(
+        said.contains(&format!("; {} lines were stored", stored.len())),
+        "{said}"
+    );
+}
+
+#[test]
+fn who_stops_listening_to_a_dump_is_no_failure() {
+    let node = NodeProcess::start_alone("storeserver");
+    done(run_with_input(
+        "storeload",
+        &["-h", node.at()],
+        &lines_of(&numbered(20_000)),
+    ));
+    let mut dump = spawn("storedump", &["-h", node.at()]);
+    let mut first = [0; 10];
+    dump.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = dump.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn what_cannot_be_read_or_written_is_wrong_usage() {
+    let node = NodeProcess::start_alone("storeserver");
+    for name in ["storeload", "storedump"] {
+        let output = run(name, &["-h", node.at(), "/no/such/file"]);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains("/no/such/file"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    let full = File::create("/dev/full").unwrap();
+    done(run_with_input("storeload", &["-h", node.at()], b"a\tb\n"));
+    let output = Command::new(program("storedump"))
+        .args(["-h", node.at()])
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+}
+
+#[test]
+fn a_dump_while_nodes_join_and_die_misses_nothing_and_repeats_nothing() {
+    let mut stores = Stores::start(4, &["--replicas", "3", "--slow-moves", "20"]);
+    let pairs = numbered(20_000);
+    let lines = lines_of(&pairs);
+    done(run_with_input(
+        "storeload",
+        &["-h", stores.nodes[0].at()],
+        &lines,
+    ));
+    let first = stores.nodes[0].at().to_owned();
+    let dumping = thread::spawn(move || {
+        let dumps = (0..6).map(|_| run("storedump", &["-h", &first]));
+        dumps.collect::<Vec<Output>>()
+    });
+    let joiner = stores.spawn_joiner();
+    stores.admit(joiner);
+    stores.kill(2);
+    for output in dumping.join().unwrap() {
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let dump = pairs_of(&output.stdout);
+        let missing = pairs.keys().filter(|key| !dump.contains_key(*key)).count();
+        assert_eq!(missing, 0, "keys are missing of {}", pairs.len());
+        assert!(dump == pairs, "a dump with other values");
+    }
+}
+
+#[test]
+fn a_load_loses_nothing_while_a_node_is_killed() {
+    let mut stores = Stores::start(4, &["--replicas", "3"]);
+    let mut load = spawn("storeload", &["-h", stores.nodes[0].at()]);
+    let mut stdin = load.stdin.take().unwrap();
+    let pairs = numbered(60_000);
+    let lines = lines_of(&pairs);
+    let (before, after) = lines.split_at(lines.len() / 2);
+    stdin.write_all(before).unwrap();
+    let client = RingClient::connect(&stores.nodes[1].location).unwrap();
+    eventually("the load is under way", SOON, || {
+        client.get(b"key000000").unwrap().is_some()
+    });
+    let gone: Location = stores.kill(0).location.clone();
+    stdin.write_all(after).unwrap();
+    drop(stdin);
+    done(load.wait_with_output().unwrap());
+    assert!(
+        stores.settle() < Duration::from_secs(30),
+        "after {gone} was killed"
+    );
+    let dump = pairs_of(&done(run("storedump", &["-h", stores.nodes[0].at()])));
+    let missing: BTreeSet<_> = pairs
+        .keys()
+        .filter(|key| !dump.contains_key(*key))
+        .collect();
+    assert!(missing.is_empty(), "{} keys are missing", missing.len());
+    assert!(dump == pairs, "a dump with other values");
+}
