@@ -35,6 +35,7 @@
 //! | [`handler`] | what users extend, and `serve` |
 //! | [`store`] | diststore: tables, views and moves that decide; operations and handler around them |
 //! | [`client`], [`bulk`], [`status`], [`cli`] | for the programs: a store's clients, files of pairs, the network at a glance, options |
+//! | [`load`] | threads that call a store, or anything else, and reports of what came of it |
 //! | [`locator`], [`diststore`] | stubs generated from `thrift/`, never edited |
 //!
 //! # Limits
@@ -53,6 +54,7 @@ pub mod endpoint;
 pub mod error;
 pub mod handler;
 pub mod hash_ring;
+pub mod load;
 pub mod location;
 pub mod membership;
 pub mod node;

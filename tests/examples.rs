@@ -2,9 +2,11 @@
 
 mod common;
 
-use std::process::{Command, Output};
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
 
-use common::{NodeProcess, run};
+use common::network::free_port;
+use common::{NodeProcess, SOON, eventually, run};
 
 /// Runs an example to its end.
 fn example(name: &str, arguments: &[&str]) -> Output {
@@ -56,6 +58,91 @@ fn wordcount_counts_all_words_on_more_than_one_node() {
     assert_eq!(counted, expected);
     let nodes: std::collections::BTreeSet<&str> = lines.iter().map(|line| line[4]).collect();
     assert!(nodes.len() > 1, "all words were counted at {nodes:?}");
+}
+
+/// Another program's server, killed when dropped.
+struct Other {
+    server: Child,
+    at: String,
+}
+
+impl Other {
+    /// Starts it at a free port; nothing, saying so, where it is not installed.
+    fn start(program: &str, port_option: &str, more: &[&str]) -> Option<Other> {
+        let port = free_port().to_string();
+        let mut command = Command::new(program);
+        command.args([port_option, &port]).args(more);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let Ok(server) = command.stderr(Stdio::null()).spawn() else {
+            eprintln!("skipped: there is no {program}");
+            return None;
+        };
+        let at = format!("127.0.0.1:{port}");
+        let other = Other { server, at };
+        eventually(&format!("{program} listens"), SOON, || {
+            TcpStream::connect(&other.at).is_ok()
+        });
+        Some(other)
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+}
+
+/// What `compare` tells of the median of each, from which all that was called answered.
+fn compared(node: &NodeProcess, others: &[(&str, &Other)], arguments: &[&str]) {
+    let few = ["--connections", "2", "--keys", "50", "--rounds", "1"];
+    let mut all = vec!["--store", node.at(), "--seconds", "1"];
+    all.extend(
+        others
+            .iter()
+            .flat_map(|(option, other)| [option, other.at.as_str()]),
+    );
+    let output = example("compare", &[&all[..], &few, arguments].concat());
+    let told = String::from_utf8(output.stdout).unwrap();
+    let rows = told.lines().filter(|line| line.ends_with(" 0"));
+    assert_eq!(rows.count(), 2 + others.len(), "{told}");
+    let ratios = told.lines().filter(|line| line.contains("; store is "));
+    assert_eq!(ratios.count(), 1 + others.len(), "{told}");
+}
+
+#[test]
+fn compare_reads_one_by_one_and_in_batches_and_writes_with_others_that_are_there() {
+    let node = NodeProcess::start_alone("storeserver");
+    let redis = Other::start("redis-server", "--port", &["--save", ""]);
+    let memcached = Other::start("memcached", "-p", &["-u", "nobody", "-l", "127.0.0.1"]);
+    let redis = redis.as_ref().map(|redis| ("--redis", redis));
+    let memcached = memcached
+        .as_ref()
+        .map(|memcached| ("--memcached", memcached));
+    let others: Vec<(&str, &Other)> = redis.into_iter().chain(memcached).collect();
+    compared(&node, &others, &[]);
+    compared(&node, &others, &["--batch", "16"]);
+    compared(&node, &others, &["--write", "--wait", "0"]);
+}
+
+#[test]
+fn rings_tells_of_the_sizes_given_an_addition_and_the_memory() {
+    let few = ["5", "50", "--size", "20"];
+    let told = String::from_utf8(example("rings", &few).stdout).unwrap();
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 9, "{told}");
+    for (line, nodes) in lines[3..5].iter().zip(["5 ", "50 "]) {
+        assert!(line.trim_start().starts_with(nodes), "{told}");
+        assert_eq!(line.matches('(').count(), 4, "{told}");
+    }
+}
+
+#[test]
+fn processes_times_a_start_and_a_storeget() {
+    let told = String::from_utf8(example("processes", &["--rounds", "1"]).stdout).unwrap();
+    for what in ["a store node, to its first answer: ", "storeget: "] {
+        assert!(told.lines().any(|line| line.starts_with(what)), "{told}");
+    }
 }
 
 #[test]

@@ -263,35 +263,135 @@ fn a_storestatus_ends_in_settled_and_is_json_if_asked() {
     assert_eq!(json["copies"].as_u64(), Some(78));
 }
 
+/// A short run of `storebench`.
+const SHORT: [&str; 8] = [
+    "--connections",
+    "2",
+    "--warm-up",
+    "0",
+    "--seconds",
+    "1",
+    "--keys",
+    "100",
+];
+
+/// The JSON of a run of `storebench` that is to succeed.
+fn bench(arguments: &[&str]) -> serde_json::Value {
+    let told = done(run("storebench", &[arguments, &["--json"]].concat()));
+    assert_eq!(told.lines().count(), 1, "{told}");
+    serde_json::from_str(&told).unwrap()
+}
+
 #[test]
-fn storebench_tells_what_was_borne_beside_the_limit() {
+fn storebench_tells_all_that_its_figures_need() {
     let node = NodeProcess::start_alone("storeserver");
-    let load = [
-        "-h",
-        node.at(),
-        "--connections",
-        "2",
-        "--seconds",
-        "1",
-        "--keys",
-        "100",
-    ];
-    let told = done(run(
+    let asked = ["-h", node.at(), "--limit", "--read-share", "0.5"];
+    let output = run(
         "storebench",
-        &[&load[..], &["--limit", "--read-share", "0.5"]].concat(),
-    ));
+        &[&asked[..], &SHORT, &["--idle", "3", "--rounds", "2"]].concat(),
+    );
+    assert_eq!(
+        stderr(&output),
+        "",
+        "there is no progress but on a terminal"
+    );
+    let told = done(output);
+    let head = [
+        concat!("storebench ", env!("CARGO_PKG_VERSION"), ", "),
+        &format!("peer {} of diststore.Store, through node", node.at()),
+        "2 connections, 100 keys with values of 100 bytes, 1 key a call",
+        "50 % fetch, 50 % write",
+        "0 s of warm-up, then 1 s measured",
+        "idle is the load beside 3 idle connections",
+        "echo is a bare echo over loopback, 37 bytes there and 140 back",
+        "             calls/s    p50 ms    p90 ms    p99 ms  p99.9 ms    max ms     calls  failed",
+        "fill ",
+        "load ",
+        "idle ",
+        "echo ",
+        "load ",
+        "idle ",
+        "echo ",
+        "the median of load is ",
+        "the median of idle is ",
+        "the median of echo is ",
+        "the rate of idle is ",
+        "the rate of load is ",
+    ];
     let lines: Vec<&str> = told.lines().collect();
-    assert_eq!(lines.len(), 4, "{told}");
-    assert!(
-        lines[0].starts_with("fill") && lines[0].ends_with("(100 calls, 0 failed)"),
-        "{told}"
+    assert_eq!(lines.len(), head.len(), "{told}");
+    for (line, head) in lines.iter().zip(head) {
+        assert!(line.starts_with(head), "{line} is not {head}");
+    }
+    assert!(lines[19].ends_with(" of that of echo"), "{told}");
+}
+
+#[test]
+fn storebench_does_as_many_operations_as_it_is_told_one_by_one_or_in_batches() {
+    let node = NodeProcess::start_alone("storeserver");
+    let run = |more: &[&str]| {
+        let few = ["-h", node.at(), "--connections", "3", "--warm-up", "0"];
+        let told = bench(&[&few[..], &["--operations", "1000"], more].concat());
+        let load = &told["rounds"][0];
+        assert_eq!(load["failed"], 0, "{told}");
+        (load["operations"].clone(), load["calls"].clone())
+    };
+    assert_eq!(run(&[]), (1000.into(), 1000.into()));
+    let shares = ["--read-share", "0.5"];
+    // Of 334, 333 and 333 operations by 16 each caller makes 21 calls.
+    let batches = (1008.into(), 63.into());
+    assert_eq!(run(&[&shares[..], &["--batch", "16"]].concat()), batches);
+    for through in ["ring", "shared-ring"] {
+        let more = [&shares[..], &["--through", through]].concat();
+        assert_eq!(run(&more), (1000.into(), 1000.into()), "{through}");
+        let more = [&more[..], &["--batch", "16"]].concat();
+        assert_eq!(run(&more), batches, "{through}");
+    }
+}
+
+#[test]
+fn storebench_can_keep_to_the_keys_that_a_node_passes_on() {
+    let first = NodeProcess::start("storeserver", &["--alone", "--replicas", "1"]);
+    let joining = ["-h", first.at(), "--replicas", "1"];
+    let second = NodeProcess::start("storeserver", &joining);
+    common::eventually("the store is settled", common::SOON, || {
+        code(&run("storestatus", &["-h", second.at()])) == 0
+    });
+    let passed_on = |node: &NodeProcess| {
+        let few = ["-h", node.at(), "--passed-on", "--connections", "2"];
+        let told = bench(&[&few[..], &["--keys", "100", "--operations", "10"]].concat());
+        told["keys"].as_u64().unwrap()
+    };
+    let (by_first, by_second) = (passed_on(&first), passed_on(&second));
+    assert_eq!(by_first + by_second, 100, "each passes on the other's");
+    // The second one held what the first one passed on, and only that.
+    let json = done(run("storestatus", &["--json", "-h", first.at()]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["keys"], 100);
+    let alone = NodeProcess::start_alone("storeserver");
+    let nothing = run("storebench", &["-h", alone.at(), "--passed-on"]);
+    assert_eq!(code(&nothing), 2, "{}", stderr(&nothing));
+}
+
+#[test]
+fn storebench_ends_with_4_when_calls_failed_and_needs_no_more_than_get_and_put() {
+    let node = NodeProcess::start_alone("storeserver");
+    let host = ["-h", node.at()];
+    let originally = bench(&[&host[..], &SHORT, &["--original", "--read-share", "0.9"]].concat());
+    assert_eq!(
+        (&originally["read_by"], &originally["written_by"]),
+        (&"get".into(), &"put".into())
     );
-    assert!(
-        lines[1].starts_with("load") && lines[1].ends_with(", 0 failed)"),
-        "{told}"
-    );
-    assert!(
-        lines[2].starts_with("echo") && lines[3].ends_with("of the echo"),
-        "{told}"
-    );
+    let small = NodeProcess::start("storeserver", &["--alone", "--max-value", "99"]);
+    let refused = run("storebench", &[&["-h", small.at()], &SHORT[..]].concat());
+    assert_eq!(code(&refused), 4, "{}", stdout(&refused));
+    for wrong in [
+        &["--connections", "0"][..],
+        &["--batch", "0"],
+        &["--original", "--through", "ring"],
+        &["--operations", "1", "--seconds", "1"],
+    ] {
+        let output = run("storebench", &[&host[..], wrong].concat());
+        assert_eq!(code(&output), 2, "{wrong:?}");
+    }
 }
