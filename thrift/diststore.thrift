@@ -108,6 +108,8 @@ struct Pull {
 struct Page {
     1: list<Pair> pairs,
     2: optional Cursor rest,
+    /** Clients keep the giver busy: who asks for pages had better take its time. */
+    3: bool busy,
 }
 
 /** What came to a node's server since it started. */

@@ -1266,13 +1266,16 @@ impl Default for Pull {
 pub struct Page {
   pub pairs: Option<Vec<Pair>>,
   pub rest: Option<Cursor>,
+  /// Clients keep the giver busy: who asks for pages had better take its time.
+  pub busy: Option<bool>,
 }
 
 impl Page {
-  pub fn new<F1, F2>(pairs: F1, rest: F2) -> Page where F1: Into<Option<Vec<Pair>>>, F2: Into<Option<Cursor>> {
+  pub fn new<F1, F2, F3>(pairs: F1, rest: F2, busy: F3) -> Page where F1: Into<Option<Vec<Pair>>>, F2: Into<Option<Cursor>>, F3: Into<Option<bool>> {
     Page {
       pairs: pairs.into(),
       rest: rest.into(),
+      busy: busy.into(),
     }
   }
 }
@@ -1282,6 +1285,7 @@ impl TSerializable for Page {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<Vec<Pair>> = Some(Vec::new());
     let mut f_2: Option<Cursor> = None;
+    let mut f_3: Option<bool> = Some(false);
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1303,6 +1307,10 @@ impl TSerializable for Page {
           let val = Cursor::read_from_in_protocol(i_prot)?;
           f_2 = Some(val);
         },
+        3 => {
+          let val = i_prot.read_bool()?;
+          f_3 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -1313,6 +1321,7 @@ impl TSerializable for Page {
     let ret = Page {
       pairs: f_1,
       rest: f_2,
+      busy: f_3,
     };
     Ok(ret)
   }
@@ -1333,6 +1342,11 @@ impl TSerializable for Page {
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.busy {
+      o_prot.write_field_begin(&TFieldIdentifier::new("busy", TType::Bool, 3))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -1343,6 +1357,7 @@ impl Default for Page {
     Page{
       pairs: Some(Vec::new()),
       rest: None,
+      busy: Some(false),
     }
   }
 }

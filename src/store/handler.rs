@@ -10,7 +10,7 @@ use log::{debug, info, warn};
 use super::limits::Limits;
 use super::moves::DEFAULT_REPLICAS;
 use super::operations::Store;
-use super::table::{Key, LOOKS, PAGE};
+use super::table::{Key, LOOKS, PAGE, SMALL_PAGE};
 use super::view::Peer;
 use super::wire::{assignments, found, refused};
 use super::writing::{Assignment, NOT_PRIMARY};
@@ -174,12 +174,14 @@ impl Store {
 
 impl StoreSyncHandler for StoreHandler {
     fn handle_get(&self, key: Vec<u8>) -> thrift::Result<Vec<u8>> {
+        self.store.pace.count();
         let entry = self.store.fetch(&key).map_err(thrift::Error::from)?;
         let value = entry.and_then(|entry| entry.value);
         Ok(value.map_or_else(Vec::new, |value| value.to_vec()))
     }
 
     fn handle_put(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<()> {
+        self.store.pace.count();
         debug!("received {}", Key::new(&key));
         if let Err(e) = self.store.write(&key, Some(value.into())) {
             warn!("lost the put of {}: {e}", Key::new(&key));
@@ -188,6 +190,7 @@ impl StoreSyncHandler for StoreHandler {
     }
 
     fn handle_write(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<i64> {
+        self.store.pace.count();
         debug!("received {}", Key::new(&key));
         let written = self
             .store
@@ -197,20 +200,24 @@ impl StoreSyncHandler for StoreHandler {
     }
 
     fn handle_fetch(&self, key: Vec<u8>) -> thrift::Result<wire::Found> {
+        self.store.pace.count();
         Ok(found(self.store.fetch(&key).map_err(refused)?))
     }
 
     fn handle_unset(&self, key: Vec<u8>) -> thrift::Result<bool> {
+        self.store.pace.count();
         let written = self.store.write(&key, None).map_err(refused)?;
         Ok(written.existed.unwrap_or(false))
     }
 
     fn handle_write_many(&self, pairs: Vec<wire::Pair>) -> thrift::Result<Vec<wire::Written>> {
+        self.store.pace.count();
         let pairs = assignments(pairs).map_err(refused)?;
         self.store.write_many(&pairs).map_err(refused)
     }
 
     fn handle_fetch_many(&self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<wire::Found>> {
+        self.store.pace.count();
         let held = self.store.fetch_many(&keys).map_err(refused)?;
         Ok(held.into_iter().map(found).collect())
     }
@@ -232,6 +239,7 @@ impl StoreSyncHandler for StoreHandler {
         pairs: Vec<wire::Pair>,
         started: i64,
     ) -> thrift::Result<Vec<wire::Written>> {
+        self.store.pace.count();
         let pairs = assignments(pairs).map_err(refused)?;
         let pairs: Vec<&Assignment> = pairs.iter().collect();
         let deadline = Instant::now() + COORDINATE;
@@ -248,10 +256,12 @@ impl StoreSyncHandler for StoreHandler {
     }
 
     fn handle_replicate(&self, pairs: Vec<wire::Pair>, view: i64) -> thrift::Result<wire::Kept> {
+        self.store.pace.count();
         Ok(self.store.keep(pairs, view as u64))
     }
 
     fn handle_fetch_at(&self, keys: Vec<Vec<u8>>, view: i64) -> thrift::Result<Vec<wire::Found>> {
+        self.store.pace.count();
         let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::new(key)).collect();
         match self.store.answer_at(view as u64, &keys) {
             Some(held) => Ok(held.into_iter().map(found).collect()),
@@ -275,14 +285,19 @@ impl StoreSyncHandler for StoreHandler {
         let pull = super::moves::Pull::try_from(pull).map_err(refused)?;
         let offer = self.store.moves().offer(&pull);
         let offer = offer.ok_or_else(|| refused("this node is not ready to give"))?;
+        let is_busy = self.store.pace.is_busy(Instant::now());
+        let most = if is_busy { SMALL_PAGE } else { PAGE };
         let page = self
             .store
             .table
-            .page(&pull.cursor, PAGE, LOOKS, |key| offer.gives(key));
+            .page(&pull.cursor, most, LOOKS, |key| offer.gives(key));
         self.store
             .given
             .fetch_add(page.entries.len() as u64, Relaxed);
-        Ok(page.into())
+        Ok(wire::Page {
+            busy: Some(is_busy),
+            ..page.into()
+        })
     }
 
     fn handle_holdings(&self) -> thrift::Result<wire::Holdings> {

@@ -12,6 +12,9 @@ pub struct Limits {
     pub memory: usize,
 }
 
+/// The longest key.
+pub const LONGEST_KEY: usize = 64 * 1024;
+
 /// The longest value that fits the wire's own limit.
 pub const LONGEST_VALUE: usize = 16 * 1024 * 1024;
 

@@ -64,6 +64,7 @@ mod mover;
 pub mod moves;
 pub mod operations;
 mod originals;
+mod pace;
 mod reading;
 pub mod status;
 pub mod table;

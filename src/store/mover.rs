@@ -33,6 +33,15 @@ const RETRY: Duration = Duration::from_millis(10);
 /// Peers that are called at the same time.
 const SIDE_BY_SIDE: usize = 8;
 
+/// While clients keep nodes busy, a page is followed by a rest of so many times as long
+/// as it took: a move then takes an eighth of a machine of two cores, and theirs is
+/// the rest.
+const REST_FOR_WORK: u32 = 3;
+
+/// What a page takes at the most, for the rest that follows it: one that was long in
+/// coming was not worked on all the time.
+const LONGEST_WORK: Duration = Duration::from_millis(50);
+
 /// Nothing is dropped for so long after a copy came from a primary that has
 /// another view: the view may make this node its owner.
 const UNDISTURBED: Duration = Duration::from_secs(10);
@@ -181,13 +190,25 @@ impl Store {
         }
     }
 
-    /// Copies from each source until it has given all, or is not ready.
+    /// Copies from each source until it has given all, or is not ready: from all of them
+    /// at the same time, but page by page while clients keep nodes busy.
     fn pull_from(&self, sources: &[Peer]) {
-        side_by_side(
-            sources,
-            SIDE_BY_SIDE,
-            |source| while self.pull_page(source) {},
-        );
+        let slowly = self.moves_slowly();
+        let most = if slowly { 1 } else { SIDE_BY_SIDE };
+        side_by_side(sources, most, |source| {
+            let mut began = Instant::now();
+            while self.moves_slowly() == slowly && self.pull_page(source) {
+                if slowly {
+                    thread::sleep(began.elapsed().min(LONGEST_WORK) * REST_FOR_WORK);
+                    began = Instant::now();
+                }
+            }
+        });
+    }
+
+    /// Do clients keep this node busy, or those who give?
+    fn moves_slowly(&self) -> bool {
+        self.givers_are_busy.load(Relaxed) || self.pace.is_busy(Instant::now())
     }
 
     /// Copies one page; is there another to copy now?
@@ -211,6 +232,10 @@ impl Store {
             }
             e.to_string()
         });
+        if let Ok(page) = &page {
+            let is_busy = page.busy.unwrap_or(false);
+            self.givers_are_busy.store(is_busy, Relaxed);
+        }
         match page.and_then(|page| read_page(page, unix_millis())) {
             Ok(page) => {
                 self.take_in(&page);

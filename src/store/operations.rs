@@ -20,6 +20,7 @@ use super::asking::Asking;
 use super::copies::Copies;
 use super::limits::Limits;
 use super::moves::{Moves, Rules, Standing};
+use super::pace::Pace;
 use super::table::{Key, Table};
 use super::versions::Entry;
 use super::view::Peer;
@@ -74,6 +75,10 @@ pub struct Store {
     /// When a copy came last from a primary that has another view: what looks
     /// superfluous may soon be owned.
     pub(super) stray_at: Mutex<Option<Instant>>,
+    /// How busy clients keep this node.
+    pub(super) pace: Pace,
+    /// Did who gave the last page say that clients keep it busy?
+    pub(super) givers_are_busy: AtomicBool,
     /// Keys copied here in the last move, and from here.
     pub(super) received: AtomicU64,
     pub(super) given: AtomicU64,
@@ -116,6 +121,8 @@ impl Store {
             peers,
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
             stray_at: Mutex::new(None),
+            pace: Pace::default(),
+            givers_are_busy: AtomicBool::new(false),
             received: AtomicU64::new(0),
             given: AtomicU64::new(0),
             page_pause: AtomicU64::new(0),

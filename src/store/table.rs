@@ -30,6 +30,9 @@ const OVERHEAD: usize = 100;
 /// The most bytes of one page for another node or a client.
 pub(super) const PAGE: usize = 1024 * 1024;
 
+/// The same while clients keep the giver busy: its copying takes a millisecond or so.
+pub(super) const SMALL_PAGE: usize = 128 * 1024;
+
 /// The most keys looked at for such a page, so that it is not long in coming.
 pub(super) const LOOKS: usize = 50_000;
 

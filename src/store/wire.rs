@@ -279,7 +279,7 @@ impl From<Page> for wire::Page {
             .into_iter()
             .map(|(key, entry)| pair(key, &entry))
             .collect();
-        wire::Page::new(pairs, page.next.as_ref().map(Into::into))
+        wire::Page::new(pairs, page.next.as_ref().map(Into::into), false)
     }
 }
 

@@ -182,6 +182,7 @@ fn replies() -> Vec<Seed> {
     let page = Page::new(
         vec![pair(value()), pair(None)],
         Cursor::new(7, b"key".to_vec()),
+        true,
     );
     let traffic = Traffic {
         open: Some(2),
