@@ -343,7 +343,7 @@ impl StoreSyncHandler for Handler {
         unreachable!("not one of the original's methods")
     }
 
-    fn handle_holdings(&self) -> thrift::Result<diststore::Holdings> {
+    fn handle_holdings(&self, _: bool) -> thrift::Result<diststore::Holdings> {
         unreachable!("not one of the original's methods")
     }
 }

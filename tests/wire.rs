@@ -182,7 +182,7 @@ impl StoreSyncHandler for Recorded {
     fn handle_pull(&self, _: Pull) -> thrift::Result<Page> {
         Err("not recorded".into())
     }
-    fn handle_holdings(&self) -> thrift::Result<Holdings> {
+    fn handle_holdings(&self, _: bool) -> thrift::Result<Holdings> {
         Err("not recorded".into())
     }
 }

@@ -141,8 +141,8 @@ struct Traffic {
 struct Holdings {
     /** Keys with a value. */
     1: i64 keys,
-    /** Of these, those whose primary the node is. */
-    2: i64 as_primary,
+    /** Of these, those whose primary the node is, if they were to be counted. */
+    2: optional i64 as_primary,
     /** Memory that they take, in bytes, as the node reckons it. */
     3: i64 bytes,
     4: i32 replicas,
@@ -202,5 +202,6 @@ service Store extends locator.Locator {
     list<Found> fetch_at(1: list<binary> keys, 2: i64 view) throws (1: Refused refused),
     Told tell(1: Word word, 2: bool wants_history) throws (1: Refused refused),
     Page pull(1: Pull pull) throws (1: Refused refused),
-    Holdings holdings(),
+    /** What the callee holds. To count the keys whose primary it is takes a look at each of them. */
+    Holdings holdings(1: bool counted),
 }

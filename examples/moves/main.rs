@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use thrifty_p2p::client::ring::RingClient;
+use thrifty_p2p::diststore::{Holdings, Phase, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::error::Error;
-use thrifty_p2p::rpc::client::Caller;
-use thrifty_p2p::store::status::StoreStatus;
+use thrifty_p2p::location::Location;
+use thrifty_p2p::rpc::client::call;
 use thrifty_p2p::store::table::Key;
 
 mod load;
@@ -70,7 +71,7 @@ fn joins(options: &Options) -> Result<(), Error> {
     let began = Instant::now();
     stores.add()?;
     wait_until_settled(&stores)?;
-    let moved = keys_of_last(&stores)?;
+    let moved = keys_of_last(&stores);
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "join at rest: {moved} keys in {seconds:.2} s from the start of the process, {:.0} a second",
@@ -82,7 +83,7 @@ fn joins(options: &Options) -> Result<(), Error> {
     let before = load.measure(Duration::from_secs(options.seconds), || false);
     stores.add()?;
     let during = load.measure(SETTLED, || is_settled(&stores));
-    let moved = keys_of_last(&stores)?;
+    let moved = keys_of_last(&stores);
     let seconds = during.elapsed.as_secs_f64();
     println!("load before: {before}");
     println!("load during a join of {moved} keys in {seconds:.2} s: {during}");
@@ -102,10 +103,10 @@ fn kill(options: &Options) -> Result<(), Error> {
     let client = RingClient::connect(stores.first())?;
     fill(&client, options.keys_at_kill, options.value_size)?;
     wait_until_settled(&stores)?;
-    let began = Instant::now();
+    let (began, before) = (Instant::now(), view(&stores));
     stores.kill_last().map_err(Error::Local)?;
     // Until its death is noticed, the others look settled.
-    wait_until(|| nodes_of(&stores).is_some_and(|nodes| nodes == 4))?;
+    wait_until(|| view(&stores) != before)?;
     wait_until_settled(&stores)?;
     let seconds = began.elapsed().as_secs_f64();
     let keys = options.keys_at_kill;
@@ -127,17 +128,24 @@ fn fill(client: &RingClient, keys: usize, value_size: usize) -> Result<(), Error
     Ok(())
 }
 
-fn status(stores: &Stores) -> Result<StoreStatus, Error> {
-    StoreStatus::ask(&Caller::default(), stores.first())
+/// What a node holds; nothing if it does not answer.
+fn holdings(node: &Location) -> Option<Holdings> {
+    call(StoreSyncClient::new, node, |node| node.holdings(false)).ok()
 }
 
-fn nodes_of(stores: &Stores) -> Option<usize> {
-    Some(status(stores).ok()?.nodes.len())
+/// The view of the first node.
+fn view(stores: &Stores) -> Option<i64> {
+    holdings(stores.first())?.view
 }
 
-/// Is every node in, and nothing on its way?
+/// Is nothing on its way, for all nodes in one view?
 fn is_settled(stores: &Stores) -> bool {
-    status(stores).is_ok_and(|status| status.nodes.len() == stores.count() && status.is_settled())
+    let view = view(stores);
+    stores.all().all(|node| {
+        holdings(node).is_some_and(|held| {
+            held.phase == Some(Phase::SETTLED) && held.serving == Some(true) && held.view == view
+        })
+    })
 }
 
 fn wait_until_settled(stores: &Stores) -> Result<(), Error> {
@@ -156,14 +164,9 @@ fn wait_until(is_so: impl Fn() -> bool) -> Result<(), Error> {
 }
 
 /// The keys that the node which came last holds.
-fn keys_of_last(stores: &Stores) -> Result<i64, Error> {
-    let status = status(stores)?;
-    let last = status
-        .nodes
-        .iter()
-        .find(|node| node.location == *stores.last());
-    let holdings = last.and_then(|node| node.holdings.as_ref());
-    Ok(holdings.and_then(|holdings| holdings.keys).unwrap_or(0))
+fn keys_of_last(stores: &Stores) -> i64 {
+    let held = holdings(stores.last());
+    held.and_then(|held| held.keys).unwrap_or(0)
 }
 
 impl std::fmt::Display for Calls {

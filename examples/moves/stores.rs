@@ -47,9 +47,9 @@ impl Stores {
         Ok(())
     }
 
-    /// How many nodes there are.
-    pub fn count(&self) -> usize {
-        self.nodes.len()
+    /// All nodes.
+    pub fn all(&self) -> impl Iterator<Item = &Location> {
+        self.nodes.iter().map(|(_, location)| location)
     }
 
     /// The node that came first.

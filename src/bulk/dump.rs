@@ -167,7 +167,7 @@ impl<'a> Dump<'a> {
         let is_settled = side_by_side(&members, SIDE_BY_SIDE, |member| {
             let held = self
                 .client
-                .call(&member.location, TStoreSyncClient::holdings);
+                .call(&member.location, |node| node.holdings(false));
             held.is_ok_and(|held| {
                 held.view == Some(view.id() as i64)
                     && held.phase == Some(Phase::SETTLED)

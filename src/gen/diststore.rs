@@ -1600,7 +1600,7 @@ impl Default for Traffic {
 pub struct Holdings {
   /// Keys with a value.
   pub keys: Option<i64>,
-  /// Of these, those whose primary the node is.
+  /// Of these, those whose primary the node is, if they were to be counted.
   pub as_primary: Option<i64>,
   /// Memory that they take, in bytes, as the node reckons it.
   pub bytes: Option<i64>,
@@ -1635,7 +1635,7 @@ impl TSerializable for Holdings {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Holdings> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<i64> = Some(0);
-    let mut f_2: Option<i64> = Some(0);
+    let mut f_2: Option<i64> = None;
     let mut f_3: Option<i64> = Some(0);
     let mut f_4: Option<i32> = Some(0);
     let mut f_5: Option<Phase> = None;
@@ -1900,7 +1900,8 @@ pub trait TStoreSyncClient : locator::TLocatorSyncClient {
   fn fetch_at(&mut self, keys: Vec<Vec<u8>>, view: i64) -> thrift::Result<Vec<Found>>;
   fn tell(&mut self, word: Word, wants_history: bool) -> thrift::Result<Told>;
   fn pull(&mut self, pull: Pull) -> thrift::Result<Page>;
-  fn holdings(&mut self) -> thrift::Result<Holdings>;
+  /// What the callee holds. To count the keys whose primary it is takes a look at each of them.
+  fn holdings(&mut self, counted: bool) -> thrift::Result<Holdings>;
 }
 
 pub trait TStoreSyncClientMarker {}
@@ -2294,12 +2295,12 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn holdings(&mut self) -> thrift::Result<Holdings> {
+  fn holdings(&mut self, counted: bool) -> thrift::Result<Holdings> {
     (
       {
         self.increment_sequence_number();
         let message_ident = TMessageIdentifier::new("holdings", TMessageType::Call, self.sequence_number());
-        let call_args = StoreHoldingsArgs {  };
+        let call_args = StoreHoldingsArgs { counted };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -2355,7 +2356,8 @@ pub trait StoreSyncHandler : locator::LocatorSyncHandler {
   fn handle_fetch_at(&self, keys: Vec<Vec<u8>>, view: i64) -> thrift::Result<Vec<Found>>;
   fn handle_tell(&self, word: Word, wants_history: bool) -> thrift::Result<Told>;
   fn handle_pull(&self, pull: Pull) -> thrift::Result<Page>;
-  fn handle_holdings(&self) -> thrift::Result<Holdings>;
+  /// What the callee holds. To count the keys whose primary it is takes a look at each of them.
+  fn handle_holdings(&self, counted: bool) -> thrift::Result<Holdings>;
 }
 
 pub struct StoreSyncProcessor<H: StoreSyncHandler> {
@@ -3193,8 +3195,8 @@ impl TStoreProcessFunctions {
     }
   }
   pub fn process_holdings<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let _ = StoreHoldingsArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_holdings() {
+    let args = StoreHoldingsArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_holdings(args.counted) {
       Ok(handler_return) => {
         let message_ident = TMessageIdentifier::new("holdings", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
@@ -5126,11 +5128,13 @@ impl StorePullResult {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreHoldingsArgs {
+  counted: bool,
 }
 
 impl StoreHoldingsArgs {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreHoldingsArgs> {
     i_prot.read_struct_begin()?;
+    let mut f_1: Option<bool> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -5138,6 +5142,10 @@ impl StoreHoldingsArgs {
       }
       let field_id = field_id(&field_ident)?;
       match field_id {
+        1 => {
+          let val = i_prot.read_bool()?;
+          f_1 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -5145,12 +5153,18 @@ impl StoreHoldingsArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = StoreHoldingsArgs {};
+    verify_required_field_exists("StoreHoldingsArgs.counted", &f_1)?;
+    let ret = StoreHoldingsArgs {
+      counted: f_1.expect("auto-generated code should have checked for presence of required fields"),
+    };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("holdings_args");
     o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("counted", TType::Bool, 1))?;
+    o_prot.write_bool(self.counted)?;
+    o_prot.write_field_end()?;
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }

@@ -300,7 +300,7 @@ impl StoreSyncHandler for StoreHandler {
         })
     }
 
-    fn handle_holdings(&self) -> thrift::Result<wire::Holdings> {
+    fn handle_holdings(&self, counted: bool) -> thrift::Result<wire::Holdings> {
         let (current, replicas, phase, serving, me) = {
             let moves = self.store.moves();
             let me = moves.me().clone();
@@ -312,10 +312,11 @@ impl StoreSyncHandler for StoreHandler {
                 me,
             )
         };
-        let as_primary = self.store.table.count_keys(|key| current.owns(&me, key, 1));
+        let is_primary = |key: Key<'_>| current.is_primary(&me, key);
+        let as_primary = counted.then(|| self.store.table.count_keys(is_primary));
         Ok(wire::Holdings {
             keys: Some(self.store.table.keys() as i64),
-            as_primary: Some(as_primary as i64),
+            as_primary: as_primary.map(|keys| keys as i64),
             bytes: Some(self.store.table.bytes() as i64),
             replicas: replicas.map(|replicas| replicas as i32),
             phase: Some(phase.into()),

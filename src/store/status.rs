@@ -89,8 +89,9 @@ impl StoreStatus {
         let ring: HashRing<Location> = all.iter().filter_map(|l| l.try_into().ok()).collect();
         let asked: Vec<(&Location, f64)> = ring.shares();
         let mut nodes = side_by_side(&asked, SIDE_BY_SIDE, |(location, share)| {
-            let told =
-                caller.call_within(PATIENCE, StoreSyncClient::new, location, |p| p.holdings());
+            let told = caller.call_within(PATIENCE, StoreSyncClient::new, location, |p| {
+                p.holdings(true)
+            });
             NodeStatus {
                 location: (*location).clone(),
                 share: *share,

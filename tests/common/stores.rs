@@ -144,7 +144,7 @@ impl Stores {
 
 /// What the node there holds, if it answers.
 pub fn holdings(location: &Location) -> Option<Holdings> {
-    call(StoreSyncClient::new, location, |peer| peer.holdings()).ok()
+    call(StoreSyncClient::new, location, |peer| peer.holdings(true)).ok()
 }
 
 /// Is the node there in the middle of copying?

@@ -112,7 +112,7 @@ impl Replies {
             "fetch_at" => client.fetch_at(Vec::new(), 0).map(found),
             "tell" => self.tell(client),
             "pull" => self.page(client.pull(Default::default())?),
-            "holdings" => client.holdings().map(drop),
+            "holdings" => client.holdings(true).map(drop),
             _ => client.ping(),
         }
     }

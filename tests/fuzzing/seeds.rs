@@ -118,7 +118,7 @@ fn requests() -> Vec<Seed> {
         request("fetch_at", |c| c.fetch_at(vec![key()], VIEW)),
         request("tell", |c| c.tell(word(), true)),
         request("pull", |c| c.pull(pull())),
-        request("holdings", |c| c.holdings()),
+        request("holdings", |c| c.holdings(true)),
         ("several calls".to_owned(), several),
         (
             "ping with an old header".to_owned(),
