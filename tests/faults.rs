@@ -165,7 +165,6 @@ fn a_log_that_is_closed_or_full_keeps_a_node_from_nothing() {
         node.location = serving_at(port.parse().unwrap());
         // Each of these would be told in the log.
         assert_eq!(answer_to(&node, b"GET / HTTP/1.1\r\n\r\n"), b"");
-        node.signal("HUP");
         call(BaseSyncClient::new, &node.location, |peer| peer.debug()).unwrap();
         let client = StoreClient::new(node.location.clone());
         client.put(b"a", b"b").unwrap();

@@ -132,7 +132,10 @@ fn stores_under_tls_gossip_copy_and_keep_what_was_put_when_one_is_killed() {
             "storebench",
             &["--connections", "2", "--seconds", "1", "--keys", "9"],
         ),
-        ("storebench", &["--ring", "--seconds", "1", "--keys", "9"]),
+        (
+            "storebench",
+            &["--through", "ring", "--seconds", "1", "--keys", "9"],
+        ),
     ] {
         let output = ask(program, &first, arguments);
         assert!(output.status.success(), "{program}: {:?}", ended(&output));

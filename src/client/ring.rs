@@ -390,7 +390,8 @@ impl Network {
                             done[*place] = answer;
                         }
                     }
-                    Err(e) if e.is_unreachable() => {
+                    // A node of the original may look like a member until others have met it.
+                    Err(e) if e.is_unreachable() || e.is_unknown_method() => {
                         self.avoid(batch.target.location(), &e);
                         failure = Some(e);
                     }
