@@ -158,13 +158,15 @@ struct Holdings {
 
 /** Who holds keys, for clients that call each key's primary themselves. */
 struct Roll {
-    /** The members of the callee's current view: on the ring, and keeping copies. */
+    /** The members of the callee's current view, on the ring and keeping copies: a key is written at its primary among them. */
     1: list<Peer> members,
     /**
      * Leave it to the callee to find the owners of keys: there are nodes on the ring
      * that are not among the members, and need to be told in their own way.
      */
     2: bool mixed,
+    /** The members of the view that the callee reads by, if that is another one: while keys move, a key is read at its primary among these. */
+    3: list<Peer> readers,
 }
 
 service Store extends locator.Locator {

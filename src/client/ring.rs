@@ -90,11 +90,21 @@ struct Known {
 }
 
 struct Members {
+    /// By which keys are written.
     view: View,
+    /// By which keys are read, if that is another one: while keys move, the one before.
+    readers: Option<View>,
     /// All that could be asked: the members, and the node that was named at the start.
     nodes: Vec<Location>,
     /// Leave it to a node to find the owners of keys.
     mixed: bool,
+}
+
+/// What keys are called for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Read,
+    Write,
 }
 
 /// Where the keys of one message go.
@@ -144,6 +154,7 @@ impl RingClient {
     pub fn of(caller: Caller, peer: &Location) -> Result<RingClient, Error> {
         let nobody = Members {
             view: View::new([]),
+            readers: None,
             nodes: vec![peer.clone()],
             mixed: true,
         };
@@ -173,7 +184,7 @@ impl RingClient {
     /// A node refuses, or none can be reached; the key is longer than any store takes.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         check_lengths(key, None)?;
-        if let Some(primary) = self.network.target(Key::new(key)).primary() {
+        if let Some(primary) = self.network.target(Key::new(key), Purpose::Read).primary() {
             let found = self.reads.deliver(vec![(primary.location, key.to_vec())]);
             if let Some(Some(found)) = found.into_iter().flatten().next() {
                 return Ok(found.value);
@@ -205,7 +216,7 @@ impl RingClient {
     fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<bool, Error> {
         check_lengths(key, value)?;
         let key = Key::new(key);
-        if let Some(primary) = self.network.target(key).primary() {
+        if let Some(primary) = self.network.target(key, Purpose::Write).primary() {
             let item = (primary.started, key.bytes.to_vec(), value.map(Vec::from));
             let written = self.writes.deliver(vec![(primary.location, item)]);
             if let Some(Some(written)) = written.into_iter().flatten().next() {
@@ -229,12 +240,14 @@ impl RingClient {
         keys.iter()
             .try_for_each(|key| check_lengths(key.bytes, None))?;
         let weigh = |place: usize| keys[place].bytes.len();
-        let found = self.network.until_all_are_done(&keys, weigh, |batch| {
-            let keys = batch.places.iter().map(|at| keys[*at].bytes.to_vec());
-            let keys = keys.collect();
-            let found = self.network.fetch_at(&batch.target, keys)?;
-            Ok(found.into_iter().map(Some).collect())
-        })?;
+        let found = self
+            .network
+            .until_all_are_done(&keys, Purpose::Read, weigh, |batch| {
+                let keys = batch.places.iter().map(|at| keys[*at].bytes.to_vec());
+                let keys = keys.collect();
+                let found = self.network.fetch_at(&batch.target, keys)?;
+                Ok(found.into_iter().map(Some).collect())
+            })?;
         Ok(found.into_iter().map(|found: Found| found.value).collect())
     }
 
@@ -249,11 +262,13 @@ impl RingClient {
         let last = last_of_each_key(pairs);
         let keys: Vec<Key<'_>> = last.iter().map(|at| pairs[*at].0).collect();
         let weigh = |place: usize| length(&pairs[last[place]]);
-        let written = self.network.until_all_are_done(&keys, weigh, |batch| {
-            let pairs = batch.places.iter().map(|at| pairs[last[*at]]);
-            let pairs = pairs.map(|(key, value)| (key.bytes, value));
-            self.network.write_to(&batch.target, pairs)
-        })?;
+        let written = self
+            .network
+            .until_all_are_done(&keys, Purpose::Write, weigh, |batch| {
+                let pairs = batch.places.iter().map(|at| pairs[last[*at]]);
+                let pairs = pairs.map(|(key, value)| (key.bytes, value));
+                self.network.write_to(&batch.target, pairs)
+            })?;
         if last.len() == pairs.len() {
             return Ok(written.iter().map(existed).collect());
         }
@@ -268,7 +283,10 @@ impl RingClient {
     /// The member that `key` belongs to, as far as is known; none while all are left to
     /// a node to find.
     pub fn primary(&self, key: &[u8]) -> Option<Location> {
-        let primary = self.network.target(Key::new(key)).primary()?;
+        let primary = self
+            .network
+            .target(Key::new(key), Purpose::Write)
+            .primary()?;
         Some(primary.location)
     }
 
@@ -361,9 +379,9 @@ impl Network {
     }
 
     /// Where the call for a key goes.
-    fn target(&self, key: Key<'_>) -> Target {
+    fn target(&self, key: Key<'_>, purpose: Purpose) -> Target {
         let members = self.members();
-        members.target(members.aim(key, &self.avoided()))
+        members.target(members.aim(key, purpose, &self.avoided()))
     }
 
     /// Calls with all keys, then with those that got no answer, until all have one.
@@ -371,6 +389,7 @@ impl Network {
     fn until_all_are_done<T: Send + Clone>(
         &self,
         keys: &[Key<'_>],
+        purpose: Purpose,
         weigh: impl Fn(usize) -> usize,
         call: impl Fn(&Batch) -> Result<Vec<Option<T>>, Error> + Sync,
     ) -> Result<Vec<T>, Error> {
@@ -378,7 +397,7 @@ impl Network {
         let mut done: Vec<Option<T>> = vec![None; keys.len()];
         loop {
             let open = (0..keys.len()).filter(|place| done[*place].is_none());
-            let batches = self.batches(keys, open, &weigh);
+            let batches = self.batches(keys, purpose, open, &weigh);
             let calls = side_by_side(&batches, SIDE_BY_SIDE, |batch| (batch, call(batch)));
             let mut failure = None;
             let mut went_on = false;
@@ -422,6 +441,7 @@ impl Network {
     fn batches(
         &self,
         keys: &[Key<'_>],
+        purpose: Purpose,
         places: impl Iterator<Item = usize>,
         weigh: impl Fn(usize) -> usize,
     ) -> Vec<Batch> {
@@ -429,7 +449,7 @@ impl Network {
         let avoided = self.avoided();
         let mut batches: Vec<Batch> = Vec::new();
         for place in places {
-            let aim = members.aim(keys[place], &avoided);
+            let aim = members.aim(keys[place], purpose, &avoided);
             let bytes = weigh(place);
             let has_room = |batch: &&mut Batch| {
                 batch.target.is(aim) && batch.places.len() < KEYS && batch.bytes + bytes <= MESSAGE
@@ -488,12 +508,8 @@ impl Network {
 
     fn learn_from(&self, node: &Location) -> Result<(), Error> {
         let roll = self.primaries.call(node, TStoreSyncClient::roll)?;
-        let members = roll
-            .members
-            .unwrap_or_default()
-            .into_iter()
-            .take(MOST_LISTED);
-        let members: Vec<Peer> = members.filter_map(|peer| peer.try_into().ok()).collect();
+        let members = listed(roll.members);
+        let readers = Some(listed(roll.readers)).filter(|readers| !readers.is_empty());
         let mut known = self.known();
         let mut nodes: Vec<Location> = members.iter().map(|peer| peer.location.clone()).collect();
         if let Some(named) = known.members.nodes.first().filter(|_| nodes.is_empty()) {
@@ -502,6 +518,7 @@ impl Network {
         nodes.sort();
         known.members = Arc::new(Members {
             view: View::new(members),
+            readers: readers.map(View::new),
             nodes,
             mixed: roll.mixed.unwrap_or(false),
         });
@@ -534,9 +551,13 @@ impl Network {
 impl Members {
     /// Where a key's call goes: to its primary, or, if that is not to be called, to the
     /// first node that is.
-    fn aim<'a>(&'a self, key: Key<'_>, avoided: &[Location]) -> Aim<'a> {
+    fn aim<'a>(&'a self, key: Key<'_>, purpose: Purpose, avoided: &[Location]) -> Aim<'a> {
         let is_callable = |node: &&Location| !avoided.contains(node);
-        let primary = self.view.primary_location(key).filter(|_| !self.mixed);
+        let primary = match purpose {
+            Purpose::Read => self.reader(key),
+            Purpose::Write => self.view.primary_location(key),
+        };
+        let primary = primary.filter(|_| !self.mixed);
         match primary.filter(is_callable) {
             Some(primary) => Aim::Primary(primary),
             None => Aim::Any(
@@ -546,6 +567,17 @@ impl Members {
                     .unwrap_or(&self.nodes[0]),
             ),
         }
+    }
+
+    /// Where a key is read: at its primary in the view that is read by, if that is still
+    /// a member, so that one that is gone is not called as long as keys move because of it.
+    fn reader(&self, key: Key<'_>) -> Option<&Location> {
+        let reader = self.readers.as_ref().and_then(|readers| {
+            let location = readers.primary_location(key)?;
+            let is_member = readers.member_at(location) == self.view.member_at(location);
+            is_member.then_some(location)
+        });
+        reader.or_else(|| self.view.primary_location(key))
     }
 
     fn target(&self, aim: Aim<'_>) -> Target {
@@ -589,6 +621,12 @@ fn check_lengths(key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
     let length = value.map_or(0, <[u8]>::len);
     let checked = Limits::default().check(key.len(), length, 0, 0);
     checked.map_err(Error::Usage)
+}
+
+/// The processes of a list that a node tells.
+fn listed(peers: Option<Vec<crate::diststore::Peer>>) -> Vec<Peer> {
+    let peers = peers.unwrap_or_default().into_iter().take(MOST_LISTED);
+    peers.filter_map(|peer| peer.try_into().ok()).collect()
 }
 
 fn length((key, value): &Assignment<'_>) -> usize {

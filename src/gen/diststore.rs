@@ -1782,18 +1782,21 @@ impl Default for Holdings {
 /// Who holds keys, for clients that call each key's primary themselves.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Roll {
-  /// The members of the callee's current view: on the ring, and keeping copies.
+  /// The members of the callee's current view, on the ring and keeping copies: a key is written at its primary among them.
   pub members: Option<Vec<Peer>>,
   /// Leave it to the callee to find the owners of keys: there are nodes on the ring
   /// that are not among the members, and need to be told in their own way.
   pub mixed: Option<bool>,
+  /// The members of the view that the callee reads by, if that is another one: while keys move, a key is read at its primary among these.
+  pub readers: Option<Vec<Peer>>,
 }
 
 impl Roll {
-  pub fn new<F1, F2>(members: F1, mixed: F2) -> Roll where F1: Into<Option<Vec<Peer>>>, F2: Into<Option<bool>> {
+  pub fn new<F1, F2, F3>(members: F1, mixed: F2, readers: F3) -> Roll where F1: Into<Option<Vec<Peer>>>, F2: Into<Option<bool>>, F3: Into<Option<Vec<Peer>>> {
     Roll {
       members: members.into(),
       mixed: mixed.into(),
+      readers: readers.into(),
     }
   }
 }
@@ -1803,6 +1806,7 @@ impl TSerializable for Roll {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<Vec<Peer>> = Some(Vec::new());
     let mut f_2: Option<bool> = Some(false);
+    let mut f_3: Option<Vec<Peer>> = Some(Vec::new());
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1824,6 +1828,16 @@ impl TSerializable for Roll {
           let val = i_prot.read_bool()?;
           f_2 = Some(val);
         },
+        3 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Peer> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_7 = Peer::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_7);
+          }
+          i_prot.read_list_end()?;
+          f_3 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -1834,6 +1848,7 @@ impl TSerializable for Roll {
     let ret = Roll {
       members: f_1,
       mixed: f_2,
+      readers: f_3,
     };
     Ok(ret)
   }
@@ -1854,6 +1869,15 @@ impl TSerializable for Roll {
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(ref fld_var) = self.readers {
+      o_prot.write_field_begin(&TFieldIdentifier::new("readers", TType::List, 3))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -1864,6 +1888,7 @@ impl Default for Roll {
     Roll{
       members: Some(Vec::new()),
       mixed: Some(false),
+      readers: Some(Vec::new()),
     }
   }
 }
@@ -3916,8 +3941,8 @@ impl StoreWriteManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_7 = Pair::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_7);
+            let list_elem_8 = Pair::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_8);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -3992,8 +4017,8 @@ impl StoreWriteManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Written> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_8 = Written::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_8);
+            let list_elem_9 = Written::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_9);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -4061,8 +4086,8 @@ impl StoreFetchManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_9 = i_prot.read_bytes()?;
-            val.push(list_elem_9);
+            let list_elem_10 = i_prot.read_bytes()?;
+            val.push(list_elem_10);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4137,8 +4162,8 @@ impl StoreFetchManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Found> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_10 = Found::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_10);
+            let list_elem_11 = Found::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_11);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -4443,8 +4468,8 @@ impl StoreCoordinateArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_11 = Pair::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_11);
+            let list_elem_12 = Pair::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_12);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4528,8 +4553,8 @@ impl StoreCoordinateResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Written> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_12 = Written::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_12);
+            let list_elem_13 = Written::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_13);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -4599,8 +4624,8 @@ impl StoreReplicateArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_13 = Pair::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_13);
+            let list_elem_14 = Pair::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_14);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4731,8 +4756,8 @@ impl StoreFetchAtArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_14 = i_prot.read_bytes()?;
-            val.push(list_elem_14);
+            let list_elem_15 = i_prot.read_bytes()?;
+            val.push(list_elem_15);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4816,8 +4841,8 @@ impl StoreFetchAtResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Found> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_15 = Found::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_15);
+            let list_elem_16 = Found::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_16);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);

@@ -11,7 +11,7 @@ use super::limits::Limits;
 use super::moves::DEFAULT_REPLICAS;
 use super::operations::Store;
 use super::table::{Key, LOOKS, PAGE, SMALL_PAGE};
-use super::view::Peer;
+use super::view::{Peer, View};
 use super::wire::{assignments, found, refused};
 use super::writing::{Assignment, NOT_PRIMARY};
 use crate::diststore::{self as wire, StoreSyncHandler};
@@ -223,9 +223,15 @@ impl StoreSyncHandler for StoreHandler {
     }
 
     fn handle_roll(&self) -> thrift::Result<wire::Roll> {
-        let current = self.store.moves().current().clone();
-        let members: Vec<wire::Peer> = current.members().map(|peer| (&peer).into()).collect();
-        Ok(wire::Roll::new(members, self.node.has_originals()))
+        let (current, read) = {
+            let moves = self.store.moves();
+            (moves.current().clone(), moves.read_view().cloned())
+        };
+        let peers = |view: &View| view.members().map(|peer| (&peer).into()).collect();
+        let members: Vec<wire::Peer> = peers(&current);
+        let read = read.filter(|read| read.id() != current.id());
+        let readers: Vec<wire::Peer> = read.as_deref().map(peers).unwrap_or_default();
+        Ok(wire::Roll::new(members, self.node.has_originals(), readers))
     }
 
     fn handle_scan(&self, view: i64, cursor: wire::Cursor) -> thrift::Result<wire::Page> {

@@ -34,9 +34,8 @@ const RETRY: Duration = Duration::from_millis(10);
 const SIDE_BY_SIDE: usize = 8;
 
 /// While clients keep nodes busy, a page is followed by a rest of so many times as long
-/// as it took: a move then takes an eighth of a machine of two cores, and theirs is
-/// the rest.
-const REST_FOR_WORK: u32 = 3;
+/// as it took: one node that copies then takes a sixteenth of a machine of two cores.
+const REST_FOR_WORK: u32 = 7;
 
 /// What a page takes at the most, for the rest that follows it: one that was long in
 /// coming was not worked on all the time.

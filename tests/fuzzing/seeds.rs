@@ -234,7 +234,10 @@ fn replies() -> Vec<Seed> {
             "fetch_many",
             &[Found::new(value(), VERSION), Found::new(None, 0)],
         ),
-        record("roll", &Roll::new(vec![peer(9900), peer(9901)], false)),
+        record(
+            "roll",
+            &Roll::new(vec![peer(9900), peer(9901)], false, vec![peer(9900)]),
+        ),
         record("scan", &page),
         several(
             "coordinate",
