@@ -20,8 +20,9 @@ use common::network::free_port;
 use common::stores::{SETTLED, Stores, holdings, is_copying};
 use common::{NodeProcess, SOON, eventually, example};
 use thrifty_p2p::client::StoreClient;
+use thrifty_p2p::diststore::{Pair, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::Caller;
+use thrifty_p2p::rpc::client::{Caller, call};
 use thrifty_p2p::store::status::StoreStatus;
 
 /// One network at a time: a machine that is busy with others stalls too.
@@ -474,6 +475,67 @@ fn what_is_beyond_a_limit_is_refused_with_a_sentence_and_nothing_is_lost() {
         .expect("a value of the same length takes no more room");
     assert!(client.delete(b"key").unwrap());
     client.put(b"another", &[6; 900]).unwrap();
+}
+
+/// Writes these in one call to that node, which leaves it to each key's primary.
+fn write_in_one_call(
+    at: &Location,
+    pairs: &[(&[u8], Option<&[u8]>)],
+) -> Result<Vec<bool>, thrifty_p2p::error::Error> {
+    let pair = |(key, value): &(&[u8], Option<&[u8]>)| {
+        Pair::new(key.to_vec(), value.map(<[u8]>::to_vec), 0)
+    };
+    let pairs = || pairs.iter().map(pair).collect();
+    let written = call(StoreSyncClient::new, at, |node| node.write_many(pairs()))?;
+    Ok(written
+        .iter()
+        .map(|one| one.existed == Some(true))
+        .collect())
+}
+
+#[test]
+fn pairs_of_one_call_take_effect_in_their_order() {
+    let _machine = machine();
+    let stores = Stores::start(2, &[]);
+    let client = &stores.clients()[0];
+    for node in &stores.nodes {
+        let (put, other, delete): (_, _, Option<&[u8]>) = (Some(&b"1"[..]), Some(&b"2"[..]), None);
+        let pairs: [(&[u8], _); 7] = [
+            (b"gone", put),
+            (b"stays", delete),
+            (b"gone", delete),
+            (b"stays", put),
+            (b"gone", delete),
+            (b"stays", other),
+            (b"beside", put),
+        ];
+        let existed = write_in_one_call(&node.location, &pairs).unwrap();
+        assert_eq!(existed, [false, false, true, false, false, true, false]);
+        assert_eq!(client.get(b"gone").unwrap(), None);
+        assert_eq!(client.get(b"stays").unwrap().unwrap(), b"2");
+        let away = [(&b"stays"[..], delete), (b"beside", delete)];
+        assert_eq!(
+            write_in_one_call(&node.location, &away).unwrap(),
+            [true, true]
+        );
+    }
+}
+
+#[test]
+fn pairs_of_one_call_have_room_together_or_are_refused() {
+    let _machine = machine();
+    let stores = Stores::start(1, &["--max-memory", "20000"]);
+    let (at, value) = (&stores.nodes[0].location, vec![1; 1000]);
+    let keys: Vec<String> = (0..30).map(|number| format!("key {number}")).collect();
+    let pair = |key| (str::as_bytes(key), Some(&value[..]));
+    let pairs: Vec<_> = keys.iter().map(|key| pair(key)).collect();
+    let said = refusal(write_in_one_call(at, &pairs));
+    assert!(
+        said.contains("memory for keys and values is full"),
+        "{said}"
+    );
+    assert_eq!(holdings(at).unwrap().keys, Some(0));
+    write_in_one_call(at, &pairs[..10]).unwrap();
 }
 
 #[test]

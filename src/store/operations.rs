@@ -131,16 +131,26 @@ impl Store {
         }
     }
 
-    /// May this entry be kept here, as far as the limits go?
-    pub(super) fn check_room(&self, key: Key<'_>, entry: &Entry) -> Result<(), Refusal> {
+    /// May this entry be kept here, as far as the limits go, when others take so many bytes
+    /// `beside` it? By how much it grows the table.
+    ///
+    /// # Errors
+    /// The sentence that refuses it.
+    pub(super) fn check_room(
+        &self,
+        key: Key<'_>,
+        entry: &Entry,
+        beside: usize,
+    ) -> Result<usize, Refusal> {
         let value = entry.value.as_ref().map_or(0, |value| value.len());
-        let grows = if entry.is_tombstone() || self.limits.memory == usize::MAX {
+        let grows = if entry.is_tombstone() {
             0
         } else {
             self.table.growth(key, entry)
         };
-        self.limits
-            .check(key.bytes.len(), value, grows, self.table.bytes())
+        let used = self.table.bytes() + beside;
+        self.limits.check(key.bytes.len(), value, grows, used)?;
+        Ok(grows)
     }
 
     /// Has no primary with another view sent anything for so long?

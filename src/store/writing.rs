@@ -256,35 +256,40 @@ impl Store {
         outcome
     }
 
-    /// Gives versions that are larger than the newest, and, of one key, than those before
-    /// them here. A deletion of what is not there has been done.
-    fn give_versions(&self, begun: &mut [Begun<'_>], newest: Vec<Held>, now: i64) {
+    /// Gives versions that are larger than the newest of the key, which is, after its first
+    /// write here, the one before. A deletion of what is not there has been done.
+    fn give_versions(&self, begun: &mut [Begun<'_>], mut newest: Vec<Held>, now: i64) {
         let mut order: Vec<usize> = (0..begun.len()).collect();
-        order.sort_by_key(|at| turn_of(begun[*at].key));
-        let mut before = None;
+        order.sort_by_key(|at| (begun[*at].key.point, begun[*at].key.bytes));
         let moves = self.moves();
-        for at in order {
+        for nth in 0..order.len() {
+            let at = order[nth];
+            let before = nth.checked_sub(1).map(|nth| order[nth]);
+            let newest =
+                match before.filter(|before| begun[*before].key.bytes == begun[at].key.bytes) {
+                    Some(before) => Some(begun[before].entry.clone()),
+                    None => newest[at].take(),
+                };
             let begun = &mut begun[at];
-            let own = self.table.read(begun.key).map_or(0, |entry| entry.version);
-            let newest = newest[at].as_ref();
-            begun.existed = newest.is_some_and(|entry| !entry.is_tombstone());
+            begun.existed = newest.as_ref().is_some_and(|entry| !entry.is_tombstone());
             let newest = newest.map_or(0, |entry| entry.version);
             if begun.entry.value.is_none() && !begun.existed {
                 begun.entry.version = newest;
                 begun.progress = Progress::Everywhere;
                 continue;
             }
-            let turn = turn_of(begun.key);
-            let last = before.filter(|(last, _)| *last == turn);
-            let last = last.map_or(0, |(_, version)| version);
-            begun.entry.version = moves.version(now, newest.max(own).max(last));
-            before = Some((turn, begun.entry.version));
+            let own = self.table.read(begun.key).map_or(0, |entry| entry.version);
+            begun.entry.version = moves.version(now, newest.max(own));
         }
     }
 
+    /// Is there room for all of them together?
     fn check_all_rooms(&self, begun: &[Begun<'_>]) -> Result<(), Refusal> {
-        let check = |begun: &Begun<'_>| self.check_room(begun.key, &begun.entry);
-        begun.iter().try_for_each(check)
+        let mut grows = 0;
+        begun.iter().try_for_each(|begun| {
+            grows += self.check_room(begun.key, &begun.entry, grows)?;
+            Ok(())
+        })
     }
 
     /// Brings every entry to all its owners in every view but this node, until the
@@ -370,7 +375,7 @@ impl Store {
 
     fn keep_one(&self, key: &[u8], entry: Entry) -> Result<(), Refusal> {
         let key = Key::new(key);
-        self.check_room(key, &entry)?;
+        self.check_room(key, &entry, 0)?;
         self.table.apply(key, entry);
         Ok(())
     }
