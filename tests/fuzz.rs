@@ -56,7 +56,7 @@ fn no_input_makes_a_decoder_panic_hang_or_swallow_memory() {
 /// `FUZZ_CORPUS=write` adds what is missing.
 #[test]
 fn the_corpus_has_each_message_of_the_interface() {
-    for name in ["requests", "replies", "addresses"] {
+    for name in ["requests", "replies", "addresses", "lines"] {
         let had = corpus(name);
         let missing: Vec<_> = seeds(name)
             .into_iter()

@@ -22,6 +22,7 @@ pub fn seeds(corpus: &str) -> Vec<Seed> {
     match corpus {
         "requests" => requests(),
         "replies" => replies(),
+        "lines" => lines(),
         _ => addresses(),
     }
 }
@@ -277,4 +278,22 @@ fn addresses() -> Vec<Seed> {
     .iter()
     .map(|text| ((*text).to_owned(), text.as_bytes().to_vec()))
     .collect()
+}
+
+fn lines() -> Vec<Seed> {
+    [
+        (
+            "pairs",
+            &b"key\tvalue\nother\t\n\tvalue of the empty key\n"[..],
+        ),
+        ("escapes", b"\\t\\n\\r\\\\\t\\x00\\xff\n"),
+        ("bytes as they stand", b"\xff\xfe\t\x01\n"),
+        ("no newline at the end", b"key\tvalue"),
+        ("no tab", b"key\n"),
+        ("a second tab", b"key\tvalue\tmore\n"),
+        ("a carriage return", b"key\tvalue\r\n"),
+        ("no escape", b"key\\y\t\\x0g\n"),
+    ]
+    .map(|(name, text)| (name.to_owned(), text.to_vec()))
+    .into()
 }

@@ -1,5 +1,6 @@
 //! The targets: every decoder of bytes from outside, with what follows on it.
 
+use thrifty_p2p::bulk::lines::{BadLine, decode, encode, read_line};
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator;
 
@@ -16,7 +17,7 @@ pub struct Target {
     pub weight: usize,
 }
 
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target {
         name: "locator.Base",
         corpus: "requests",
@@ -54,6 +55,12 @@ pub const TARGETS: [Target; 9] = [
         weight: 4,
     },
     Target {
+        name: "lines of a dump",
+        corpus: "lines",
+        start: lines,
+        weight: 4,
+    },
+    Target {
         name: "locator.Locator over a connection",
         corpus: "requests",
         start: locator_connection,
@@ -72,6 +79,7 @@ pub const TARGETS: [Target; 9] = [
         weight: 1,
     },
 ];
+
 struct Addresses;
 
 fn addresses() -> Box<dyn Decoder> {
@@ -101,5 +109,49 @@ impl Decoder for Addresses {
             end: i32::from(announced.is_ok()),
             depth: text.bytes().filter(|byte| *byte == b':').count().min(64),
         }
+    }
+}
+
+/// A file of pairs, as it is loaded.
+struct Lines;
+
+fn lines() -> Box<dyn Decoder> {
+    Box::new(Lines)
+}
+
+impl Decoder for Lines {
+    fn decode(&mut self, mut input: &[u8]) -> Reached {
+        let (mut reached, mut line, mut again) = (Reached::default(), Vec::new(), Vec::new());
+        while read_line(&mut input, &mut line).expect("bytes in memory can be read") {
+            reached.depth = (reached.depth + 1).min(64);
+            match decode(&line) {
+                Ok((key, value)) => {
+                    again.clear();
+                    encode(&key, &value, &mut again);
+                    again.pop();
+                    assert_eq!(
+                        decode(&again).as_ref(),
+                        Ok(&(key, value)),
+                        "a pair reads back as written"
+                    );
+                    reached.method += usize::from(reached.method < 8);
+                }
+                Err(bad) => reached.end = kind_of(&bad),
+            }
+        }
+        reached
+    }
+}
+
+/// A small number for each kind of line that says no pair.
+fn kind_of(bad: &BadLine) -> i32 {
+    match bad {
+        BadLine::TooLong => 1,
+        BadLine::NoTab => 2,
+        BadLine::SecondTab => 3,
+        BadLine::CarriageReturn => 4,
+        BadLine::Escape(_) => 5,
+        BadLine::LongKey(_) => 6,
+        BadLine::LongValue(_) => 7,
     }
 }
