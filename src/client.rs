@@ -1,6 +1,8 @@
 //! A client of a store: the acknowledged methods where the peer has them, the
 //! original's where it has not.
 
+mod members;
+mod network;
 pub mod ring;
 
 use std::cell::Cell;
