@@ -9,10 +9,7 @@
 //!     target/release/examples/processes --redis localhost:20001
 
 use std::io;
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -21,6 +18,10 @@ use thrifty_p2p::load::report::machine;
 use thrifty_p2p::load::rounds::median;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::rpc::client::call;
+
+mod beside;
+
+use beside::{Node, program};
 
 /// Starts the programs again and again, and tells how long they took.
 #[derive(Parser)]
@@ -34,24 +35,20 @@ struct Options {
     rounds: usize,
 }
 
-/// The longest that a node may take to its first answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often is tried whether it answers.
-const OFTEN: Duration = Duration::from_micros(200);
-
 fn main() -> io::Result<()> {
     let options = Options::parse();
     println!("{}; medians of {} runs", machine(), options.rounds);
-    let starts: io::Result<Vec<f64>> = (0..options.rounds).map(|_| start()).collect();
+    let start_time = |_| Ok(start()?.1.as_secs_f64() * 1e3);
+    let starts: io::Result<Vec<f64>> = (0..options.rounds).map(start_time).collect();
     println!(
         "a store node, to its first answer: {:.1} ms",
         median(&starts?)
     );
 
-    let (node, at) = Node::start()?;
-    millis(Command::new(beside("storeput")?).args(["-h", at.name(), "a", "apple"]))?;
-    let mut storeget = Command::new(beside("storeget")?);
+    let (node, _) = start()?;
+    let at = node.location();
+    millis(Command::new(program("storeput")?).args(["-h", at.name(), "a", "apple"]))?;
+    let mut storeget = Command::new(program("storeget")?);
     storeget.args(["-h", at.name(), "a"]);
     let mut rediscli = options.redis.as_ref().map(|redis| {
         let mut command = Command::new("redis-cli");
@@ -84,42 +81,13 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Milliseconds from the start of a node to its first answer.
-fn start() -> io::Result<f64> {
+/// A store node, and the time from its start to its first answer.
+fn start() -> io::Result<(Node, Duration)> {
     let began = Instant::now();
-    let (node, _) = Node::start()?;
-    let time = began.elapsed();
-    drop(node);
-    Ok(time.as_secs_f64() * 1e3)
-}
-
-/// A store node, killed when dropped.
-struct Node(Child);
-
-impl Node {
-    /// Starts a node that is alone, and waits until it has answered a `get`.
-    fn start() -> io::Result<(Node, Location)> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = Command::new(beside("storeserver")?);
-        command.args(["--alone", "--address", "127.0.0.1", "-p", &port.to_string()]);
-        let node = Node(command.stderr(Stdio::null()).spawn()?);
-        let at = Location::new("127.0.0.1", port).map_err(io::Error::other)?;
-        let began = Instant::now();
-        while let Err(e) = call(StoreSyncClient::new, &at, |node| node.get(b"a".to_vec())) {
-            if began.elapsed() > PATIENCE {
-                return Err(io::Error::other(e));
-            }
-            thread::sleep(OFTEN);
-        }
-        Ok((node, at))
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    let node = Node::start(&["--alone", "--address", "127.0.0.1", "-p", "0"])?;
+    let get = |node: &mut StoreSyncClient<_, _>| node.get(b"a".to_vec());
+    call(StoreSyncClient::new, node.location(), get).map_err(io::Error::other)?;
+    Ok((node, began.elapsed()))
 }
 
 /// Milliseconds that a command takes, which is to succeed.
@@ -131,11 +99,4 @@ fn millis(command: &mut Command) -> io::Result<f64> {
         return Err(io::Error::other(format!("{command:?} ended with {status}")));
     }
     Ok(time.as_secs_f64() * 1e3)
-}
-
-/// The path of a program that was built beside this example.
-fn beside(program: &str) -> io::Result<PathBuf> {
-    let this = std::env::current_exe()?;
-    let folder = this.ancestors().nth(2).ok_or(io::ErrorKind::NotFound)?;
-    Ok(folder.join(program))
 }

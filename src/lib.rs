@@ -27,9 +27,9 @@
 //!
 //! | modules | what they are |
 //! |---|---|
-//! | [`location`], [`hash_ring`], [`error`], [`shutdown`], [`side_by_side`] | addresses, the ring, what can go wrong, small tools |
+//! | [`location`], [`hash_ring`], [`error`], `trust`, [`shutdown`], [`side_by_side`] | addresses, the ring, what can go wrong, with TLS in words of its own, small tools |
 //! | [`membership`] | pure: who is in, decided without sockets, clocks and threads |
-//! | [`rpc`] | the only sockets: calls, kept connections, the server, TLS |
+//! | [`rpc`] | the sockets: calls, kept connections, the server, TLS |
 //! | [`endpoint`], [`discover`] | a claimed port and the address to announce; port knocking |
 //! | [`node`] | the driver of membership, with one lock and a few threads |
 //! | [`handler`] | what users extend, and `serve` |

@@ -146,6 +146,20 @@ fn processes_times_a_start_and_a_storeget() {
 }
 
 #[test]
+fn moves_tells_of_joins_at_rest_and_under_load_and_of_a_kill() {
+    let few = ["--keys", "2000", "--keys-at-kill", "2000", "--seconds", "1"];
+    let told = String::from_utf8(example("moves", &few).stdout).unwrap();
+    for what in [
+        "join at rest: ",
+        "during the join: ",
+        "failed calls: 0",
+        "after kill -9 of one of five nodes with 2000 keys: settled in ",
+    ] {
+        assert!(told.lines().any(|line| line.starts_with(what)), "{told}");
+    }
+}
+
+#[test]
 fn certificates_makes_what_a_node_and_its_clients_need_and_overwrites_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let made = folder.path().join("made");

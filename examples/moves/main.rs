@@ -6,20 +6,23 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use thrifty_p2p::client::ring::RingClient;
-use thrifty_p2p::diststore::{Holdings, Phase, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::error::Error;
+use thrifty_p2p::load::keys::Keys;
+use thrifty_p2p::load::report::Report;
+use thrifty_p2p::load::store::{Load, Through};
+use thrifty_p2p::load::{Span, drive};
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::call;
-use thrifty_p2p::store::table::Key;
+use thrifty_p2p::rpc::client::Caller;
 
+#[path = "../beside/mod.rs"]
+mod beside;
 mod load;
 mod stores;
 
-use load::{Calls, Load};
 use stores::Stores;
 
 /// Measures joins at rest and under load, and the repair after a kill, with three
@@ -65,91 +68,83 @@ fn main() -> ExitCode {
 /// A join at rest, then one under load.
 fn joins(options: &Options) -> Result<(), Error> {
     let mut stores = Stores::start(3)?;
-    let client = RingClient::connect(stores.first())?;
-    fill(&client, options.keys, options.value_size)?;
+    fill(stores.first(), options.keys, options.value_size)?;
 
     let began = Instant::now();
     stores.add()?;
-    wait_until_settled(&stores)?;
-    let moved = keys_of_last(&stores);
+    wait_until(|| stores.are_settled())?;
+    let moved = stores.keys_of_last();
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "join at rest: {moved} keys in {seconds:.2} s from the start of the process, {:.0} a second",
         moved as f64 / seconds
     );
 
-    let load = Load::start(client, options.threads, options.keys, options.value_size);
-    load.measure(Duration::from_secs(1), || false);
-    let before = load.measure(Duration::from_secs(options.seconds), || false);
+    let load = Load {
+        connections: options.threads,
+        batch: 1,
+        ..load_of(stores.first(), options.keys, options.value_size)
+    };
+    load::under(&load, "warm-up", || rest(1))?;
+    let ((), before) = load::under(&load, "before", || rest(options.seconds))?;
     stores.add()?;
-    let during = load.measure(SETTLED, || is_settled(&stores));
-    let moved = keys_of_last(&stores);
-    let seconds = during.elapsed.as_secs_f64();
-    println!("load before: {before}");
-    println!("load during a join of {moved} keys in {seconds:.2} s: {during}");
+    let ((), during) = load::under(&load, "join", || wait_until(|| stores.are_settled()))?;
+    let moved = stores.keys_of_last();
+    println!("load before a join: {}", words(&before));
+    println!("load during a join of {moved} keys: {}", words(&during));
     println!(
         "during the join: {:.2} of the calls a second, p99 {:.1} times that before",
         during.rate() / before.rate(),
-        during.p99() / before.p99()
+        during.percentile(0.99) / before.percentile(0.99)
     );
-    let failed = load.stop();
-    println!("failed calls: {failed}");
+    println!("failed calls: {}", before.failed() + during.failed());
     Ok(())
 }
 
 /// One of five nodes is killed.
 fn kill(options: &Options) -> Result<(), Error> {
     let mut stores = Stores::start(5)?;
-    let client = RingClient::connect(stores.first())?;
-    fill(&client, options.keys_at_kill, options.value_size)?;
-    wait_until_settled(&stores)?;
-    let (began, before) = (Instant::now(), view(&stores));
-    stores.kill_last().map_err(Error::Local)?;
-    // Until its death is noticed, the others look settled.
-    wait_until(|| view(&stores) != before)?;
-    wait_until_settled(&stores)?;
-    let seconds = began.elapsed().as_secs_f64();
     let keys = options.keys_at_kill;
+    fill(stores.first(), keys, options.value_size)?;
+    wait_until(|| stores.are_settled())?;
+    let (began, before) = (Instant::now(), stores.view());
+    stores.kill_last();
+    // Until its death is noticed, the others look settled.
+    wait_until(|| stores.view() != before)?;
+    wait_until(|| stores.are_settled())?;
+    let seconds = began.elapsed().as_secs_f64();
     println!("after kill -9 of one of five nodes with {keys} keys: settled in {seconds:.2} s");
     Ok(())
 }
 
-/// Writes so many keys, many in each call.
-fn fill(client: &RingClient, keys: usize, value_size: usize) -> Result<(), Error> {
-    const AT_ONCE: usize = 10_000;
-    let value = vec![b'v'; value_size];
-    for first in (0..keys).step_by(AT_ONCE) {
-        let numbers = first..keys.min(first + AT_ONCE);
-        let names: Vec<Vec<u8>> = numbers.map(load::key).collect();
-        let pair = |name| (Key::new(name), Some(value.as_slice()));
-        let pairs: Vec<_> = names.iter().map(|name| pair(name)).collect();
-        client.write_many(&pairs)?;
+/// Writes every key once, many in each call.
+fn fill(peer: &Location, keys: usize, value_size: usize) -> Result<(), Error> {
+    let load = load_of(peer, keys, value_size);
+    let filled = drive("fill", load.fillers()?, Span::ALL);
+    if filled.failed() > 0 {
+        return Err(Error::Usage(format!("{peer} has not taken all keys")));
     }
     Ok(())
 }
 
-/// What a node holds; nothing if it does not answer.
-fn holdings(node: &Location) -> Option<Holdings> {
-    call(StoreSyncClient::new, node, |node| node.holdings(false)).ok()
+/// Half reads, half writes, of many keys a call, by one client.
+fn load_of(peer: &Location, keys: usize, value_size: usize) -> Load {
+    Load {
+        caller: Caller::default(),
+        peer: peer.clone(),
+        through: Through::SharedRing,
+        connections: 1,
+        keys: Keys::First(keys),
+        value_size,
+        read_share: 0.5,
+        batch: 10_000,
+        original: false,
+    }
 }
 
-/// The view of the first node.
-fn view(stores: &Stores) -> Option<i64> {
-    holdings(stores.first())?.view
-}
-
-/// Is nothing on its way, for all nodes in one view?
-fn is_settled(stores: &Stores) -> bool {
-    let view = view(stores);
-    stores.all().all(|node| {
-        holdings(node).is_some_and(|held| {
-            held.phase == Some(Phase::SETTLED) && held.serving == Some(true) && held.view == view
-        })
-    })
-}
-
-fn wait_until_settled(stores: &Stores) -> Result<(), Error> {
-    wait_until(|| is_settled(stores))
+fn rest(seconds: u64) -> Result<(), Error> {
+    thread::sleep(Duration::from_secs(seconds));
+    Ok(())
 }
 
 fn wait_until(is_so: impl Fn() -> bool) -> Result<(), Error> {
@@ -158,19 +153,12 @@ fn wait_until(is_so: impl Fn() -> bool) -> Result<(), Error> {
         if Instant::now() > deadline {
             return Err(Error::Local(io::ErrorKind::TimedOut.into()));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
 
-/// The keys that the node which came last holds.
-fn keys_of_last(stores: &Stores) -> i64 {
-    let held = holdings(stores.last());
-    held.and_then(|held| held.keys).unwrap_or(0)
-}
-
-impl std::fmt::Display for Calls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.0} calls/s, p99 {:.3} ms", self.rate(), self.p99())
-    }
+fn words(report: &Report) -> String {
+    let (rate, p99) = (report.rate(), report.percentile(0.99));
+    format!("{rate:.0} calls/s, p99 {p99:.3} ms")
 }

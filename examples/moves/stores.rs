@@ -1,16 +1,15 @@
-//! Store nodes as processes of their own.
+//! A network of store nodes, which grows and shrinks while it is called.
 
-use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-
+use thrifty_p2p::diststore::{Holdings, Phase, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
+use thrifty_p2p::rpc::client::call;
+
+use crate::beside::Node;
 
 /// A network of stores on this machine, killed when it is dropped.
 pub struct Stores {
-    nodes: Vec<(Child, Location)>,
+    nodes: Vec<Node>,
 }
 
 impl Stores {
@@ -25,76 +24,51 @@ impl Stores {
 
     /// Starts one more node; returns when it serves.
     pub fn add(&mut self) -> Result<(), Error> {
-        let mut command = Command::new(program().map_err(Error::Local)?);
-        command.args(["-p", "0"]);
-        match self.nodes.first() {
-            Some((_, first)) => command.args(["-h", first.name()]),
-            None => command.arg("--alone"),
+        let node = match self.nodes.first() {
+            Some(first) => Node::start(&["-p", "0", "-h", first.location().name()]),
+            None => Node::start(&["-p", "0", "--alone"]),
         };
-        command.stdin(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(Error::Local)?;
-        let location = wait_until_it_serves(&mut child).map_err(Error::Local)?;
-        self.nodes.push((child, location));
+        self.nodes.push(node.map_err(Error::Local)?);
         Ok(())
     }
 
     /// Ends the node that came last at once, as `kill -9` does.
-    pub fn kill_last(&mut self) -> io::Result<()> {
-        if let Some((mut child, _)) = self.nodes.pop() {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
-    }
-
-    /// All nodes.
-    pub fn all(&self) -> impl Iterator<Item = &Location> {
-        self.nodes.iter().map(|(_, location)| location)
+    pub fn kill_last(&mut self) {
+        self.nodes.pop();
     }
 
     /// The node that came first.
     pub fn first(&self) -> &Location {
-        &self.nodes[0].1
+        self.nodes[0].location()
     }
 
-    /// The node that came last.
-    pub fn last(&self) -> &Location {
-        &self.nodes[self.nodes.len() - 1].1
+    /// The view of the first node.
+    pub fn view(&self) -> Option<i64> {
+        holdings(self.first())?.view
+    }
+
+    /// Is nothing on its way, for all nodes in one view?
+    pub fn are_settled(&self) -> bool {
+        let view = self.view();
+        let mut nodes = self.nodes.iter().map(Node::location);
+        nodes.all(|node| {
+            holdings(node).is_some_and(|held| {
+                held.phase == Some(Phase::SETTLED)
+                    && held.serving == Some(true)
+                    && held.view == view
+            })
+        })
+    }
+
+    /// The keys that the node which came last holds.
+    pub fn keys_of_last(&self) -> i64 {
+        let last = self.nodes.last().map(Node::location);
+        let held = last.and_then(holdings);
+        held.and_then(|held| held.keys).unwrap_or(0)
     }
 }
 
-impl Drop for Stores {
-    fn drop(&mut self) {
-        for (child, _) in &mut self.nodes {
-            // One that has ended is what is wanted.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// `storeserver` of the same build.
-fn program() -> io::Result<PathBuf> {
-    let mut path = std::env::current_exe()?;
-    path.pop();
-    path.pop();
-    path.push("storeserver");
-    Ok(path)
-}
-
-/// Reads the node's own word of where it serves; what it says later is thrown away.
-fn wait_until_it_serves(child: &mut Child) -> io::Result<Location> {
-    const SERVING: &str = "Starting the server at ";
-    let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let mut lines = BufReader::new(stderr).lines();
-    for line in &mut lines {
-        let line = line?;
-        let told = line.split_once(SERVING);
-        let Some(location) = told.and_then(|(_, at)| at.trim_end_matches('.').parse().ok()) else {
-            continue;
-        };
-        thread::spawn(move || lines.for_each(drop));
-        return Ok(location);
-    }
-    Err(io::Error::other("storeserver ended before it served"))
+/// What a node holds; nothing if it does not answer.
+fn holdings(node: &Location) -> Option<Holdings> {
+    call(StoreSyncClient::new, node, |node| node.holdings(false)).ok()
 }

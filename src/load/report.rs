@@ -75,8 +75,8 @@ impl Report {
         self.operations as f64 / self.elapsed.as_secs_f64().max(f64::EPSILON)
     }
 
-    /// The time within which this share of the calls was done, in milliseconds.
-    fn percentile(&self, share: f64) -> f64 {
+    /// The time within which this share of the calls, from 0 to 1, was done, in milliseconds.
+    pub fn percentile(&self, share: f64) -> f64 {
         self.times.percentile(share) as f64 / 1e6
     }
 

@@ -1,4 +1,5 @@
-//! Calls and the server of calls: the only modules that open sockets.
+//! Calls and the server of calls: the sockets of all nodes and clients. (Only the bare
+//! echo that loads are compared with, [`crate::load::echo`], opens its own.)
 //!
 //! Messages are Thrift's binary protocol on an unframed, buffered stream, as the
 //! original speaks it: strict headers are written, strict and old ones are read. The
