@@ -18,7 +18,7 @@
 //!    with its own current view. If that is news
 //!    to the primary, the two exchange what they know of the membership, and the
 //!    primary sends to the owners in the views it has learned of. Copies of many
-//!    writes that are for one owner go there in one call ([`copies`]).
+//!    writes that are for one owner go there in one call (`copies`).
 //! 4. An owner that cannot be reached is reported to membership; the write waits until
 //!    it answers or is found down.
 //! 5. When nobody is left to send to, the primary applies the write itself, and
@@ -35,7 +35,7 @@
 //!
 //! * **Joins.** It takes over the list of views from one that is in, serves clients
 //!   when all have answered with it in view, and copies what it owns, slowly while
-//!   clients keep it or its source busy ([`pace`]); then all switch to the new view,
+//!   clients keep it or its source busy (`pace`); then all switch to the new view,
 //!   and drop what they do not own any more. See [`moves`].
 //! * **Leaves** (ctrl-C, SIGTERM, `die()`). It is off the ring at once and answers on,
 //!   for copies and reads, until all have switched to a view without it.
