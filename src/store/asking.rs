@@ -4,6 +4,7 @@
 //! same time goes there in one call ([`Lanes`]).
 
 use std::collections::HashMap;
+use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use super::versions::Entry;
 use super::view::Peer;
 use super::wire::read_found;
 use crate::diststore::TStoreSyncClient;
+use crate::error::Error;
 use crate::location::Location;
 use crate::node::Node;
 use crate::rpc::client::Links;
@@ -31,8 +33,20 @@ const PASSED_OVER: Duration = Duration::from_secs(1);
 /// The ways of questions to all owners.
 pub(super) struct Asking {
     owners: Arc<Owners>,
-    /// Keys, each with the view in which the owner is asked.
-    lanes: Lanes<(u64, Vec<u8>), Option<Held>>,
+    lanes: Lanes<Question, Answer>,
+}
+
+/// The view in which an owner is asked, and the key.
+type Question = (u64, Vec<u8>);
+
+/// What came of a question.
+pub(super) enum Answer {
+    /// The owner holds this.
+    Held(Held),
+    /// What it holds had no room in the message with what else was asked: ask again.
+    NoRoom,
+    /// It refuses, or cannot be reached.
+    Refused,
 }
 
 /// Who is asked.
@@ -52,15 +66,9 @@ impl Asking {
             passed_over: Mutex::default(),
         });
         let asked = owners.clone();
-        let carry = move |owner: &Location, questions: Vec<(u64, Vec<u8>)>| {
-            let mut answers = Vec::new();
-            for run in questions.chunk_by(|(view, _), (next, _)| view == next) {
-                let view = run.first().map_or(0, |(view, _)| *view);
-                let keys = run.iter().map(|(_, key)| key.clone()).collect();
-                let held = asked.ask(owner, view, keys).into_iter().map(Some);
-                answers.extend(held.chain(std::iter::repeat(None)).take(run.len()));
-            }
-            answers
+        let carry = move |owner: &Location, questions: Vec<Question>| {
+            let runs = questions.chunk_by(|(view, _), (next, _)| view == next);
+            runs.flat_map(|run| asked.ask(owner, run)).collect()
         };
         Asking {
             owners,
@@ -68,19 +76,13 @@ impl Asking {
         }
     }
 
-    /// What an owner in that view holds for a key, asked with what others ask of it;
-    /// nothing if it refuses or cannot be reached. Blocks for two calls at the most.
-    pub fn ask_with_others(&self, owner: &Location, view: u64, key: &[u8]) -> Option<Held> {
-        let answers = self
-            .lanes
-            .deliver(vec![(owner.clone(), (view, key.to_vec()))]);
-        answers.into_iter().next().flatten().flatten()
-    }
-
-    /// What an owner in that view holds for the first of these keys, as many as its answer
-    /// has room for; nothing if it refuses or cannot be reached. Blocks for one call.
-    pub fn ask(&self, owner: &Location, view: u64, keys: Vec<Vec<u8>>) -> Vec<Held> {
-        self.owners.ask(owner, view, keys)
+    /// Asks owners, each in a view for a key, together with what others ask of them. Blocks
+    /// for as long as calls to peers may take, two of them where nothing else is asked.
+    pub fn ask(&self, questions: Vec<(Location, Question)>) -> Vec<Answer> {
+        let answers = self.lanes.deliver(questions).into_iter();
+        answers
+            .map(|answer| answer.unwrap_or(Answer::Refused))
+            .collect()
     }
 
     /// The owners of a key in the order in which to ask them: first those that could be
@@ -100,19 +102,31 @@ impl Asking {
 }
 
 impl Owners {
-    fn ask(&self, owner: &Location, view: u64, keys: Vec<Vec<u8>>) -> Vec<Held> {
-        let read = |client: &mut Client| client.fetch_at(keys.clone(), view as i64);
-        match self.peers.call(owner, read) {
-            Ok(found) => found.into_iter().map(read_found).collect(),
-            Err(e) => {
-                debug!("{e}");
-                if e.is_unreachable() {
-                    let until = Instant::now() + PASSED_OVER;
-                    self.passed_over().insert(owner.clone(), until);
-                    self.node.unreachable(owner, &e);
-                }
-                Vec::new()
-            }
+    /// Asks one owner in one view.
+    fn ask(&self, owner: &Location, questions: &[Question]) -> Vec<Answer> {
+        let view = questions.first().map_or(0, |(view, _)| *view);
+        let keys = || questions.iter().map(|(_, key)| key.clone()).collect();
+        let read = |client: &mut Client| client.fetch_at(keys(), view as i64);
+        let found = self.peers.call(owner, read);
+        let found = found
+            .inspect_err(|e| self.note(owner, e))
+            .unwrap_or_default();
+        let is_refused = found.is_empty();
+        let rest = iter::repeat_with(|| match is_refused {
+            true => Answer::Refused,
+            false => Answer::NoRoom,
+        });
+        let held = found.into_iter().map(read_found).map(Answer::Held);
+        held.chain(rest).take(questions.len()).collect()
+    }
+
+    /// Notes that an owner has not answered.
+    fn note(&self, owner: &Location, error: &Error) {
+        debug!("{error}");
+        if error.is_unreachable() {
+            let until = Instant::now() + PASSED_OVER;
+            self.passed_over().insert(owner.clone(), until);
+            self.node.unreachable(owner, error);
         }
     }
 

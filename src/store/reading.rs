@@ -4,16 +4,12 @@ use std::time::Instant;
 
 use log::debug;
 
-use super::asking::Held;
+use super::asking::{Answer, Held};
 use super::moves::Authority;
 use super::operations::{PATIENCE, Refusal, Store};
 use super::table::{Cursor, Key, LOOKS, PAGE, Page};
 use super::view::Peer;
 use crate::location::Location;
-use crate::side_by_side::side_by_side;
-
-/// Owners that are asked at the same time for keys of one call.
-const SIDE_BY_SIDE: usize = 8;
 
 /// The most bytes of values in one answer, beyond which the rest of its keys is for
 /// another one: what fits a message, whatever the first value is.
@@ -27,6 +23,13 @@ struct Question<'a> {
     /// Each is asked as an owner in this view, in this order.
     view: u64,
     owners: std::vec::IntoIter<Peer>,
+}
+
+impl Question<'_> {
+    /// Who is asked next.
+    fn owner(&self) -> Option<&Location> {
+        self.owners.as_slice().first().map(|owner| &owner.location)
+    }
 }
 
 impl Store {
@@ -58,10 +61,12 @@ impl Store {
             Authority::Others(view, owners) => {
                 let owner = self.asking.in_order(owners).into_iter().next()?;
                 let is_other = owner.location != *self.node.location();
-                is_other.then(|| {
-                    self.asking
-                        .ask_with_others(&owner.location, view, key.bytes)
-                })?
+                let question = (view, key.bytes.to_vec());
+                let answers = is_other.then(|| self.asking.ask(vec![(owner.location, question)]));
+                match answers?.pop()? {
+                    Answer::Held(held) => Some(held),
+                    Answer::NoRoom | Answer::Refused => None,
+                }
             }
             Authority::Nobody => None,
         }
@@ -134,50 +139,45 @@ impl Store {
         questions
     }
 
-    /// Asks the owners of each key in turn, those of different keys side by side, until
-    /// one answers or all have refused.
+    /// Asks the owners of each key in turn, those of different keys together, until one
+    /// answers or all have refused.
     fn ask_others(&self, mut open: Vec<Question<'_>>, found: &mut [Option<Held>]) {
         while !open.is_empty() {
-            let asked = side_by_side(&by_next_owner(&open), SIDE_BY_SIDE, |group| {
-                let keys: Vec<Key<'_>> = group.questions.iter().map(|at| open[*at].key).collect();
-                (
-                    group.questions.clone(),
-                    self.ask(&group.owner, group.view, &keys),
-                )
-            });
-            let mut is_over = vec![true; open.len()];
-            for (questions, held) in asked {
-                let refused = held.is_empty();
-                let mut held = held.into_iter();
-                for at in questions {
-                    let question = &mut open[at];
-                    match held.next() {
-                        Some(held) => found[question.place] = Some(held),
-                        // It answered as much as fits a message: it is asked again.
-                        None => {
-                            if refused {
-                                question.owners.next();
-                            }
-                            is_over[at] = false;
-                        }
+            let answers = self.ask(&open);
+            let asked = std::mem::take(&mut open).into_iter().zip(answers);
+            for (mut question, answer) in asked {
+                match answer {
+                    Answer::Held(held) => {
+                        found[question.place] = Some(held);
+                        continue;
                     }
+                    Answer::Refused => drop(question.owners.next()),
+                    Answer::NoRoom => (),
                 }
+                open.extend(question.owner().is_some().then_some(question));
             }
-            let mut is_over = is_over.into_iter();
-            open.retain(|question| {
-                !is_over.next().unwrap_or(true) && !question.owners.as_slice().is_empty()
-            });
         }
     }
 
-    /// What an owner in that view holds for the first of these keys; nothing if it
-    /// refuses or cannot be reached.
-    fn ask(&self, owner: &Location, view: u64, keys: &[Key<'_>]) -> Vec<Held> {
-        if owner == self.node.location() {
-            return self.answer_at(view, keys).unwrap_or_default();
-        }
-        let names = keys.iter().map(|key| key.bytes.to_vec()).collect();
-        self.asking.ask(owner, view, names)
+    /// What the next owner of each key answers.
+    fn ask(&self, open: &[Question<'_>]) -> Vec<Answer> {
+        let is_other = |owner: &&Location| *owner != self.node.location();
+        let others = open.iter().filter_map(|question| {
+            let owner = question.owner().filter(is_other)?;
+            Some((owner.clone(), (question.view, question.key.bytes.to_vec())))
+        });
+        let mut answers = self.asking.ask(others.collect()).into_iter();
+        let answer = |question: &Question<'_>| match question.owner().filter(is_other) {
+            Some(_) => answers.next(),
+            None => {
+                let own = self.answer_at(question.view, &[question.key]);
+                own.and_then(|mut held| held.pop()).map(Answer::Held)
+            }
+        };
+        let answers = open.iter().map(answer);
+        answers
+            .map(|answer| answer.unwrap_or(Answer::Refused))
+            .collect()
     }
 
     /// What this node holds as an owner in that view, for as many of the first of these
@@ -221,33 +221,6 @@ impl Store {
         let entry = self.table.read(key);
         (entry.is_some() || entitled()).then_some(entry)
     }
-}
-
-/// Questions, by their places, that go to one owner in one view.
-struct Group {
-    owner: Location,
-    view: u64,
-    questions: Vec<usize>,
-}
-
-fn by_next_owner(open: &[Question<'_>]) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for (at, question) in open.iter().enumerate() {
-        let Some(owner) = question.owners.as_slice().first() else {
-            continue;
-        };
-        let is_its =
-            |group: &&mut Group| group.owner == owner.location && group.view == question.view;
-        match groups.iter_mut().find(is_its) {
-            Some(group) => group.questions.push(at),
-            None => groups.push(Group {
-                owner: owner.location.clone(),
-                view: question.view,
-                questions: vec![at],
-            }),
-        }
-    }
-    groups
 }
 
 /// How many of the first of these fit an answer together, at least one.
