@@ -13,7 +13,8 @@ use crate::diststore::{StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
 use crate::locator::TLocatorSyncClient;
-use crate::rpc::client::{Caller, Links, Patience};
+use crate::rpc::client::{Caller, Patience};
+use crate::rpc::links::Links;
 use crate::store::limits::LONGEST_VALUE;
 use crate::store::operations::Client;
 

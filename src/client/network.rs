@@ -5,7 +5,6 @@
 //! node that could not be reached is not called for a moment.
 
 use std::collections::HashMap;
-use std::iter;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +15,9 @@ use crate::client::members::{Batch, Members, Purpose, Target};
 use crate::diststore::{Found, Pair, StoreSyncClient, TStoreSyncClient, Written};
 use crate::error::Error;
 use crate::location::Location;
-use crate::rpc::client::{Caller, Links, Patience};
+use crate::rpc::client::{Caller, Patience};
+use crate::rpc::lanes::{Item, Load};
+use crate::rpc::links::Links;
 use crate::side_by_side::side_by_side;
 use crate::store::operations::Client;
 use crate::store::table::Key;
@@ -50,9 +51,32 @@ const RETRY: Duration = Duration::from_millis(10);
 /// Messages under way at the same time for one call.
 const SIDE_BY_SIDE: usize = 8;
 
-/// An assignment that waits for others to the same node: the process that is its key's
-/// primary, the key, the value.
-pub type Waiting = (i64, Vec<u8>, Option<Vec<u8>>);
+/// An assignment that waits for others to the same process.
+pub struct Waiting {
+    /// When the process that is its key's primary became a member.
+    pub started: i64,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+}
+
+impl Item for Waiting {
+    fn weight(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+    }
+
+    fn goes_with(&self, other: &Waiting) -> bool {
+        self.started == other.started
+    }
+}
+
+/// A key that waits to be read with others at its primary.
+pub struct Wanted(pub Vec<u8>);
+
+impl Item for Wanted {
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
+}
 
 /// The nodes, what is known of them, and the connections to them.
 pub struct Network {
@@ -101,30 +125,25 @@ impl Network {
         self.primaries.call(node, body)
     }
 
-    /// Reads keys at their primary; nothing for those that got no answer.
-    pub fn read_at(&self, primary: &Location, keys: Vec<Vec<u8>>) -> Vec<Option<Found>> {
-        let count = keys.len();
-        let read = |node: &mut Client| node.fetch_many(keys.clone());
-        let found = self.primaries.call(primary, read);
-        let found = self.noted(primary, found).unwrap_or_default();
-        let answers = found.into_iter().map(Some);
-        answers.chain(iter::repeat(None)).take(count).collect()
+    /// Reads keys at their primary, the first of them, as many as it answers for.
+    pub fn read_at(&self, load: &Load<Wanted>) -> Vec<Found> {
+        let keys = || load.items.iter().map(|Wanted(key)| key.clone()).collect();
+        let read = |node: &mut Client| node.fetch_many(keys());
+        let found = self.primaries.call(&load.to, read);
+        self.noted(&load.to, found).unwrap_or_default()
     }
 
-    /// Writes pairs at their primary, each for the process that is meant; nothing for those
-    /// that were not written, or may not have been.
-    pub fn write_at(&self, primary: &Location, pairs: Vec<Waiting>) -> Vec<Option<Written>> {
-        let mut answers = Vec::new();
-        for pairs in pairs.chunk_by(|(started, ..), (next, ..)| started == next) {
-            let started = pairs.first().map_or(0, |(started, ..)| *started);
-            let target = Target::Primary(Peer::new(primary.clone(), started));
-            let pairs_of_it = pairs.iter();
-            let pairs_of_it = pairs_of_it.map(|(_, key, value)| (&key[..], value.as_deref()));
-            let written = self.write_to(&target, pairs_of_it);
-            let written = self.noted(primary, written).unwrap_or_default().into_iter();
-            answers.extend(written.chain(iter::repeat(None)).take(pairs.len()));
-        }
-        answers
+    /// Writes pairs at their primary; nothing for those that were not written, or may not
+    /// have been.
+    pub fn write_at(&self, load: &Load<Waiting>) -> Vec<Option<Written>> {
+        let started = load.items.first().map_or(0, |pair| pair.started);
+        let target = Target::Primary(Peer::new(load.to.clone(), started));
+        let pairs = load.items.iter();
+        let written = self.write_to(
+            &target,
+            pairs.map(|pair| (&pair.key[..], pair.value.as_deref())),
+        );
+        self.noted(&load.to, written).unwrap_or_default()
     }
 
     /// The outcome of a call to a node, which is avoided from here on if it was not reached.

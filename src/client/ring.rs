@@ -15,12 +15,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::client::members::{MESSAGE, Purpose};
-use crate::client::network::{Network, Waiting};
+use crate::client::network::{Network, Waiting, Wanted};
 use crate::diststore::{Found, Written};
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::client::Caller;
-use crate::rpc::lanes::Lanes;
+use crate::rpc::lanes::{Done, Lanes, Load};
 use crate::store::limits::Limits;
 use crate::store::operations::Client;
 use crate::store::table::Key;
@@ -30,8 +30,7 @@ use crate::store::view::View;
 /// few seconds at the most while nodes fail, and for fifteen when none can be reached.
 pub struct RingClient {
     network: Arc<Network>,
-    reads: Lanes<Vec<u8>, Option<Found>>,
-    /// Writes, each for a process that is its key's primary.
+    reads: Lanes<Wanted, Found>,
     writes: Lanes<Waiting, Option<Written>>,
 }
 
@@ -55,12 +54,18 @@ impl RingClient {
     pub fn of(caller: Caller, peer: &Location) -> Result<RingClient, Error> {
         let network = Arc::new(Network::of(caller, peer)?);
         let (reader, writer) = (network.clone(), network.clone());
-        let read = move |primary: &Location, keys| reader.read_at(primary, keys);
-        let write = move |primary: &Location, pairs| writer.write_at(primary, pairs);
+        let read = move |loads: &[Load<Wanted>], done: Done<'_, Found>| {
+            let loads = loads.iter().enumerate();
+            loads.for_each(|(place, load)| done(place, reader.read_at(load)));
+        };
+        let write = move |loads: &[Load<Waiting>], done: Done<'_, Option<Written>>| {
+            let loads = loads.iter().enumerate();
+            loads.for_each(|(place, load)| done(place, writer.write_at(load)));
+        };
         Ok(RingClient {
             network,
-            reads: Lanes::new(MESSAGE, Vec::len, read),
-            writes: Lanes::new(MESSAGE, length_of_waiting, write),
+            reads: Lanes::new(MESSAGE, read),
+            writes: Lanes::new(MESSAGE, write),
         })
     }
 
@@ -71,8 +76,9 @@ impl RingClient {
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         check_lengths(key, None)?;
         if let Some(primary) = self.network.target(Key::new(key), Purpose::Read).primary() {
-            let found = self.reads.deliver(vec![(primary.location, key.to_vec())]);
-            if let Some(Some(found)) = found.into_iter().flatten().next() {
+            let wanted = (primary.location, Wanted(key.to_vec()));
+            let found = self.reads.deliver(vec![wanted]);
+            if let Some(found) = found.into_iter().flatten().next() {
                 return Ok(found.value);
             }
         }
@@ -103,8 +109,12 @@ impl RingClient {
         check_lengths(key, value)?;
         let key = Key::new(key);
         if let Some(primary) = self.network.target(key, Purpose::Write).primary() {
-            let item = (primary.started, key.bytes.to_vec(), value.map(Vec::from));
-            let written = self.writes.deliver(vec![(primary.location, item)]);
+            let waiting = Waiting {
+                started: primary.started,
+                key: key.bytes.to_vec(),
+                value: value.map(Vec::from),
+            };
+            let written = self.writes.deliver(vec![(primary.location, waiting)]);
             if let Some(Some(written)) = written.into_iter().flatten().next() {
                 return Ok(existed(&written));
             }
@@ -208,10 +218,6 @@ fn check_lengths(key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
 
 fn length((key, value): &Assignment<'_>) -> usize {
     key.bytes.len() + value.map_or(0, <[u8]>::len)
-}
-
-fn length_of_waiting((_, key, value): &Waiting) -> usize {
-    key.len() + value.as_ref().map_or(0, Vec::len)
 }
 
 /// The place of the last assignment of each key, in order.

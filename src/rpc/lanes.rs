@@ -4,10 +4,11 @@
 //! call takes all that wait. Nobody waits for a timer, and the busier a lane is, the
 //! more goes with each call: databases know this as group commit.
 //!
-//! The senders make the calls themselves. One who finds a lane without a leader leads
-//! it for one call, which takes its own item and others'; then it wakes one of those
-//! who wait there, to lead the next. So a lone sender never waits for another thread,
-//! and a lane has no threads of its own that could end or be missing.
+//! The senders make the calls themselves. One who finds lanes without a leader leads
+//! them, all of them at once, for one call each, which take its own items and others';
+//! when a lane's call is over, it wakes one of those who wait there, to lead the next.
+//! So a lone sender never waits for another thread, and a lane has no threads of its
+//! own that could end or be missing.
 //!
 //! Each item in a lane has a thread that waits for it, so lanes are as bounded as the
 //! threads that use them.
@@ -17,14 +18,36 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::location::Location;
 
-/// Makes the call that carries items to a location: an answer for each of them, in
-/// order. Called on a sender's thread; it may block for as long as a call may take.
-pub type Carry<Q, A> = dyn Fn(&Location, Vec<Q>) -> Vec<A> + Send + Sync;
+/// What goes in lanes.
+pub trait Item {
+    /// How much of a call's room it takes.
+    fn weight(&self) -> usize;
+
+    /// May it go with one call with another item, which was sent before?
+    fn goes_with(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+/// What goes to one location with one call.
+pub struct Load<Q> {
+    /// Where it goes.
+    pub to: Location,
+    /// One item at least; all go with the first.
+    pub items: Vec<Q>,
+}
+
+/// Told by the place of a load, as soon as its call is over: answers for its items, in
+/// order. Items without one are those that the call came to nothing for.
+pub type Done<'a, A> = &'a mut dyn FnMut(usize, Vec<A>);
+
+/// Makes the calls that carry loads, at the same time if it can. Called on a sender's
+/// thread; it may block for as long as calls may take.
+pub type Carry<Q, A> = dyn Fn(&[Load<Q>], Done<'_, A>) + Send + Sync;
 
 /// Lanes for items `Q`, which are answered by `A`. Shared by threads.
 pub struct Lanes<Q, A> {
     carry: Box<Carry<Q, A>>,
-    weigh: fn(&Q) -> usize,
     most: usize,
     lanes: Mutex<HashMap<Location, Arc<Lane<Q, A>>>>,
 }
@@ -41,17 +64,15 @@ struct State<Q, A> {
     is_led: bool,
 }
 
-impl<Q, A> Lanes<Q, A> {
-    /// Lanes whose calls are made by `carry`. One call takes items up to `most` by what
-    /// `weigh` says of each, and always one.
+impl<Q: Item, A> Lanes<Q, A> {
+    /// Lanes whose calls are made by `carry`. One call takes items up to the weight of
+    /// `most`, and always one.
     pub fn new(
         most: usize,
-        weigh: fn(&Q) -> usize,
-        carry: impl Fn(&Location, Vec<Q>) -> Vec<A> + Send + Sync + 'static,
+        carry: impl Fn(&[Load<Q>], Done<'_, A>) + Send + Sync + 'static,
     ) -> Lanes<Q, A> {
         Lanes {
             carry: Box::new(carry),
-            weigh,
             most,
             lanes: Mutex::default(),
         }
@@ -64,6 +85,36 @@ impl<Q, A> Lanes<Q, A> {
     /// that it takes to carry what waits.
     pub fn deliver(&self, items: Vec<(Location, Q)>) -> Vec<Option<A>> {
         let delivery = Arc::new(Delivery::of(items.len()));
+        let lanes = self.enter(items, &delivery);
+        loop {
+            delivery.park();
+            let mut led: Vec<&Lane<Q, A>> = Vec::new();
+            led.extend(
+                lanes
+                    .iter()
+                    .filter(|lane| lane.try_to_lead())
+                    .map(|lane| &**lane),
+            );
+            let handed = if led.is_empty() {
+                match delivery.wait() {
+                    Woken::Complete(answers) => return answers,
+                    Woken::ToLead(location) => Some(location),
+                }
+            } else {
+                delivery.unpark()
+            };
+            let is_handed = |lane: &&Arc<Lane<Q, A>>| Some(&lane.location) == handed.as_ref();
+            led.extend(lanes.iter().filter(is_handed).map(|lane| &**lane));
+            self.lead(&led);
+        }
+    }
+
+    /// Puts items into their lanes.
+    fn enter(
+        &self,
+        items: Vec<(Location, Q)>,
+        delivery: &Arc<Delivery<A>>,
+    ) -> Vec<Arc<Lane<Q, A>>> {
         let mut lanes: Vec<Arc<Lane<Q, A>>> = Vec::new();
         for (place, (location, item)) in items.into_iter().enumerate() {
             let known = lanes.iter().find(|lane| lane.location == location);
@@ -78,44 +129,31 @@ impl<Q, A> Lanes<Q, A> {
             };
             lane.state().waiting.push_back((item, receipt));
         }
-        loop {
-            delivery.park();
-            let lane = match lanes.iter().find(|lane| lane.try_to_lead()) {
-                Some(lane) => {
-                    let handed = delivery.unpark();
-                    lanes
-                        .iter()
-                        .filter(|lane| Some(&lane.location) == handed.as_ref())
-                        .for_each(|lane| lane.state().is_led = false);
-                    lane
-                }
-                None => match delivery.wait() {
-                    Woken::Complete(answers) => return answers,
-                    Woken::ToLead(location) => {
-                        let is_meant = |lane: &&Arc<Lane<Q, A>>| lane.location == location;
-                        lanes.iter().find(is_meant).expect("it waits there")
-                    }
-                },
-            };
-            // This call may be slow: what waits in the other lanes is for others.
-            lanes.iter().for_each(|lane| lane.pass_on());
-            self.lead(lane);
-        }
+        lanes
     }
 
-    /// Makes one call with what waits in a lane, and passes the lead on.
-    fn lead(&self, lane: &Lane<Q, A>) {
-        let lead = Lead(lane);
-        let (items, receipts): (Vec<Q>, Vec<Receipt<A>>) =
-            lead.batch(self.weigh, self.most).into_iter().unzip();
-        if items.is_empty() {
-            return;
+    /// Makes one call with what waits in each of these lanes, and passes their leads on.
+    fn lead(&self, lanes: &[&Lane<Q, A>]) {
+        let (mut loads, mut open) = (Vec::new(), Vec::new());
+        for lane in lanes {
+            let lead = Lead(lane);
+            let (items, receipts): (Vec<Q>, Vec<Receipt<A>>) =
+                lead.batch(self.most).into_iter().unzip();
+            if !items.is_empty() {
+                let to = lane.location.clone();
+                loads.push(Load { to, items });
+                open.push(Some((lead, receipts)));
+            }
         }
-        let answers = (self.carry)(&lane.location, items);
-        drop(lead);
-        for (receipt, answer) in receipts.into_iter().zip(answers) {
-            receipt.sign(answer);
-        }
+        (self.carry)(&loads, &mut |place, answers| {
+            let Some((lead, receipts)) = open.get_mut(place).and_then(Option::take) else {
+                return;
+            };
+            drop(lead);
+            for (receipt, answer) in receipts.into_iter().zip(answers) {
+                receipt.sign(answer);
+            }
+        });
     }
 
     fn lane(&self, location: Location) -> Arc<Lane<Q, A>> {
@@ -176,17 +214,18 @@ impl<Q, A> Lane<Q, A> {
 /// The lead of a lane, passed on when it is dropped, however the call ends.
 struct Lead<'a, Q, A>(&'a Lane<Q, A>);
 
-impl<Q, A> Lead<'_, Q, A> {
+impl<Q: Item, A> Lead<'_, Q, A> {
     /// What the next call takes.
-    fn batch(&self, weigh: fn(&Q) -> usize, most: usize) -> Vec<(Q, Receipt<A>)> {
+    fn batch(&self, most: usize) -> Vec<(Q, Receipt<A>)> {
         let mut state = self.0.state();
+        let waiting = &state.waiting;
         let mut weight = 0;
-        let mut fits = |(item, _): &(Q, Receipt<A>)| {
-            weight += weigh(item);
-            weight <= most
+        let mut fits = |(item, _): &&(Q, Receipt<A>)| {
+            weight += item.weight();
+            weight <= most && item.goes_with(&waiting[0].0)
         };
-        let count = state.waiting.iter().take_while(|item| fits(item)).count();
-        let count = count.max(1).min(state.waiting.len());
+        let count = waiting.iter().take_while(|item| fits(item)).count();
+        let count = count.max(1).min(waiting.len());
         state.waiting.drain(..count).collect()
     }
 }
@@ -318,27 +357,57 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
+    impl Item for u32 {
+        fn weight(&self) -> usize {
+            1
+        }
+
+        fn goes_with(&self, other: &u32) -> bool {
+            self / 1000 == other / 1000
+        }
+    }
+
     fn at(port: u16) -> Location {
         Location::new("127.0.0.1", port).unwrap()
     }
 
+    /// Lanes whose loads are carried one after another.
+    fn lanes(
+        most: usize,
+        carry: impl Fn(&Location, &[u32]) -> Vec<u32> + Send + Sync + 'static,
+    ) -> Lanes<u32, u32> {
+        Lanes::new(most, move |loads, done| {
+            for (place, load) in loads.iter().enumerate() {
+                done(place, carry(&load.to, &load.items));
+            }
+        })
+    }
+
     #[test]
     fn answers_come_back_in_the_order_of_the_items() {
-        let lanes = Lanes::new(
-            3,
-            |_| 1,
-            |location, items: Vec<u32>| {
-                assert!(items.len() <= 3, "a call takes no more than it may");
-                let answer = |item| (location.port(), item * 2);
-                items.into_iter().map(answer).collect()
-            },
-        );
-        let items = (0..100).map(|item| (at(1 + item as u16 % 3), item));
-        let expected: Vec<_> = (0..100)
-            .map(|item| Some((1 + item as u16 % 3, item * 2)))
-            .collect();
+        let lanes = lanes(3, |location, items| {
+            assert!(items.len() <= 3, "a call takes no more than it may");
+            let answer = |item| u32::from(location.port()) * 10_000 + item * 2;
+            items.iter().map(answer).collect()
+        });
+        let port = |item| 1 + item as u16 % 3;
+        let items = (0..100).map(|item| (at(port(item)), item));
+        let answer = |item| Some(u32::from(port(item)) * 10_000 + item * 2);
+        let expected: Vec<_> = (0..100).map(answer).collect();
         assert_eq!(lanes.deliver(items.collect()), expected);
         assert_eq!(lanes.deliver(Vec::new()), Vec::new());
+    }
+
+    #[test]
+    fn one_call_takes_only_what_goes_together() {
+        let lanes = lanes(100, |_, items| {
+            let first = items[0] / 1000;
+            assert!(items.iter().all(|item| item / 1000 == first), "{items:?}");
+            vec![items.len() as u32; items.len()]
+        });
+        let items = [1, 2, 1001, 3, 4, 5].map(|item| (at(1), item));
+        let calls = [2, 2, 1, 3, 3, 3].map(Some);
+        assert_eq!(lanes.deliver(items.to_vec()), calls);
     }
 
     #[test]
@@ -346,16 +415,12 @@ mod tests {
         let (begun, wait_for_begun) = mpsc::channel();
         let (go_on, wait_to_go_on) = mpsc::channel::<()>();
         let gates = Mutex::new((begun, wait_to_go_on));
-        let lanes = Lanes::new(
-            1000,
-            |_| 1,
-            move |_, items: Vec<u32>| {
-                let (begun, go_on) = &*gates.lock().unwrap();
-                begun.send(items.len()).unwrap();
-                go_on.recv().unwrap();
-                items
-            },
-        );
+        let lanes = lanes(1000, move |_, items| {
+            let (begun, go_on) = &*gates.lock().unwrap();
+            begun.send(items.len()).unwrap();
+            go_on.recv().unwrap();
+            items.to_vec()
+        });
         thread::scope(|scope| {
             scope.spawn(|| lanes.deliver(vec![(at(1), 0)]));
             assert_eq!(wait_for_begun.recv().unwrap(), 1);
@@ -374,14 +439,14 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_ever_however_many_send_to_however_many() {
-        let lanes = Lanes::new(8, |_| 1, |_, items: Vec<u64>| items);
+        let lanes = lanes(8, |_, items| items.to_vec());
         thread::scope(|scope| {
-            for sender in 0..16u64 {
+            for sender in 0..16 {
                 let lanes = &lanes;
                 scope.spawn(move || {
                     for round in 0..500 {
                         let count = 1 + (sender + round) % 4;
-                        let item = |i: u64| (at(1 + ((sender + round + i) % 5) as u16), i);
+                        let item = |i: u32| (at(1 + ((sender + round + i) % 5) as u16), i);
                         let expected: Vec<_> = (0..count).map(Some).collect();
                         assert_eq!(lanes.deliver((0..count).map(item).collect()), expected);
                     }
@@ -394,13 +459,19 @@ mod tests {
     fn a_slow_location_holds_up_only_what_goes_there() {
         let (go_on, wait_to_go_on) = mpsc::channel::<()>();
         let wait_to_go_on = Mutex::new(wait_to_go_on);
-        let slow = move |location: &Location, items: Vec<u32>| {
-            if location.port() == 1 {
-                wait_to_go_on.lock().unwrap().recv().unwrap();
+        // The first location's call is over last.
+        let lanes = Lanes::new(8, move |loads: &[Load<u32>], done: Done<'_, u32>| {
+            let is_slow = |load: &Load<u32>| load.to.port() == 1;
+            for slow in [false, true] {
+                let calls = loads.iter().enumerate();
+                for (place, load) in calls.filter(|(_, load)| is_slow(load) == slow) {
+                    if slow {
+                        wait_to_go_on.lock().unwrap().recv().unwrap();
+                    }
+                    done(place, load.items.clone());
+                }
             }
-            items
-        };
-        let lanes = Lanes::new(8, |_| 1, slow);
+        });
         thread::scope(|scope| {
             scope.spawn(|| lanes.deliver(vec![(at(1), 1), (at(2), 2)]));
             while !lanes.lane(at(1)).state().is_led {
@@ -413,14 +484,10 @@ mod tests {
 
     #[test]
     fn a_call_that_fails_leaves_nobody_waiting() {
-        let lanes = Lanes::new(
-            1,
-            |_| 1,
-            |_, items: Vec<u32>| match items[..] {
-                [13] => panic!("as this test wants it"),
-                _ => items,
-            },
-        );
+        let lanes = lanes(1, |_, items| match items {
+            [13] => panic!("as this test wants it"),
+            _ => items.to_vec(),
+        });
         thread::scope(|scope| {
             let failed = scope.spawn(|| lanes.deliver(vec![(at(1), 13)])).join();
             assert!(failed.is_err());

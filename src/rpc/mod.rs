@@ -12,6 +12,8 @@ mod connection;
 mod crowd;
 pub mod identity;
 pub mod lanes;
+pub mod links;
 pub mod server;
 mod session;
+pub mod several;
 pub mod traffic;

@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::operations::Client;
+use super::operations::{Owners, Receiver, Sender};
 use super::versions::Entry;
 use super::view::Peer;
 use super::wire::read_found;
-use crate::diststore::TStoreSyncClient;
+use crate::diststore::{Found, TStoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
 use crate::node::Node;
-use crate::rpc::client::Links;
-use crate::rpc::lanes::Lanes;
+use crate::rpc::lanes::{Done, Item, Lanes, Load};
+use crate::rpc::several::call_several;
 
 /// What is held for a key, a tombstone included; nothing if nothing ever was.
 pub(super) type Held = Option<Entry>;
@@ -32,12 +32,26 @@ const PASSED_OVER: Duration = Duration::from_secs(1);
 
 /// The ways of questions to all owners.
 pub(super) struct Asking {
-    owners: Arc<Owners>,
+    asked: Arc<Asked>,
     lanes: Lanes<Question, Answer>,
 }
 
-/// The view in which an owner is asked, and the key.
-type Question = (u64, Vec<u8>);
+/// What an owner is asked.
+pub(super) struct Question {
+    /// As an owner in this view.
+    pub view: u64,
+    pub key: Vec<u8>,
+}
+
+impl Item for Question {
+    fn weight(&self) -> usize {
+        self.key.len()
+    }
+
+    fn goes_with(&self, other: &Question) -> bool {
+        self.view == other.view
+    }
+}
 
 /// What came of a question.
 pub(super) enum Answer {
@@ -50,29 +64,25 @@ pub(super) enum Answer {
 }
 
 /// Who is asked.
-struct Owners {
+struct Asked {
     node: Node,
-    peers: Arc<Links<Client>>,
+    owners: Arc<Owners>,
     /// Those that could not be reached a moment ago, and until when they are asked last.
     passed_over: Mutex<HashMap<Location, Instant>>,
 }
 
 impl Asking {
-    /// Questions that go over `peers`; who cannot be reached is reported to `node`.
-    pub fn new(node: Node, peers: Arc<Links<Client>>) -> Asking {
-        let owners = Arc::new(Owners {
+    /// Questions that go over these links; who cannot be reached is reported to `node`.
+    pub fn new(node: Node, owners: Arc<Owners>) -> Asking {
+        let asked = Arc::new(Asked {
             node,
-            peers,
+            owners,
             passed_over: Mutex::default(),
         });
-        let asked = owners.clone();
-        let carry = move |owner: &Location, questions: Vec<Question>| {
-            let runs = questions.chunk_by(|(view, _), (next, _)| view == next);
-            runs.flat_map(|run| asked.ask(owner, run)).collect()
-        };
+        let carrier = asked.clone();
         Asking {
-            owners,
-            lanes: Lanes::new(BATCH, |(_, key)| key.len(), carry),
+            asked,
+            lanes: Lanes::new(BATCH, move |loads, done| carrier.ask(loads, done)),
         }
     }
 
@@ -89,7 +99,7 @@ impl Asking {
     /// reached when they were asked last.
     pub fn in_order(&self, mut owners: Vec<Peer>) -> Vec<Peer> {
         let now = Instant::now();
-        let mut passed_over = self.owners.passed_over();
+        let mut passed_over = self.asked.passed_over();
         passed_over.retain(|_, until| *until > now);
         owners.sort_by_key(|owner| passed_over.contains_key(&owner.location));
         owners
@@ -101,23 +111,23 @@ impl Asking {
     }
 }
 
-impl Owners {
-    /// Asks one owner in one view.
-    fn ask(&self, owner: &Location, questions: &[Question]) -> Vec<Answer> {
-        let view = questions.first().map_or(0, |(view, _)| *view);
-        let keys = || questions.iter().map(|(_, key)| key.clone()).collect();
-        let read = |client: &mut Client| client.fetch_at(keys(), view as i64);
-        let found = self.peers.call(owner, read);
-        let found = found
-            .inspect_err(|e| self.note(owner, e))
-            .unwrap_or_default();
-        let is_refused = found.is_empty();
-        let rest = iter::repeat_with(|| match is_refused {
-            true => Answer::Refused,
-            false => Answer::NoRoom,
+impl Asked {
+    /// Asks owners, each in one view.
+    fn ask(&self, loads: &[Load<Question>], done: Done<'_, Answer>) {
+        let locations: Vec<Location> = loads.iter().map(|load| load.to.clone()).collect();
+        let ask = |owner: &mut Sender, place: usize| {
+            let questions: &[Question] = &loads[place].items;
+            let keys = questions.iter().map(|question| question.key.clone());
+            owner.fetch_at(keys.collect(), questions[0].view as i64)
+        };
+        let found = |owner: &mut Receiver| owner.fetch_at(Vec::new(), 0);
+        call_several(&self.owners, &locations, ask, found, |place, found| {
+            let found = found.inspect_err(|e| self.note(&locations[place], e));
+            done(
+                place,
+                answers(found.unwrap_or_default(), loads[place].items.len()),
+            );
         });
-        let held = found.into_iter().map(read_found).map(Answer::Held);
-        held.chain(rest).take(questions.len()).collect()
     }
 
     /// Notes that an owner has not answered.
@@ -136,4 +146,15 @@ impl Owners {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What came of so many questions, the first of which were answered.
+fn answers(found: Vec<Found>, count: usize) -> Vec<Answer> {
+    let is_refused = found.is_empty();
+    let rest = iter::repeat_with(|| match is_refused {
+        true => Answer::Refused,
+        false => Answer::NoRoom,
+    });
+    let held = found.into_iter().map(read_found).map(Answer::Held);
+    held.chain(rest).take(count).collect()
 }

@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use super::operations::{Client, Refusal};
+use super::operations::{Owners, Receiver, Refusal, Sender};
 use super::table::Key;
 use super::versions::Entry;
 use super::wire::pair;
 use crate::diststore::{Kept, TStoreSyncClient};
 use crate::location::Location;
 use crate::node::Node;
-use crate::rpc::client::Links;
-use crate::rpc::lanes::Lanes;
+use crate::rpc::lanes::{Done, Item, Lanes, Load};
+use crate::rpc::several::call_several;
 
 /// The most bytes of keys and values in one call, unless one pair is longer: enough
 /// that the call itself costs little beside them, and little enough to be quick.
@@ -40,19 +40,24 @@ pub(super) enum Outcome {
     Unreached,
 }
 
+impl Item for Copy {
+    fn weight(&self) -> usize {
+        self.key.len() + self.entry.value.as_ref().map_or(0, |v| v.len()) + BESIDE
+    }
+
+    fn goes_with(&self, other: &Copy) -> bool {
+        self.view == other.view
+    }
+}
+
 /// The ways of copies to all owners.
 pub(super) struct Copies(Lanes<Copy, Outcome>);
 
 impl Copies {
-    /// Copies that go over `peers`; who cannot be reached is reported to `node`.
-    pub fn new(node: Node, peers: Arc<Links<Client>>) -> Copies {
-        let weigh = |copy: &Copy| {
-            copy.key.len() + copy.entry.value.as_ref().map_or(0, |v| v.len()) + BESIDE
-        };
-        Copies(Lanes::new(BATCH, weigh, move |owner, copies| {
-            let runs = copies.chunk_by(|one, next| one.view == next.view);
-            runs.flat_map(|copies| send(&node, &peers, owner, copies))
-                .collect()
+    /// Copies that go over these links; who cannot be reached is reported to `node`.
+    pub fn new(node: Node, owners: Arc<Owners>) -> Copies {
+        Copies(Lanes::new(BATCH, move |loads, done| {
+            send(&node, &owners, loads, done);
         }))
     }
 
@@ -82,26 +87,30 @@ impl Copy {
     }
 }
 
-/// Calls one owner with copies of one view.
-fn send(node: &Node, peers: &Links<Client>, owner: &Location, copies: &[Copy]) -> Vec<Outcome> {
-    let view = copies.first().map_or(0, |copy| copy.view);
-    let pairs = || {
+/// Calls owners, each with copies of one view.
+fn send(node: &Node, owners: &Owners, loads: &[Load<Copy>], done: Done<'_, Outcome>) {
+    let locations: Vec<Location> = loads.iter().map(|load| load.to.clone()).collect();
+    let replicate = |owner: &mut Sender, place: usize| {
+        let copies: &[Copy] = &loads[place].items;
         let pairs = copies.iter();
-        pairs
-            .map(|copy| pair(copy.key.to_vec(), &copy.entry))
-            .collect()
+        let pairs = pairs.map(|copy| pair(copy.key.to_vec(), &copy.entry));
+        owner.replicate(pairs.collect(), copies[0].view as i64)
     };
-    match peers.call(owner, |client| client.replicate(pairs(), view as i64)) {
-        Ok(kept) => outcomes(kept, copies.len()),
-        Err(e) if e.is_unreachable() => {
-            node.unreachable(owner, &e);
-            copies.iter().map(|_| Outcome::Unreached).collect()
-        }
-        Err(e) => copies
-            .iter()
-            .map(|_| Outcome::Declined(e.to_string()))
-            .collect(),
-    }
+    let kept = |owner: &mut Receiver| owner.replicate(Vec::new(), 0);
+    call_several(owners, &locations, replicate, kept, |place, outcome| {
+        let count = loads[place].items.len();
+        let outcomes = match outcome {
+            Ok(kept) => outcomes(kept, count),
+            Err(e) if e.is_unreachable() => {
+                node.unreachable(&locations[place], &e);
+                (0..count).map(|_| Outcome::Unreached).collect()
+            }
+            Err(e) => (0..count)
+                .map(|_| Outcome::Declined(e.to_string()))
+                .collect(),
+        };
+        done(place, outcomes);
+    });
 }
 
 fn outcomes(kept: Kept, count: usize) -> Vec<Outcome> {

@@ -28,10 +28,21 @@ use crate::diststore::{Refused, StoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
 use crate::node::Node;
-use crate::rpc::client::{Input, Links, Output, Patience};
+use crate::rpc::client::{Input, Output, Patience};
+use crate::rpc::links::Links;
+use crate::rpc::several::{Halves, Unheard, Unsaid};
 
 /// A client of another store.
 pub type Client = StoreSyncClient<Input, Output>;
+
+/// A client of an owner, for calls that go to several owners at once: it sends.
+pub(super) type Sender = StoreSyncClient<Unheard, Output>;
+
+/// The same, which receives.
+pub(super) type Receiver = StoreSyncClient<Input, Unsaid>;
+
+/// The links to owners.
+pub(super) type Owners = Links<Halves<Sender, Receiver>>;
 
 /// The longest that a call of a client is tried before it is refused: longer than
 /// it takes to find out that a silent node is down.
@@ -67,7 +78,9 @@ pub struct Store {
     moves: Mutex<Standpoint>,
     /// Notified whenever the moves may have gone on.
     moved: Condvar,
-    pub(super) peers: Arc<Links<Client>>,
+    pub(super) peers: Links<Client>,
+    /// For what goes to several owners at once.
+    owners: Arc<Owners>,
     pub(super) primaries: Links<Client>,
     pub(super) copies: Copies,
     pub(super) asking: Asking,
@@ -104,11 +117,15 @@ impl Store {
         let me = Peer::new(node.location().clone(), node.roll().started);
         let moves = Moves::new(me, replicas, Rules::default());
         let links = |patience| Links::new(node.caller().clone(), StoreSyncClient::new, patience);
-        let peers = Arc::new(links(PEER_PATIENCE));
+        let halves = |input, output| {
+            Halves::new(StoreSyncClient::new, StoreSyncClient::new, (input, output))
+        };
+        let owners = Arc::new(Links::new(node.caller().clone(), halves, PEER_PATIENCE));
         Store {
+            peers: links(PEER_PATIENCE),
             primaries: links(PRIMARY_PATIENCE),
-            copies: Copies::new(node.clone(), peers.clone()),
-            asking: Asking::new(node.clone(), peers.clone()),
+            copies: Copies::new(node.clone(), owners.clone()),
+            asking: Asking::new(node.clone(), owners.clone()),
             node,
             table: Table::new(),
             limits,
@@ -118,7 +135,7 @@ impl Store {
                 absences: 0,
             }),
             moved: Condvar::new(),
-            peers,
+            owners,
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
             stray_at: Mutex::new(None),
             pace: Pace::default(),
@@ -189,6 +206,7 @@ impl Store {
         self.copies.forget(down);
         self.asking.forget(down);
         self.peers.forget(down);
+        self.owners.forget(down);
         self.primaries.forget(down);
     }
 

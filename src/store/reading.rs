@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use log::debug;
 
-use super::asking::{Answer, Held};
+use super::asking::{self, Answer, Held};
 use super::moves::Authority;
 use super::operations::{PATIENCE, Refusal, Store};
 use super::table::{Cursor, Key, LOOKS, PAGE, Page};
@@ -61,7 +61,8 @@ impl Store {
             Authority::Others(view, owners) => {
                 let owner = self.asking.in_order(owners).into_iter().next()?;
                 let is_other = owner.location != *self.node.location();
-                let question = (view, key.bytes.to_vec());
+                let key = key.bytes.to_vec();
+                let question = asking::Question { view, key };
                 let answers = is_other.then(|| self.asking.ask(vec![(owner.location, question)]));
                 match answers?.pop()? {
                     Answer::Held(held) => Some(held),
@@ -164,7 +165,8 @@ impl Store {
         let is_other = |owner: &&Location| *owner != self.node.location();
         let others = open.iter().filter_map(|question| {
             let owner = question.owner().filter(is_other)?;
-            Some((owner.clone(), (question.view, question.key.bytes.to_vec())))
+            let (view, key) = (question.view, question.key.bytes.to_vec());
+            Some((owner.clone(), asking::Question { view, key }))
         });
         let mut answers = self.asking.ask(others.collect()).into_iter();
         let answer = |question: &Question<'_>| match question.owner().filter(is_other) {
