@@ -23,7 +23,7 @@
 //! merges their points into a copy of the old ring's.
 
 use std::fmt::Display;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use md5::{Digest, Md5};
 
@@ -195,6 +195,17 @@ impl<N: Clone + Ord + Display> HashRing<N> {
             0 => self.entries.len(),
             last => last + 1,
         }
+    }
+
+    /// The points among these, but for the first one, at which another arc begins, in order.
+    pub fn arcs_begin(&self, points: RangeInclusive<u32>) -> impl Iterator<Item = u32> {
+        let (first, last) = points.into_inner();
+        let is_before = |entry: &u64| entry >> NODE_BITS <= u64::from(first);
+        let entries = &self.entries[self.entries.partition_point(is_before)..];
+        let points = entries.iter().map(|entry| entry >> NODE_BITS);
+        points
+            .map_while(|point| u32::try_from(point).ok())
+            .take_while(move |point| *point <= last)
     }
 
     /// All nodes in the order in which the keys on this arc prefer them.
@@ -465,6 +476,24 @@ mod tests {
         assert_eq!(empty.owner(b"a"), None);
         assert_eq!(empty.preferred(b"a").count(), 0);
         assert_eq!(empty.shares(), []);
+    }
+
+    #[test]
+    fn arcs_begin_where_their_numbers_change() {
+        let ring = ring(&["a:1", "b:1", "c:1"]);
+        let points = 5_000_000..=u32::MAX;
+        let begin: Vec<u32> = ring.arcs_begin(points).collect();
+        assert!(begin.is_sorted());
+        for point in &begin {
+            assert_ne!(ring.arc_of(point - 1), ring.arc_of(*point), "{point}");
+        }
+        let arcs = begin.iter().map(|point| ring.arc_of(*point));
+        let met: std::collections::BTreeSet<usize> = arcs.chain([ring.arc_of(5_000_000)]).collect();
+        let all = (5_000_000..=u32::MAX).step_by(10_007);
+        assert!(
+            all.into_iter()
+                .all(|point| met.contains(&ring.arc_of(point)))
+        );
     }
 
     #[test]

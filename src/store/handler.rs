@@ -293,10 +293,12 @@ impl StoreSyncHandler for StoreHandler {
         let offer = offer.ok_or_else(|| refused("this node is not ready to give"))?;
         let is_busy = self.store.pace.is_busy(Instant::now());
         let most = if is_busy { SMALL_PAGE } else { PAGE };
-        let page = self
-            .store
-            .table
-            .page(&pull.cursor, most, LOOKS, |key| offer.gives(key));
+        let (may_be, wanted) = (
+            |points| offer.gives_among(points),
+            |key: Key<'_>| offer.gives(key),
+        );
+        let table = &self.store.table;
+        let page = table.page(&pull.cursor, most, LOOKS, may_be, wanted);
         self.store
             .given
             .fetch_add(page.entries.len() as u64, Relaxed);

@@ -81,10 +81,16 @@ impl Store {
         };
         let mut cursor = Some(Cursor::default());
         while let Some(at) = cursor.filter(|_| !self.stopped.load(Relaxed)) {
-            let page = self.table.page(&at, BATCH, usize::MAX, |key| {
-                let is_its = ring.owner_of(key.point) == Some(original);
-                is_its && current.primary(key).is_none_or(|primary| primary == me)
-            });
+            let page = self.table.page(
+                &at,
+                BATCH,
+                usize::MAX,
+                |_| true,
+                |key| {
+                    let is_its = ring.owner_of(key.point) == Some(original);
+                    is_its && current.primary(key).is_none_or(|primary| primary == me)
+                },
+            );
             for (key, entry) in &page.entries {
                 if let Some(value) = &entry.value {
                     let send = |p: &mut Client| p.put(key.clone(), value.to_vec());

@@ -210,7 +210,7 @@ impl Store {
         let refusal = || "this node is not settled in that view";
         let (current, me) = settled().ok_or_else(refusal)?;
         let is_its = |key: Key<'_>| current.owns(&me, key, 1);
-        let mut page = self.table.page(cursor, PAGE, LOOKS, is_its);
+        let mut page = self.table.page(cursor, PAGE, LOOKS, |_| true, is_its);
         page.entries.retain(|(_, entry)| !entry.is_tombstone());
         // Keys are dropped only after the view has changed.
         settled().ok_or_else(refusal)?;

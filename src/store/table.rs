@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -156,29 +156,34 @@ impl Table {
     }
 
     /// The entries that are `wanted`, from `cursor` on: as many as are within
-    /// `most_bytes` and within `most_looks` looked at, at least one.
+    /// `most_bytes` and within `most_looks` looked at, at least one. Stripes in which none
+    /// `may_be` wanted, by the points of their keys, are passed over.
     pub fn page(
         &self,
         cursor: &Cursor,
         most_bytes: usize,
         most_looks: usize,
+        may_be: impl Fn(RangeInclusive<u32>) -> bool,
         wanted: impl Fn(Key<'_>) -> bool,
     ) -> Page {
         let mut page = Page::default();
         let (mut bytes, mut looks) = (0, 0);
         let mut after = cursor.after.clone();
         for number in cursor.stripe..STRIPES {
+            if !may_be(points_of(number)) {
+                after = None;
+                continue;
+            }
             let stripe = self.stripe(number);
             let from = after.take().map_or(Bound::Unbounded, Bound::Excluded);
-            let mut last = None;
+            let mut last: Option<&[u8]> = None;
             for (key, entry) in
                 stripe.range::<[u8], _>((from.as_ref().map(Vec::as_slice), Bound::Unbounded))
             {
                 if bytes >= most_bytes || looks >= most_looks {
-                    page.next = Some(Cursor {
-                        stripe: number,
-                        after: last,
-                    });
+                    let after = last.map(Vec::from);
+                    let stripe = number;
+                    page.next = Some(Cursor { stripe, after });
                     return page;
                 }
                 looks += 1;
@@ -186,7 +191,7 @@ impl Table {
                     bytes += cost(key, entry);
                     page.entries.push((key.to_vec(), entry.clone()));
                 }
-                last = Some(key.to_vec());
+                last = Some(key);
             }
         }
         page
@@ -242,6 +247,12 @@ impl Table {
     }
 }
 
+/// The points of the keys of a stripe.
+fn points_of(stripe: usize) -> RangeInclusive<u32> {
+    let first = (stripe as u32) << 24;
+    first..=first | 0x00ff_ffff
+}
+
 fn cost(key: &[u8], entry: &Entry) -> usize {
     key.len() + entry.value.as_ref().map_or(0, |value| value.len()) + OVERHEAD
 }
@@ -294,7 +305,13 @@ mod tests {
             let mut found = Vec::new();
             let mut cursor = Some(Cursor::default());
             while let Some(at) = cursor {
-                let page = table.page(&at, most_bytes, most_looks, |key| key.bytes != b"key7");
+                let page = table.page(
+                    &at,
+                    most_bytes,
+                    most_looks,
+                    |_| true,
+                    |key| key.bytes != b"key7",
+                );
                 found.extend(page.entries.into_iter().map(|(key, _)| key));
                 cursor = page.next;
             }

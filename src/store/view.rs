@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
 use md5::{Digest, Md5};
@@ -149,6 +150,12 @@ impl View {
             Some(places) if each <= owners.each => Cow::Borrowed(places),
             _ => Cow::Owned(self.places_on(arc, each).collect()),
         }
+    }
+
+    /// The points among these, but for the first one, from which on other processes may
+    /// hold keys.
+    pub fn arcs_begin(&self, points: RangeInclusive<u32>) -> impl Iterator<Item = u32> {
+        self.ring.arcs_begin(points)
     }
 
     fn places_on(&self, arc: usize, each: usize) -> impl Iterator<Item = u16> {

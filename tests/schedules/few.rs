@@ -87,7 +87,11 @@ impl Few {
                 continue;
             };
             let table = &self.nodes[source].1;
-            let page = table.page(&pull.cursor, usize::MAX, usize::MAX, |key| offer.gives(key));
+            let (may_be, wanted) = (
+                |points| offer.gives_among(points),
+                |key: Key<'_>| offer.gives(key),
+            );
+            let page = table.page(&pull.cursor, usize::MAX, usize::MAX, may_be, wanted);
             for (key, entry) in page.entries {
                 self.nodes[node].1.apply(Key::new(&key), entry);
             }

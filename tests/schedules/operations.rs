@@ -415,7 +415,11 @@ async fn give(net: &Net, me: Id, pull: &Pull) -> Option<Page> {
     let offer = net.borrow_mut().moves(me).offer(pull)?;
     pause().await;
     let table = net.borrow().processes[me].table.clone();
-    Some(table.page(&pull.cursor, 1, usize::MAX, |key| offer.gives(key)))
+    let (may_be, wanted) = (
+        |points| offer.gives_among(points),
+        |key: Key<'_>| offer.gives(key),
+    );
+    Some(table.page(&pull.cursor, 1, usize::MAX, may_be, wanted))
 }
 
 /// Drops what this node does not own, stripe by stripe.

@@ -511,7 +511,7 @@ impl World {
                 let strange = |key: Key<'_>| !current.owns(moves.me(), key, self.replicas);
                 let page = process
                     .table
-                    .page(&Cursor::default(), 1, usize::MAX, strange);
+                    .page(&Cursor::default(), 1, usize::MAX, |_| true, strange);
                 page.entries.is_empty()
             })
     }

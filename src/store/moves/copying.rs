@@ -1,5 +1,7 @@
 //! Copying: what a node asks of which sources, and what a source gives.
 
+use std::iter;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::{Moves, Phase};
@@ -56,6 +58,17 @@ impl Offer {
                 .basis
                 .as_ref()
                 .is_none_or(|basis| basis.gives(key, self.replicas))
+    }
+
+    /// Is any key given whose point is among these? Who gains nothing by a change, as nearly
+    /// all do when one joins, is told so without a look at the keys.
+    pub fn gives_among(&self, points: RangeInclusive<u32>) -> bool {
+        let of_basis = self.basis.as_ref().map(|basis| &basis.view);
+        let views = of_basis.into_iter().chain([&self.current]);
+        let others = views.flat_map(|view| view.arcs_begin(points.clone()));
+        let mut begins = iter::once(*points.start()).chain(others);
+        // All keys from one of these points to the next are held by the same processes.
+        begins.any(|point| self.gives(Key { bytes: b"", point }))
     }
 }
 
@@ -132,5 +145,51 @@ impl Moves {
             puller: self.current().place_of(&pull.puller)?,
             basis: basis.map(|view| Basis::new(view, &self.me, &pull.puller, &pull.gone)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::location::Location;
+
+    fn peer(port: u16) -> Peer {
+        Peer::new(Location::new("127.0.0.1", port).unwrap(), 1)
+    }
+
+    /// What `giver` gives `puller` when the last of five nodes joins.
+    fn offer(giver: u16, puller: u16) -> Offer {
+        let before = Arc::new(View::new((1..5).map(peer)));
+        let current = Arc::new(View::new((1..6).map(peer)));
+        Offer {
+            replicas: 3,
+            puller: current.place_of(&peer(puller)).unwrap(),
+            basis: Some(Basis::new(&before, &peer(giver), &peer(puller), &[])),
+            current,
+        }
+    }
+
+    #[test]
+    fn what_is_given_is_among_the_points_that_may_be_given() {
+        let offer = offer(1, 5);
+        let (mut given, mut passed_over) = (0, 0);
+        for number in 0..20_000 {
+            let name = format!("key{number}");
+            let key = Key::new(name.as_bytes());
+            let around = key.point..=key.point.saturating_add(1 << 20);
+            assert!(!offer.gives(key) || offer.gives_among(around.clone()));
+            given += usize::from(offer.gives(key));
+            passed_over += usize::from(!offer.gives_among(around));
+        }
+        assert!(given > 2_000, "{given} of 20,000");
+        assert!(passed_over > 10_000, "{passed_over} of 20,000");
+    }
+
+    #[test]
+    fn who_gains_nothing_is_given_nothing() {
+        for puller in 2..5 {
+            assert!(!offer(1, puller).gives_among(0..=u32::MAX));
+        }
+        assert!(offer(1, 5).gives_among(0..=u32::MAX));
     }
 }
