@@ -34,12 +34,12 @@ const RETRY: Duration = Duration::from_millis(10);
 const SIDE_BY_SIDE: usize = 8;
 
 /// While clients keep nodes busy, a page is followed by a rest of so many times as long
-/// as it took: one node that copies then takes a sixteenth of a machine of two cores.
-const REST_FOR_WORK: u32 = 7;
+/// as it took: one node that copies then takes a sixteenth of one core.
+const REST_FOR_WORK: u32 = 15;
 
 /// What a page takes at the most, for the rest that follows it: one that was long in
 /// coming was not worked on all the time.
-const LONGEST_WORK: Duration = Duration::from_millis(50);
+const LONGEST_WORK: Duration = Duration::from_millis(10);
 
 /// Nothing is dropped for so long after a copy came from a primary that has
 /// another view: the view may make this node its owner.
@@ -48,8 +48,8 @@ const UNDISTURBED: Duration = Duration::from_secs(10);
 /// How often the table is swept at rest, of late copies and old tombstones.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// The longest that a leaving node waits for the others. Ten minutes: far longer than
-/// any move, and a member that never goes on must not keep it for ever.
+/// The longest that a leaving node waits for the others while nobody takes anything. Ten
+/// minutes: a member that never goes on must not keep it for ever.
 const RELIEF: Duration = Duration::from_secs(600);
 
 /// How long a tombstone is kept, in milliseconds: longer than a node is likely to
@@ -311,9 +311,12 @@ impl Store {
             return;
         }
         let mut told_at = Instant::now();
-        let deadline = Instant::now() + RELIEF;
+        let (mut given, mut given_at) = (0, Instant::now());
         while !self.moves().may_end() && !self.stopped.load(Relaxed) {
-            if Instant::now() > deadline {
+            if self.given.load(Relaxed) > given {
+                (given, given_at) = (self.given.load(Relaxed), Instant::now());
+            }
+            if given_at.elapsed() > RELIEF {
                 warn!("ended before all others had what they need of {keys} keys here");
                 return;
             }
