@@ -1,6 +1,7 @@
 //! `Links`: connections that are kept between calls.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -138,6 +139,13 @@ impl<C> Links<C> {
             }
             (outcome, _) => Some(outcome),
         }
+    }
+
+    /// Gives up a call that was sent: its answer has not come in time, and will not be read.
+    pub(super) fn give_up<T>(&self, sent: Sent<C>) -> Result<T, Error> {
+        let late = io::Error::new(io::ErrorKind::TimedOut, "timed out");
+        let failure = Error::of_call(&sent.location, late.into());
+        self.settle(&sent.location, sent.kept, Err(failure)).0
     }
 
     /// Closes the connections to `location`, idle or not: calls under way break off.

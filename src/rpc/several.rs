@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,9 +23,6 @@ pub type Unheard = TBinaryInputProtocol<io::Empty>;
 
 /// What a client writes to that only receives.
 pub type Unsaid = TBinaryOutputProtocol<io::Sink>;
-
-/// How long is waited for what should have come before.
-const LATE: Duration = Duration::from_millis(1);
 
 /// Two generated clients of one connection: the *sender*'s reading ends at once, and
 /// the *receiver*'s writing goes nowhere. Both make every call, so that they number it
@@ -84,7 +81,13 @@ pub fn call_several<S, R, T>(
     }
     let deadline = Instant::now() + links.patience().answer;
     while !under_way.is_empty() {
-        for at in answered(&under_way, deadline) {
+        let answered = answered(&under_way, deadline);
+        if answered.is_empty() {
+            for (place, sent) in under_way.drain(..) {
+                done(place, links.give_up(sent));
+            }
+        }
+        for at in answered {
             let (place, sent) = under_way.swap_remove(at);
             match links.receive(sent, |halves| receive(&mut halves.receiver)) {
                 Some(outcome) => done(place, outcome),
@@ -101,29 +104,141 @@ pub fn call_several<S, R, T>(
     }
 }
 
-/// Waits until some have been answered; their places, the last one first. All of them
-/// when it is too late: reading them will not take long, and tell so.
+/// Waits until some have been answered; their places, the last one first. None when it
+/// is too late.
 fn answered<C>(under_way: &[(usize, Sent<C>)], deadline: Instant) -> Vec<usize> {
     let streams = under_way.iter().map(|(_, sent)| sent.stream().as_fd());
     let mut fds: Vec<PollFd<'_>> = streams
         .map(|stream| PollFd::new(stream, PollFlags::POLLIN))
         .collect();
+    let all = (0..under_way.len()).rev();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let time = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut fds, time) {
-            Err(Errno::EINTR) => continue,
-            Ok(0) => {
-                for (_, sent) in under_way {
-                    // One that cannot be told is read for as long as it is patient.
-                    let _ = sent.stream().set_read_timeout(Some(LATE));
-                }
-                break;
-            }
-            Ok(_) | Err(_) => break,
+        match poll(
+            &mut fds,
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+        ) {
+            Ok(_) => return all.filter(|at| fds[*at].any() == Some(true)).collect(),
+            Err(Errno::EINTR) => (),
+            // Who reads them waits no longer than it is patient.
+            Err(_) => return all.collect(),
         }
     }
-    let is_quiet = fds.iter().all(|fd| fd.any() != Some(true));
-    let is_answered = |at: &usize| is_quiet || fds[*at].any() == Some(true);
-    (0..under_way.len()).rev().filter(is_answered).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::locator::{BaseSyncClient, TBaseSyncClient};
+    use crate::rpc::client::{Caller, Patience};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    type Links = crate::rpc::links::Links<
+        Halves<BaseSyncClient<Unheard, Output>, BaseSyncClient<Input, Unsaid>>,
+    >;
+
+    /// What a peer does with the pings of one connection: for each the time after which it
+    /// answers. When there are no more it closes the connection.
+    type Manners = Vec<Duration>;
+
+    /// A peer that treats its first connection in one way, and others at once.
+    fn peer(first: Manners) -> Location {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            let others = std::iter::repeat(vec![Duration::ZERO; 10]);
+            let manners = std::iter::once(first).chain(others);
+            for (stream, manners) in listener.incoming().zip(manners) {
+                let mut stream = stream.unwrap();
+                for time in manners {
+                    let mut ping = [0; 17];
+                    if stream.read_exact(&mut ping).is_err() {
+                        break;
+                    }
+                    thread::sleep(time);
+                    // A reply without a value is the call, marked as a reply.
+                    ping[3] = 2;
+                    if stream.write_all(&ping).is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        Location::new("127.0.0.1", port).unwrap()
+    }
+
+    fn links() -> Links {
+        let patience = Patience {
+            connect: Duration::from_secs(5),
+            answer: Duration::from_millis(800),
+        };
+        let halves =
+            |input, output| Halves::new(BaseSyncClient::new, BaseSyncClient::new, (input, output));
+        Links::new(Caller::default(), halves, patience)
+    }
+
+    /// What came of pings, in the order in which that was known.
+    fn ping(links: &Links, peers: &[Location]) -> Vec<(usize, Result<(), Error>)> {
+        let mut outcomes = Vec::new();
+        let send = |sender: &mut BaseSyncClient<_, _>, _| sender.ping();
+        let receive = |receiver: &mut BaseSyncClient<_, _>| receiver.ping();
+        call_several(links, peers, send, receive, |place, outcome| {
+            outcomes.push((place, outcome));
+        });
+        outcomes
+    }
+
+    const AT_ONCE: Duration = Duration::ZERO;
+    const SLOWLY: Duration = Duration::from_millis(200);
+    const TOO_LATE: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn a_slow_peer_holds_up_no_other_and_a_silent_one_is_given_up() {
+        let manners = [TOO_LATE, SLOWLY, AT_ONCE].map(|second| vec![AT_ONCE, second, AT_ONCE]);
+        let peers = manners.map(peer);
+        let links = links();
+        let first = ping(&links, &peers);
+        assert!(
+            first.iter().all(|(_, outcome)| outcome.is_ok()),
+            "{first:?}"
+        );
+        let second = ping(&links, &peers);
+        let order: Vec<usize> = second.iter().map(|(place, _)| *place).collect();
+        assert_eq!(order, [2, 1, 0]);
+        assert!(second[0].1.is_ok() && second[1].1.is_ok(), "{second:?}");
+        assert!(matches!(&second[2].1, Err(Error::Silent(at, _)) if *at == peers[0]));
+    }
+
+    #[test]
+    fn a_connection_that_its_peer_has_closed_is_replaced_unseen() {
+        let peers = [vec![AT_ONCE], vec![AT_ONCE; 10], vec![AT_ONCE]].map(peer);
+        let links = links();
+        for round in 0..5 {
+            let outcomes = ping(&links, &peers);
+            assert_eq!(outcomes.len(), 3);
+            assert!(
+                outcomes.iter().all(|(_, outcome)| outcome.is_ok()),
+                "{round}: {outcomes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_is_told_of_beside_those_that_answer() {
+        let gone = Location::new("127.0.0.1", 1).unwrap();
+        let peers = [peer(vec![AT_ONCE; 10]), gone, peer(vec![AT_ONCE; 10])];
+        let links = links();
+        for _ in 0..3 {
+            let mut outcomes = ping(&links, &peers);
+            outcomes.sort_by_key(|(place, _)| *place);
+            assert!(outcomes[0].1.is_ok() && outcomes[2].1.is_ok());
+            assert!(
+                matches!(outcomes[1].1, Err(Error::Refused(..))),
+                "{outcomes:?}"
+            );
+        }
+    }
 }
