@@ -87,18 +87,17 @@ impl<Q: Item, A> Lanes<Q, A> {
         let delivery = Arc::new(Delivery::of(items.len()));
         let lanes = self.enter(items, &delivery);
         loop {
-            delivery.park();
-            let mut led: Vec<&Lane<Q, A>> = Vec::new();
-            led.extend(
-                lanes
-                    .iter()
-                    .filter(|lane| lane.try_to_lead())
-                    .map(|lane| &**lane),
-            );
+            if let Some(answers) = delivery.park_or_take() {
+                return answers;
+            }
+            let mut led = lead_free(&lanes);
             let handed = if led.is_empty() {
                 match delivery.wait() {
                     Woken::Complete(answers) => return answers,
-                    Woken::ToLead(location) => Some(location),
+                    Woken::ToLead(location) => {
+                        led = lead_free(&lanes);
+                        Some(location)
+                    }
                 }
             } else {
                 delivery.unpark()
@@ -177,6 +176,12 @@ impl<Q: Item, A> Lanes<Q, A> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.remove(location);
     }
+}
+
+/// Takes the lead of those lanes that have none.
+fn lead_free<Q, A>(lanes: &[Arc<Lane<Q, A>>]) -> Vec<&Lane<Q, A>> {
+    let free = lanes.iter().filter(|lane| lane.try_to_lead());
+    free.map(|lane| &**lane).collect()
 }
 
 impl<Q, A> Lane<Q, A> {
@@ -271,9 +276,12 @@ impl<A> Delivery<A> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From here on the sender may be given the lead of a lane in which it waits.
-    fn park(&self) {
-        self.progress().is_parked = true;
+    /// Takes the answers if all are there; else the sender may be given the lead of a lane in
+    /// which it waits, from here on.
+    fn park_or_take(&self) -> Option<Vec<Option<A>>> {
+        let mut progress = self.progress();
+        progress.is_parked = progress.missing > 0;
+        (!progress.is_parked).then(|| std::mem::take(&mut progress.given))
     }
 
     /// The sender has something to do; where it was given the lead, if anywhere.

@@ -40,16 +40,25 @@ struct Kept<C> {
     since: Instant,
 }
 
-/// A call whose answer was not received yet.
+/// A call whose answer was not received yet. To be received or given up.
 pub(super) struct Sent<C> {
     location: Location,
     kept: Kept<C>,
+    /// When its answer is not waited for any more.
+    deadline: Instant,
+    /// Does it go over a connection that was kept, which its peer may have closed?
+    is_first: bool,
 }
 
 impl<C> Sent<C> {
     /// What the answer comes through.
     pub(super) fn stream(&self) -> &TcpStream {
         &self.kept.stream
+    }
+
+    /// When it is not waited for any more.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
     }
 }
 
@@ -71,11 +80,6 @@ impl<C> Links<C> {
         }
     }
 
-    /// How long its calls may wait.
-    pub(super) fn patience(&self) -> Patience {
-        self.patience
-    }
-
     /// Makes the calls of `body` over a kept connection to `location`, or a new one.
     ///
     /// Blocks for the patience given, at the most, for each call.
@@ -89,7 +93,8 @@ impl<C> Links<C> {
     ) -> Result<T, Error> {
         let attempt = |mut kept: Kept<C>| {
             let outcome = body(&mut kept.client).map_err(|e| Error::of_call(location, e));
-            self.settle(location, kept, outcome)
+            let used = self.settle(location, kept, &outcome);
+            (outcome, used)
         };
         if let Some(kept) = self.take(location) {
             match attempt(kept) {
@@ -101,30 +106,67 @@ impl<C> Links<C> {
         outcome
     }
 
-    /// Sends a call over a kept connection; none if none is kept, or its peer has closed it.
-    /// To be [received](Links::receive), whatever happens meanwhile.
+    /// Is a connection to `location` kept, as far as is known?
+    pub(super) fn is_kept(&self, location: &Location) -> bool {
+        let all = self.connections();
+        all.get(location).is_some_and(|kept| !kept.idle.is_empty())
+    }
+
+    /// Sends a call over a kept connection, or a new one. Blocks until it is connected and
+    /// the call is taken.
+    ///
+    /// # Errors
+    /// See [`Error`]; it names the location.
     pub(super) fn send(
         &self,
         location: &Location,
-        send: impl FnOnce(&mut C) -> thrift::Result<()>,
-    ) -> Option<Sent<C>> {
-        let mut kept = self.take(location)?;
-        match send(&mut kept.client) {
-            Ok(()) => Some(Sent {
-                location: location.clone(),
-                kept,
-            }),
-            Err(e) => {
-                let failure = Error::of_call(location, e);
-                drop(self.settle::<()>(location, kept, Err(failure)));
-                self.close_idle(location);
-                None
+        send: impl Fn(&mut C) -> thrift::Result<()>,
+    ) -> Result<Sent<C>, Error> {
+        if let Some(kept) = self.take(location) {
+            match self.send_over(location, kept, true, &send) {
+                (Err(Error::Broken(..)), Use::Done) => self.close_idle(location),
+                (outcome, _) => return outcome,
             }
         }
+        self.send_anew(location, send)
+    }
+
+    /// Sends a call over a new connection.
+    ///
+    /// # Errors
+    /// As for [`send`](Links::send).
+    pub(super) fn send_anew(
+        &self,
+        location: &Location,
+        send: impl Fn(&mut C) -> thrift::Result<()>,
+    ) -> Result<Sent<C>, Error> {
+        let (outcome, _) = self.send_over(location, self.open(location)?, false, send);
+        outcome
+    }
+
+    fn send_over(
+        &self,
+        location: &Location,
+        mut kept: Kept<C>,
+        is_first: bool,
+        send: impl Fn(&mut C) -> thrift::Result<()>,
+    ) -> (Result<Sent<C>, Error>, Use) {
+        if let Err(e) = send(&mut kept.client) {
+            let outcome = Err(Error::of_call(location, e));
+            let used = self.settle(location, kept, &outcome);
+            return (outcome, used);
+        }
+        let sent = Sent {
+            location: location.clone(),
+            kept,
+            deadline: Instant::now() + self.patience.answer,
+            is_first,
+        };
+        (Ok(sent), Use::Done)
     }
 
     /// Receives the answer to a call that was sent: none if the peer had closed the
-    /// connection, so that the call may be made once more.
+    /// connection that was kept, so that the call is to be sent anew.
     pub(super) fn receive<T>(
         &self,
         mut sent: Sent<C>,
@@ -132,20 +174,21 @@ impl<C> Links<C> {
     ) -> Option<Result<T, Error>> {
         let location = &sent.location;
         let outcome = receive(&mut sent.kept.client).map_err(|e| Error::of_call(location, e));
-        match self.settle(location, sent.kept, outcome) {
-            (Err(Error::Broken(..)), Use::Done) => {
+        match (self.settle(location, sent.kept, &outcome), &outcome) {
+            (Use::Done, Err(Error::Broken(..))) if sent.is_first => {
                 self.close_idle(location);
                 None
             }
-            (outcome, _) => Some(outcome),
+            _ => Some(outcome),
         }
     }
 
     /// Gives up a call that was sent: its answer has not come in time, and will not be read.
     pub(super) fn give_up<T>(&self, sent: Sent<C>) -> Result<T, Error> {
         let late = io::Error::new(io::ErrorKind::TimedOut, "timed out");
-        let failure = Error::of_call(&sent.location, late.into());
-        self.settle(&sent.location, sent.kept, Err(failure)).0
+        let outcome = Err(Error::of_call(&sent.location, late.into()));
+        self.settle(&sent.location, sent.kept, &outcome);
+        outcome
     }
 
     /// Closes the connections to `location`, idle or not: calls under way break off.
@@ -189,22 +232,17 @@ impl<C> Links<C> {
 
     /// Ends the use of a connection, and keeps it if it was answered, by an exception
     /// of the interface too: others end the connection.
-    fn settle<T>(
-        &self,
-        location: &Location,
-        kept: Kept<C>,
-        outcome: Result<T, Error>,
-    ) -> (Result<T, Error>, Use) {
+    fn settle<T>(&self, location: &Location, kept: Kept<C>, outcome: &Result<T, Error>) -> Use {
         let mut all = self.connections();
         let Some(connections) = all.get_mut(location) else {
-            return (outcome, Use::Forgotten);
+            return Use::Forgotten;
         };
         let used = connections
             .busy
             .iter()
             .position(|stream| Arc::ptr_eq(stream, &kept.stream));
         let Some(used) = used else {
-            return (outcome, Use::Forgotten);
+            return Use::Forgotten;
         };
         connections.busy.swap_remove(used);
         let answered = matches!(
@@ -217,7 +255,7 @@ impl<C> Links<C> {
                 ..kept
             });
         }
-        (outcome, Use::Done)
+        Use::Done
     }
 
     fn close_idle(&self, location: &Location) {

@@ -58,8 +58,10 @@ impl<S, R> Halves<S, R> {
 /// each as soon as it is known, by its place. `send` makes the call of that place, and
 /// `receive` the same with any arguments.
 ///
-/// Blocks for as long as the links' patience says, and for as long again where there is
-/// no connection yet. For methods that may be repeated, as [`Links::call`] is.
+/// Blocks for as long as the links' patience says, for connecting once for each location
+/// to which no connection is kept: these come last. An answer that has begun to come is
+/// waited for before others are read. For methods that may be repeated, as by
+/// [`Links::call`].
 pub fn call_several<S, R, T>(
     links: &Links<Halves<S, R>>,
     locations: &[Location],
@@ -67,62 +69,74 @@ pub fn call_several<S, R, T>(
     receive: impl Fn(&mut R) -> thrift::Result<T>,
     mut done: impl FnMut(usize, Result<T, Error>),
 ) {
+    let send = |halves: &mut Halves<S, R>, place| halves.send(|sender| send(sender, place));
     let mut under_way = Vec::new();
-    let mut rest = Vec::new();
-    if locations.len() > 1 {
-        for (place, location) in locations.iter().enumerate() {
-            match links.send(location, |halves| halves.send(|sender| send(sender, place))) {
-                Some(sent) => under_way.push((place, sent)),
-                None => rest.push(place),
-            }
-        }
-    } else {
-        rest.extend(0..locations.len());
+    let mut places: Vec<usize> = (0..locations.len()).collect();
+    if places.len() > 1 {
+        places.sort_by_key(|place| !links.is_kept(&locations[*place]));
     }
-    let deadline = Instant::now() + links.patience().answer;
+    for place in places {
+        match links.send(&locations[place], |halves| send(halves, place)) {
+            Ok(sent) => under_way.push((place, sent)),
+            Err(e) => done(place, Err(e)),
+        }
+    }
+    let is_only_one = locations.len() == 1;
     while !under_way.is_empty() {
-        let answered = answered(&under_way, deadline);
-        if answered.is_empty() {
-            for (place, sent) in under_way.drain(..) {
-                done(place, links.give_up(sent));
-            }
-        }
-        for at in answered {
+        for (at, state) in look(&under_way, is_only_one) {
             let (place, sent) = under_way.swap_remove(at);
-            match links.receive(sent, |halves| receive(&mut halves.receiver)) {
+            let received = match state {
+                Seen::Answered => links.receive(sent, |halves| receive(&mut halves.receiver)),
+                Seen::Late => Some(links.give_up(sent)),
+            };
+            match received {
                 Some(outcome) => done(place, outcome),
-                None => rest.push(place),
+                None => match links.send_anew(&locations[place], |halves| send(halves, place)) {
+                    Ok(sent) => under_way.push((place, sent)),
+                    Err(e) => done(place, Err(e)),
+                },
             }
         }
-    }
-    for place in rest {
-        let outcome = links.call(&locations[place], |halves| {
-            halves.send(|sender| send(sender, place))?;
-            receive(&mut halves.receiver)
-        });
-        done(place, outcome);
     }
 }
 
-/// Waits until some have been answered; their places, the last one first. None when it
-/// is too late.
-fn answered<C>(under_way: &[(usize, Sent<C>)], deadline: Instant) -> Vec<usize> {
+/// What is to be done about a call under way.
+#[derive(Clone, Copy)]
+enum Seen {
+    /// There is something to read.
+    Answered,
+    /// It is too late for an answer.
+    Late,
+}
+
+/// Waits until something is to be done about calls under way; which ones, the last one
+/// first. About an only one, nothing but reading it, which waits for as long.
+fn look<C>(under_way: &[(usize, Sent<C>)], is_only_one: bool) -> Vec<(usize, Seen)> {
+    if is_only_one {
+        return vec![(0, Seen::Answered)];
+    }
     let streams = under_way.iter().map(|(_, sent)| sent.stream().as_fd());
     let mut fds: Vec<PollFd<'_>> = streams
         .map(|stream| PollFd::new(stream, PollFlags::POLLIN))
         .collect();
-    let all = (0..under_way.len()).rev();
+    let deadlines = under_way.iter().map(|(_, sent)| sent.deadline());
+    let first = deadlines.min().unwrap_or_else(Instant::now);
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match poll(
-            &mut fds,
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
-        ) {
-            Ok(_) => return all.filter(|at| fds[*at].any() == Some(true)).collect(),
-            Err(Errno::EINTR) => (),
-            // Who reads them waits no longer than it is patient.
-            Err(_) => return all.collect(),
+        // A millisecond is the least that can be waited for.
+        let left = first.saturating_duration_since(Instant::now()).as_millis() + 1;
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let polled = poll(&mut fds, left);
+        if polled == Err(Errno::EINTR) {
+            continue;
         }
+        let now = Instant::now();
+        let seen = |at: usize| match fds[at].any() {
+            // Who reads one that cannot be looked at waits no longer than it is patient.
+            _ if polled.is_err() => Some((at, Seen::Answered)),
+            Some(true) => Some((at, Seen::Answered)),
+            _ => (now >= under_way[at].1.deadline()).then_some((at, Seen::Late)),
+        };
+        return (0..under_way.len()).rev().filter_map(seen).collect();
     }
 }
 
@@ -173,7 +187,7 @@ mod tests {
     fn links() -> Links {
         let patience = Patience {
             connect: Duration::from_secs(5),
-            answer: Duration::from_millis(800),
+            answer: Duration::from_secs(2),
         };
         let halves =
             |input, output| Halves::new(BaseSyncClient::new, BaseSyncClient::new, (input, output));
@@ -193,7 +207,7 @@ mod tests {
 
     const AT_ONCE: Duration = Duration::ZERO;
     const SLOWLY: Duration = Duration::from_millis(200);
-    const TOO_LATE: Duration = Duration::from_secs(3);
+    const TOO_LATE: Duration = Duration::from_secs(10);
 
     #[test]
     fn a_slow_peer_holds_up_no_other_and_a_silent_one_is_given_up() {

@@ -41,6 +41,8 @@ pub(super) struct Question {
     /// As an owner in this view.
     pub view: u64,
     pub key: Vec<u8>,
+    /// There was no room for its answer before: it goes first, where there is.
+    pub is_repeated: bool,
 }
 
 impl Item for Question {
@@ -49,7 +51,7 @@ impl Item for Question {
     }
 
     fn goes_with(&self, other: &Question) -> bool {
-        self.view == other.view
+        self.view == other.view && !self.is_repeated
     }
 }
 

@@ -23,6 +23,8 @@ struct Question<'a> {
     /// Each is asked as an owner in this view, in this order.
     view: u64,
     owners: std::vec::IntoIter<Peer>,
+    /// Was there no room for the answer of the next of them?
+    is_repeated: bool,
 }
 
 impl Question<'_> {
@@ -62,7 +64,12 @@ impl Store {
                 let owner = self.asking.in_order(owners).into_iter().next()?;
                 let is_other = owner.location != *self.node.location();
                 let key = key.bytes.to_vec();
-                let question = asking::Question { view, key };
+                let is_repeated = false;
+                let question = asking::Question {
+                    view,
+                    key,
+                    is_repeated,
+                };
                 let answers = is_other.then(|| self.asking.ask(vec![(owner.location, question)]));
                 match answers?.pop()? {
                     Answer::Held(held) => Some(held),
@@ -97,7 +104,7 @@ impl Store {
         let mut found: Vec<Option<Held>> = vec![None; keys.len()];
         loop {
             let questions = self.read_own(keys, &mut found);
-            self.ask_others(questions, &mut found);
+            self.ask_others(questions, &mut found, deadline);
             if found.iter().all(Option::is_some) {
                 return Ok(found.into_iter().map(Option::unwrap_or_default).collect());
             }
@@ -122,6 +129,7 @@ impl Store {
                     key: *key,
                     view,
                     owners: self.asking.in_order(owners).into_iter(),
+                    is_repeated: false,
                 }),
                 Authority::Nobody => (),
             }
@@ -141,9 +149,14 @@ impl Store {
     }
 
     /// Asks the owners of each key in turn, those of different keys together, until one
-    /// answers or all have refused.
-    fn ask_others(&self, mut open: Vec<Question<'_>>, found: &mut [Option<Held>]) {
-        while !open.is_empty() {
+    /// answers or all have refused, until the deadline at the most.
+    fn ask_others(
+        &self,
+        mut open: Vec<Question<'_>>,
+        found: &mut [Option<Held>],
+        deadline: Instant,
+    ) {
+        while !open.is_empty() && Instant::now() < deadline {
             let answers = self.ask(&open);
             let asked = std::mem::take(&mut open).into_iter().zip(answers);
             for (mut question, answer) in asked {
@@ -153,7 +166,7 @@ impl Store {
                         continue;
                     }
                     Answer::Refused => drop(question.owners.next()),
-                    Answer::NoRoom => (),
+                    Answer::NoRoom => question.is_repeated = true,
                 }
                 open.extend(question.owner().is_some().then_some(question));
             }
@@ -166,7 +179,13 @@ impl Store {
         let others = open.iter().filter_map(|question| {
             let owner = question.owner().filter(is_other)?;
             let (view, key) = (question.view, question.key.bytes.to_vec());
-            Some((owner.clone(), asking::Question { view, key }))
+            let is_repeated = question.is_repeated;
+            let question = asking::Question {
+                view,
+                key,
+                is_repeated,
+            };
+            Some((owner.clone(), question))
         });
         let mut answers = self.asking.ask(others.collect()).into_iter();
         let answer = |question: &Question<'_>| match question.owner().filter(is_other) {

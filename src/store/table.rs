@@ -170,11 +170,11 @@ impl Table {
         let (mut bytes, mut looks) = (0, 0);
         let mut after = cursor.after.clone();
         for number in cursor.stripe..STRIPES {
-            if !may_be(points_of(number)) {
+            let stripe = self.stripe(number);
+            if stripe.is_empty() || !may_be(points_of(number)) {
                 after = None;
                 continue;
             }
-            let stripe = self.stripe(number);
             let from = after.take().map_or(Bound::Unbounded, Bound::Excluded);
             let mut last: Option<&[u8]> = None;
             for (key, entry) in
