@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 
 use super::operations::{Owners, Receiver, Sender};
+use super::table::Key;
 use super::versions::Entry;
 use super::view::Peer;
 use super::wire::read_found;
@@ -43,6 +44,17 @@ pub(super) struct Question {
     pub key: Vec<u8>,
     /// There was no room for its answer before: it goes first, where there is.
     pub is_repeated: bool,
+}
+
+impl Question {
+    /// Asks for `key` as in that view.
+    pub fn new(view: u64, key: Key<'_>) -> Question {
+        Question {
+            view,
+            key: key.bytes.to_vec(),
+            is_repeated: false,
+        }
+    }
 }
 
 impl Item for Question {

@@ -63,13 +63,7 @@ impl Store {
             Authority::Others(view, owners) => {
                 let owner = self.asking.in_order(owners).into_iter().next()?;
                 let is_other = owner.location != *self.node.location();
-                let key = key.bytes.to_vec();
-                let is_repeated = false;
-                let question = asking::Question {
-                    view,
-                    key,
-                    is_repeated,
-                };
+                let question = asking::Question::new(view, key);
                 let answers = is_other.then(|| self.asking.ask(vec![(owner.location, question)]));
                 match answers?.pop()? {
                     Answer::Held(held) => Some(held),
@@ -149,7 +143,7 @@ impl Store {
     }
 
     /// Asks the owners of each key in turn, those of different keys together, until one
-    /// answers or all have refused, until the deadline at the most.
+    /// answers or all have refused; no others after the deadline.
     fn ask_others(
         &self,
         mut open: Vec<Question<'_>>,
@@ -178,14 +172,11 @@ impl Store {
         let is_other = |owner: &&Location| *owner != self.node.location();
         let others = open.iter().filter_map(|question| {
             let owner = question.owner().filter(is_other)?;
-            let (view, key) = (question.view, question.key.bytes.to_vec());
-            let is_repeated = question.is_repeated;
-            let question = asking::Question {
-                view,
-                key,
-                is_repeated,
+            let asked = asking::Question {
+                is_repeated: question.is_repeated,
+                ..asking::Question::new(question.view, question.key)
             };
-            Some((owner.clone(), question))
+            Some((owner.clone(), asked))
         });
         let mut answers = self.asking.ask(others.collect()).into_iter();
         let answer = |question: &Question<'_>| match question.owner().filter(is_other) {
