@@ -19,19 +19,13 @@ use crate::rpc::client::{Caller, Patience};
 use crate::rpc::lanes::{Item, Load};
 use crate::rpc::links::Links;
 use crate::side_by_side::side_by_side;
-use crate::store::operations::Client;
+use crate::store::operations::{Client, PRIMARY_PATIENCE};
 use crate::store::table::Key;
 use crate::store::view::Peer;
 use crate::store::writing::NOT_PRIMARY;
 
 /// The longest that a call is tried before it fails.
 const DEADLINE: Duration = Duration::from_secs(15);
-
-/// For a primary, which answers within 1.5 seconds, and for who tells the members.
-const PRIMARY_PATIENCE: Patience = Patience {
-    connect: Duration::from_millis(500),
-    answer: Duration::from_secs(3),
-};
 
 /// For a node that finds the owners itself: longer than it tries before it refuses.
 const ANY_PATIENCE: Patience = Patience {

@@ -70,20 +70,25 @@ pub fn call_several<S, R, T>(
     mut done: impl FnMut(usize, Result<T, Error>),
 ) {
     let send = |halves: &mut Halves<S, R>, place| halves.send(|sender| send(sender, place));
+    if let [only] = locations {
+        // There is nothing to look at meanwhile.
+        let outcome = links.call(only, |halves| {
+            send(halves, 0)?;
+            receive(&mut halves.receiver)
+        });
+        return done(0, outcome);
+    }
     let mut under_way = Vec::new();
     let mut places: Vec<usize> = (0..locations.len()).collect();
-    if places.len() > 1 {
-        places.sort_by_key(|place| !links.is_kept(&locations[*place]));
-    }
+    places.sort_by_key(|place| !links.is_kept(&locations[*place]));
     for place in places {
         match links.send(&locations[place], |halves| send(halves, place)) {
             Ok(sent) => under_way.push((place, sent)),
             Err(e) => done(place, Err(e)),
         }
     }
-    let is_only_one = locations.len() == 1;
     while !under_way.is_empty() {
-        for (at, state) in look(&under_way, is_only_one) {
+        for (at, state) in look(&under_way) {
             let (place, sent) = under_way.swap_remove(at);
             let received = match state {
                 Seen::Answered => links.receive(sent, |halves| receive(&mut halves.receiver)),
@@ -110,11 +115,8 @@ enum Seen {
 }
 
 /// Waits until something is to be done about calls under way; which ones, the last one
-/// first. About an only one, nothing but reading it, which waits for as long.
-fn look<C>(under_way: &[(usize, Sent<C>)], is_only_one: bool) -> Vec<(usize, Seen)> {
-    if is_only_one {
-        return vec![(0, Seen::Answered)];
-    }
+/// first.
+fn look<C>(under_way: &[(usize, Sent<C>)]) -> Vec<(usize, Seen)> {
     let streams = under_way.iter().map(|(_, sent)| sent.stream().as_fd());
     let mut fds: Vec<PollFd<'_>> = streams
         .map(|stream| PollFd::new(stream, PollFlags::POLLIN))

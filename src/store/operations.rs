@@ -54,8 +54,8 @@ pub(super) const PEER_PATIENCE: Patience = Patience {
     answer: Duration::from_secs(1),
 };
 
-/// For what a primary answers when the other owners have answered it.
-const PRIMARY_PATIENCE: Patience = Patience {
+/// For what a primary answers when the other owners have answered it, whoever asks.
+pub(crate) const PRIMARY_PATIENCE: Patience = Patience {
     connect: Duration::from_millis(500),
     answer: Duration::from_secs(3),
 };
