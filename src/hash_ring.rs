@@ -22,9 +22,12 @@
 //! without waiting. Making it hashes the labels of the nodes that changed and
 //! merges their points into a copy of the old ring's.
 
+mod index;
+
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 
+use index::Index;
 use md5::{Digest, Md5};
 
 /// Labels of a node of average weight, each worth four points.
@@ -35,9 +38,6 @@ const NODE_BITS: u32 = 20;
 
 /// The most nodes that a ring holds.
 pub const MOST_NODES: usize = 1 << NODE_BITS;
-
-/// Entries that a lookup takes at a time: seldom are more between two places of the index.
-const AT_A_TIME: usize = 8;
 
 /// One past the largest point that a key can have.
 const KEY_SPACE: u64 = 1 << 32;
@@ -70,7 +70,7 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         HashRing {
             nodes: Vec::new(),
             entries: Vec::new(),
-            index: Index::of(&[]),
+            index: Index::of(&[], 0),
         }
     }
 
@@ -132,7 +132,7 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         let fresh = entries_of(&nodes, &fresh);
         let mut entries = self.kept_entries(&kept, fresh.len());
         merge(&mut entries, &fresh);
-        let index = Index::of(&entries);
+        let index = Index::of(&entries, nodes.len());
         HashRing {
             nodes,
             entries,
@@ -167,8 +167,11 @@ impl<N: Clone + Ord + Display> HashRing<N> {
 
     /// The node that the keys at `point` belong to; none on an empty ring.
     pub fn owner_of(&self, point: u32) -> Option<&N> {
-        let entry = self.entries.get(self.first_past(point))?;
-        Some(&self.nodes[node_of(*entry)].node)
+        let node = match self.index.owner(point) {
+            Some(owner) => usize::from(owner),
+            None => node_of(*self.entries.get(self.first_past(point))?),
+        };
+        Some(&self.nodes[node].node)
     }
 
     /// All nodes in the order in which `key` prefers them: its owner, then each
@@ -244,23 +247,10 @@ impl<N: Clone + Ord + Display> HashRing<N> {
     }
 
     /// Where the first entry past `point` is; past the last one, the first.
-    ///
-    /// Entries are looked at some at a time, and how many of them are passed is counted
-    /// without a branch: which one is the first is a guess that a processor gets wrong, and
-    /// on a large ring it would wait for the entries before it found out.
     fn first_past(&self, point: u32) -> usize {
-        let past = (u64::from(point) + 1) << NODE_BITS;
-        let mut at = self.index.start(point);
-        while let Some(some) = self.entries.get(at..at + AT_A_TIME) {
-            let passed: usize = some.iter().map(|entry| usize::from(*entry < past)).sum();
-            at += passed;
-            if passed < AT_A_TIME {
-                return at;
-            }
-        }
-        while at < self.entries.len() && self.entries[at] < past {
-            at += 1;
-        }
+        let cell = self.index.cell(point);
+        let passed = |entry: &u64| entry >> NODE_BITS <= u64::from(point);
+        let at = cell.start + self.entries[cell].partition_point(passed);
         if at == self.entries.len() { 0 } else { at }
     }
 
@@ -367,38 +357,6 @@ impl<'a, N> Iterator for Preferred<'a, N> {
     }
 }
 
-/// Where the search for a key's point begins: a table of the places at which evenly
-/// spaced points would stand, one for two to four of the entries that keys can meet. It
-/// is to stay in the processor's cache on a ring of ten thousand nodes.
-#[derive(Debug, Clone)]
-struct Index {
-    shift: u32,
-    starts: Vec<u32>,
-}
-
-impl Index {
-    fn of(entries: &[u64]) -> Index {
-        let met = entries.partition_point(|entry| entry >> NODE_BITS < KEY_SPACE);
-        let bits = (met.div_ceil(4).max(2))
-            .next_power_of_two()
-            .trailing_zeros();
-        let shift = 32 - bits;
-        let mut starts = vec![0; 1 << bits];
-        let mut at = 0;
-        for (cell, start) in starts.iter_mut().enumerate() {
-            while at < met && entries[at] >> NODE_BITS < (cell as u64) << shift {
-                at += 1;
-            }
-            *start = at as u32;
-        }
-        Index { shift, starts }
-    }
-
-    fn start(&self, point: u32) -> usize {
-        self.starts[(point >> self.shift) as usize] as usize
-    }
-}
-
 /// A key's point on the ring.
 pub fn point(key: &[u8]) -> u32 {
     if key.len() == 32 && key.iter().all(u8::is_ascii_hexdigit) {
@@ -479,6 +437,31 @@ mod tests {
     }
 
     #[test]
+    fn a_point_has_the_owner_of_the_first_entry_past_it() {
+        let names: Vec<String> = (0..300).map(|number| format!("node{number}")).collect();
+        for size in [1, 2, 7, 300] {
+            let ring: HashRing<String> = names[..size].iter().cloned().collect();
+            let index = Index::of(&ring.entries, MOST_NODES);
+            assert_eq!(index.owner(0), None, "so many nodes are too many for it");
+            let large = HashRing {
+                index,
+                ..ring.clone()
+            };
+            let heads = ring.entries.iter().map(|entry| entry >> NODE_BITS);
+            let near = heads.filter_map(|head| u32::try_from(head).ok());
+            let near = near.flat_map(|head| [head.saturating_sub(1), head, head.saturating_add(1)]);
+            let even = (0..=u32::MAX).step_by(1_000_003);
+            for point in near.chain(even).chain([u32::MAX]) {
+                let past = |entry: &&u64| **entry >> NODE_BITS > u64::from(point);
+                let first = ring.entries.iter().find(past).unwrap_or(&ring.entries[0]);
+                let owner = Some(&ring.nodes[node_of(*first)].node);
+                assert_eq!(ring.owner_of(point), owner, "{point} of {size}");
+                assert_eq!(large.owner_of(point), owner, "{point} of {size}");
+            }
+        }
+    }
+
+    #[test]
     fn arcs_begin_where_their_numbers_change() {
         let ring = ring(&["a:1", "b:1", "c:1"]);
         let points = 5_000_000..=u32::MAX;
@@ -505,7 +488,7 @@ mod tests {
             .with("a:1".into())
             .with("a:1".into());
         assert_eq!(at_once.entries, one_by_one.entries);
-        assert_eq!(at_once.index.starts, one_by_one.index.starts);
+        assert_eq!(at_once.index, one_by_one.index);
     }
 
     #[test]
@@ -529,7 +512,7 @@ mod tests {
             .unwrap();
         tied.entries.push(shared | 1);
         tied.entries.sort_unstable();
-        tied.index = Index::of(&tied.entries);
+        tied.index = Index::of(&tied.entries, tied.nodes.len());
         let below = (shared >> NODE_BITS) as u32 - 1;
         assert_eq!(tied.owner_of(below), Some(&"a:1".to_string()));
         assert_eq!(tied.preferred_at(below).count(), 2);

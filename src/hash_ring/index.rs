@@ -1,0 +1,121 @@
+//! `Index`: whom most points of a ring belong to, without a look at the ring's entries.
+//!
+//! It takes so little memory that a processor keeps it close even for ten thousand nodes.
+//! The entries it does not, and to fetch one of them from afar takes as long as half the md5
+//! of a key.
+//!
+//! The points of keys are divided into cells of equal width, with two to five entries each
+//! on the average. How many entries of its cell a point is past is counted without a
+//! branch: a processor would guess it, and be wrong.
+
+use std::ops::Range;
+
+use super::{KEY_SPACE, NODE_BITS, node_of};
+
+/// Entries of a cell of the index that a lookup looks at; seldom has one more.
+const AT_A_TIME: usize = 16;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Index {
+    /// A cell has two to the power of this many points.
+    shift: u32,
+    /// The place of each cell's first entry; at the end, that of the first one past them all.
+    starts: Vec<u32>,
+    /// Of each cell the steps of its entries, a byte each, and their nodes, two bytes each,
+    /// with that of the next entry after them: the owners of the points before, between
+    /// and after its entries. Empty on rings of more nodes than two bytes tell apart.
+    cells: Vec<u8>,
+}
+
+impl Index {
+    /// The index of these entries, which name so many nodes.
+    pub(super) fn of(entries: &[u64], nodes: usize) -> Index {
+        let met = entries.partition_point(|entry| entry >> NODE_BITS < KEY_SPACE);
+        let bits = (met / 5).max(1).next_power_of_two().ilog2().clamp(1, 24);
+        let shift = 32 - bits;
+        let mut starts = vec![0; (1 << bits) + 1];
+        for (place, entry) in entries[..met].iter().enumerate() {
+            starts[(entry >> NODE_BITS >> shift) as usize + 1] = place as u32 + 1;
+        }
+        let mut start = 0;
+        for ends in &mut starts {
+            start = start.max(*ends);
+            *ends = start;
+        }
+        let mut index = Index {
+            shift,
+            starts,
+            cells: Vec::new(),
+        };
+        if nodes <= usize::from(u16::MAX) + 1 {
+            index.fill_cells(entries);
+        }
+        index
+    }
+
+    /// Entry by entry: a loop for each cell would end at another number each time, which
+    /// a processor would guess wrong too.
+    fn fill_cells(&mut self, entries: &[u64]) {
+        let Some(first) = entries.first() else {
+            return;
+        };
+        let met = self.starts.last().copied().unwrap_or_default() as usize;
+        let bytes = 3 * met + 2 * (self.starts.len() - 1);
+        let mut cells = vec![0; bytes + AT_A_TIME];
+        let starts = &self.starts[..];
+        for (place, entry) in entries[..met].iter().enumerate() {
+            let point = (entry >> NODE_BITS) as u32;
+            let cell = (point >> self.shift) as usize;
+            let (start, end) = (starts[cell] as usize, starts[cell + 1] as usize);
+            let at = 3 * start + 2 * cell;
+            cells[at + place - start] = step(point, self.shift);
+            let at = at + end - start + 2 * (place - start);
+            cells[at..at + 2].copy_from_slice(&short(*entry));
+        }
+        for (cell, end) in starts[1..].iter().enumerate() {
+            let next = entries.get(*end as usize).unwrap_or(first);
+            let at = 3 * *end as usize + 2 * cell;
+            cells[at..at + 2].copy_from_slice(&short(*next));
+        }
+        self.cells = cells;
+    }
+
+    /// The places of the entries of the point's cell.
+    pub(super) fn cell(&self, point: u32) -> Range<usize> {
+        let cell = (point >> self.shift) as usize;
+        self.starts[cell] as usize..self.starts[cell + 1] as usize
+    }
+
+    /// The node that owns `point`; none if only the entries tell, since one of them is in the
+    /// same step, its cell has too many, or nodes are too many for the index.
+    pub(super) fn owner(&self, point: u32) -> Option<u16> {
+        let entries = self.cell(point);
+        let many = entries.len();
+        let cell = 3 * entries.start + 2 * (point >> self.shift) as usize;
+        let some = self.cells.get(cell..)?.first_chunk::<AT_A_TIME>()?;
+        let step = step(point, self.shift);
+        let (mut passed, mut reached) = (0, 0);
+        for (number, other) in some.iter().enumerate() {
+            let is_of_cell = number < many;
+            passed += u8::from(is_of_cell & (*other < step));
+            reached += u8::from(is_of_cell & (*other <= step));
+        }
+        if passed != reached || many > AT_A_TIME {
+            return None;
+        }
+        let owners = self.cells.get(cell + many..)?;
+        let owner = owners.get(2 * usize::from(passed)..)?.first_chunk()?;
+        Some(u16::from_le_bytes(*owner))
+    }
+}
+
+/// The 256th in which a point is of its cell of two to the power of `shift` points.
+fn step(point: u32, shift: u32) -> u8 {
+    (point >> (shift - 8)) as u8
+}
+
+/// The two bytes of an entry's node.
+fn short(entry: u64) -> [u8; 2] {
+    (node_of(entry) as u16).to_le_bytes()
+}
