@@ -5,10 +5,12 @@
 //! stripe keys are ordered, so that whoever copies a table can go on after the last
 //! key it got, whatever has changed since.
 //!
-//! A key and its value are one allocation each; with their share of the tree's
-//! nodes a small key costs some 100 bytes beyond what it says.
+//! A key and its value are one allocation; with its share of the tree's nodes a small
+//! key costs some 100 bytes beyond what it says.
 
-use std::collections::BTreeMap;
+mod held;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -16,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::versions::Entry;
 use crate::hash_ring::point;
+use held::{Held, Named};
 
 /// Stripes of a table: enough that threads rarely meet in one, and few enough
 /// that an empty table is small.
@@ -92,7 +95,7 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-type Stripe = BTreeMap<Box<[u8]>, Entry>;
+type Stripe = BTreeSet<Held>;
 
 /// The keys that one node holds. All methods may be called from any thread; none
 /// waits for more than a look at one stripe.
@@ -124,35 +127,30 @@ impl Table {
 
     /// What is held for `key`, a tombstone included.
     pub fn read(&self, key: Key<'_>) -> Option<Entry> {
-        self.stripe(key.stripe()).get(key.bytes).cloned()
+        let stripe = self.stripe(key.stripe());
+        find(&stripe, key).map(Held::entry)
     }
 
     /// Keeps `entry` unless one of the same or a larger version is held already; was it kept?
     pub fn apply(&self, key: Key<'_>, entry: Entry) -> bool {
         let mut stripe = self.stripe(key.stripe());
-        match stripe.get_mut(key.bytes) {
-            Some(held) if held.version >= entry.version => false,
-            Some(held) => {
-                self.count(key.bytes, held, -1);
-                self.count(key.bytes, &entry, 1);
-                *held = entry;
-                true
-            }
-            None => {
-                self.count(key.bytes, &entry, 1);
-                stripe.insert(key.bytes.into(), entry);
-                true
-            }
+        if find(&stripe, key).is_some_and(|held| held.version() >= entry.version) {
+            return false;
         }
+        let held = Held::new(key, entry);
+        self.count(&held, 1);
+        if let Some(old) = stripe.replace(held) {
+            self.count(&old, -1);
+        }
+        true
     }
 
     /// By how many bytes the table would grow if `entry` were kept for `key`.
     pub fn growth(&self, key: Key<'_>, entry: &Entry) -> usize {
-        let held = self
-            .stripe(key.stripe())
-            .get(key.bytes)
-            .map_or(0, |held| cost(key.bytes, held));
-        cost(key.bytes, entry).saturating_sub(held)
+        let value = entry.value.as_ref().map_or(0, |value| value.len());
+        let stripe = self.stripe(key.stripe());
+        let held = find(&stripe, key).map_or(0, cost);
+        (key.bytes.len() + value + OVERHEAD).saturating_sub(held)
     }
 
     /// The entries that are `wanted`, from `cursor` on: as many as are within
@@ -175,23 +173,27 @@ impl Table {
                 after = None;
                 continue;
             }
-            let from = after.take().map_or(Bound::Unbounded, Bound::Excluded);
-            let mut last: Option<&[u8]> = None;
-            for (key, entry) in
-                stripe.range::<[u8], _>((from.as_ref().map(Vec::as_slice), Bound::Unbounded))
-            {
+            let after = after.take();
+            let after = after.as_deref().map(Key::new);
+            let from = match &after {
+                Some(key) => Bound::Excluded(key as &dyn Named),
+                None => Bound::Unbounded,
+            };
+            let mut last: Option<&Held> = None;
+            for held in stripe.range::<dyn Named, _>((from, Bound::Unbounded)) {
                 if bytes >= most_bytes || looks >= most_looks {
-                    let after = last.map(Vec::from);
+                    let after = last.map(|last| last.key().bytes.into());
                     let stripe = number;
                     page.next = Some(Cursor { stripe, after });
                     return page;
                 }
                 looks += 1;
-                if wanted(Key::new(key)) {
-                    bytes += cost(key, entry);
-                    page.entries.push((key.to_vec(), entry.clone()));
+                let key = held.key();
+                if wanted(key) {
+                    bytes += cost(held);
+                    page.entries.push((key.bytes.into(), held.entry()));
                 }
-                last = Some(key);
+                last = Some(held);
             }
         }
         page
@@ -201,11 +203,11 @@ impl Table {
     /// returns how many values went.
     pub fn sweep(&self, stripe: usize, keep: impl Fn(Key<'_>, &Entry) -> bool) -> usize {
         let mut dropped = 0;
-        self.stripe(stripe).retain(|key, entry| {
-            let kept = keep(Key::new(key), entry);
+        self.stripe(stripe).retain(|held| {
+            let kept = keep(held.key(), &held.entry());
             if !kept {
-                self.count(key, entry, -1);
-                dropped += usize::from(!entry.is_tombstone());
+                self.count(held, -1);
+                dropped += usize::from(!held.is_tombstone());
             }
             kept
         });
@@ -214,11 +216,8 @@ impl Table {
 
     /// Counts the keys with a value that are `wanted`.
     pub fn count_keys(&self, wanted: impl Fn(Key<'_>) -> bool) -> usize {
-        let is_counted = |key: &[u8], entry: &Entry| !entry.is_tombstone() && wanted(Key::new(key));
-        let count = |stripe: &Stripe| {
-            let counted = stripe.iter().filter(|held| is_counted(held.0, held.1));
-            counted.count()
-        };
+        let is_counted = |held: &&Held| !held.is_tombstone() && wanted(held.key());
+        let count = |stripe: &Stripe| stripe.iter().filter(is_counted).count();
         (0..STRIPES).map(|number| count(&self.stripe(number))).sum()
     }
 
@@ -232,11 +231,10 @@ impl Table {
         self.bytes.load(Relaxed).max(0) as usize
     }
 
-    fn count(&self, key: &[u8], entry: &Entry, sign: i64) {
-        self.bytes
-            .fetch_add(sign * cost(key, entry) as i64, Relaxed);
+    fn count(&self, held: &Held, sign: i64) {
+        self.bytes.fetch_add(sign * cost(held) as i64, Relaxed);
         self.keys
-            .fetch_add(sign * i64::from(!entry.is_tombstone()), Relaxed);
+            .fetch_add(sign * i64::from(!held.is_tombstone()), Relaxed);
     }
 
     /// One stripe; the lock guards its keys and entries.
@@ -253,18 +251,24 @@ fn points_of(stripe: usize) -> RangeInclusive<u32> {
     first..=first | 0x00ff_ffff
 }
 
-fn cost(key: &[u8], entry: &Entry) -> usize {
-    key.len() + entry.value.as_ref().map_or(0, |value| value.len()) + OVERHEAD
+/// What a stripe holds for `key`.
+fn find<'a>(stripe: &'a Stripe, key: Key<'_>) -> Option<&'a Held> {
+    stripe.get(&key as &dyn Named)
+}
+
+fn cost(held: &Held) -> usize {
+    held.len() + OVERHEAD
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::versions::Value;
 
     fn entry(version: i64, value: &str) -> Entry {
         Entry {
             version,
-            value: Some(value.as_bytes().into()),
+            value: Some(value.as_bytes().to_vec().into()),
         }
     }
 
@@ -319,6 +323,39 @@ mod tests {
             found.dedup();
             assert_eq!(found.len(), names.len() - 1);
         }
+    }
+
+    #[test]
+    fn keys_of_one_point_are_told_apart() {
+        let table = Table::new();
+        // Keys of 32 hexadecimal digits have the point that they say.
+        let names: Vec<String> = (0..300).map(|i| format!("{:032x}", i)).collect();
+        let keys: Vec<Key<'_>> = names.iter().map(|name| Key::new(name.as_bytes())).collect();
+        assert!(keys.iter().all(|key| key.point == 0));
+        for (version, key) in (1..).zip(&keys) {
+            assert_eq!(table.read(*key), None);
+            let value = Value::of(b"another key", b"value");
+            let value = Some(value);
+            assert!(table.apply(*key, Entry { version, value }));
+        }
+        for (version, key) in (1..).zip(&keys) {
+            assert_eq!(table.read(*key), Some(entry(version, "value")));
+        }
+        let mut found = Vec::new();
+        let mut cursor = Some(Cursor::default());
+        while let Some(at) = cursor {
+            let page = table.page(&at, usize::MAX, 7, |_| true, |_| true);
+            found.extend(page.entries.into_iter().map(|(key, _)| key));
+            cursor = page.next;
+        }
+        assert_eq!(
+            found,
+            names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>()
+        );
+        let is_kept = |key: Key<'_>, _: &Entry| key.bytes.ends_with(b"0");
+        assert_eq!(table.sweep(0, is_kept), 300 - 19);
+        assert_eq!(table.read(keys[16]), Some(entry(17, "value")));
+        assert_eq!(table.read(keys[17]), None);
     }
 
     #[test]

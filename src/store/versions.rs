@@ -4,6 +4,8 @@
 //! however often they meet. A deletion is an entry without a value, a tombstone:
 //! without it, an older copy that comes late would bring the key back.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// Bits of a version that name its writer, below all others.
@@ -18,9 +20,79 @@ const BELOW_MILLIS: u32 = WRITER_BITS + 4;
 pub struct Entry {
     /// Larger versions win. 0 is older than any that was written.
     pub version: i64,
-    /// The value; none for a tombstone. Shared, since it may be on its way to
-    /// several connections at once.
-    pub value: Option<Arc<[u8]>>,
+    /// The value; none for a tombstone.
+    pub value: Option<Value>,
+}
+
+/// The bytes of a value, mostly behind those of its key: a table keeps the two in one
+/// allocation.
+/// Cheap to clone, since it may be on its way to several connections at once.
+#[derive(Clone)]
+pub struct Value {
+    key_and_value: Arc<[u8]>,
+    /// Where the value begins.
+    begin: usize,
+}
+
+impl Value {
+    /// This value of that key.
+    pub fn of(key: &[u8], value: &[u8]) -> Value {
+        Value {
+            key_and_value: [key, value].concat().into(),
+            begin: key.len(),
+        }
+    }
+
+    /// The value, behind that key and no other.
+    pub(super) fn behind(self, key: &[u8]) -> Value {
+        if self.key_and_value[..self.begin] == *key {
+            self
+        } else {
+            Value::of(key, &self)
+        }
+    }
+
+    /// The value that begins there, in the same allocation as its key.
+    pub(super) fn from_parts(key_and_value: Arc<[u8]>, begin: usize) -> Value {
+        Value {
+            key_and_value,
+            begin,
+        }
+    }
+
+    /// The key's bytes, and behind them the value's.
+    pub(super) fn into_key_and_value(self) -> Arc<[u8]> {
+        self.key_and_value
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    /// A value without its key, until a table keeps it.
+    fn from(value: Vec<u8>) -> Value {
+        Value::from_parts(value.into(), 0)
+    }
+}
+
+impl Deref for Value {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.key_and_value[self.begin..]
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Value) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Value {}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.escape_ascii())
+    }
 }
 
 impl Entry {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::moves::{History, Phase, Pull, Word};
 use super::table::{Cursor, Page, STRIPES};
-use super::versions::{Entry, is_plausible};
+use super::versions::{Entry, Value, is_plausible};
 use super::view::{Peer, View};
 use super::writing::Assignment;
 use crate::diststore as wire;
@@ -217,20 +217,16 @@ pub fn read_pair(pair: wire::Pair, unix_millis: i64) -> Result<(Vec<u8>, Entry),
         return Err(format!("{version} is not a version of this time"));
     }
     let key = pair.key.ok_or("a pair without a key")?;
-    Ok((
-        key,
-        Entry {
-            version,
-            value: pair.value.map(Arc::from),
-        },
-    ))
+    let value = pair.value.map(|value| Value::of(&key, &value));
+    Ok((key, Entry { version, value }))
 }
 
 /// What a client or another node wants written.
 pub fn assignments(pairs: Vec<wire::Pair>) -> Result<Vec<Assignment>, Misread> {
     let assignment = |pair: wire::Pair| {
         let key = pair.key.ok_or("a pair without a key")?;
-        Ok((key, pair.value.map(Arc::from)))
+        let value = pair.value.map(|value| Value::of(&key, &value));
+        Ok((key, value))
     };
     pairs.into_iter().map(assignment).collect()
 }
@@ -247,7 +243,7 @@ pub fn read_found(found: wire::Found) -> Option<Entry> {
     let version = found.version.filter(|version| *version != 0)?;
     Some(Entry {
         version,
-        value: found.value.map(Arc::from),
+        value: found.value.map(Value::from),
     })
 }
 

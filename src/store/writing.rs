@@ -1,6 +1,6 @@
 //! Writing keys: at their primaries, who bring each write to all its owners.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::asking::Held;
@@ -9,7 +9,7 @@ use super::limits::LONGEST_VALUE;
 use super::moves::Write;
 use super::operations::{Client, PATIENCE, Refusal, Store, TURNS, reason, unix_millis};
 use super::table::Key;
-use super::versions::Entry;
+use super::versions::{Entry, Value};
 use super::view::Peer;
 use super::wire::{pair, read_pair};
 use crate::diststore::{Declined, Kept, Pair, TStoreSyncClient, Written};
@@ -23,7 +23,7 @@ const SIDE_BY_SIDE: usize = 8;
 pub(crate) const NOT_PRIMARY: i64 = -1;
 
 /// What is to be written for a key: a value, or, without one, the mark of a deletion.
-pub type Assignment = (Vec<u8>, Option<Arc<[u8]>>);
+pub type Assignment = (Vec<u8>, Option<Value>);
 
 /// Copies that are still to be sent, and for each its write's place and its owner.
 type Missing = (Vec<(Location, Copy)>, Vec<(usize, Peer)>);
@@ -57,7 +57,8 @@ impl Store {
     /// # Errors
     /// The key or the value is too long, an owner has no room, or no primary could
     /// be found in that time. The write may have taken effect on some owners.
-    pub fn write(&self, key: &[u8], value: Option<Arc<[u8]>>) -> Result<Written, Refusal> {
+    pub fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<Written, Refusal> {
+        let value = value.map(|value| Value::of(key, value));
         let written = self.write_many(&[(key.to_vec(), value)])?;
         Ok(written.into_iter().next().unwrap_or_default())
     }

@@ -39,7 +39,7 @@ impl Few {
 
     /// Applies the write of the key.
     pub fn write(&self, node: usize) {
-        let value = Some(b"red"[..].into());
+        let value = Some(b"red".to_vec().into());
         self.nodes[node]
             .1
             .apply(Few::key(), Entry { version: 1, value });

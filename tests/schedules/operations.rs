@@ -1,10 +1,8 @@
 //! What nodes do for clients and for one another, step by step as the shell does it.
 
-use std::sync::Arc;
-
 use thrifty_p2p::store::moves::{Authority, Pull, Word, Write};
 use thrifty_p2p::store::table::{Key, Page};
-use thrifty_p2p::store::versions::Entry;
+use thrifty_p2p::store::versions::{self, Entry};
 use thrifty_p2p::store::view::Peer;
 
 use super::promises::Read;
@@ -20,7 +18,7 @@ const COORDINATE: i64 = 1000;
 /// What came of a write: its version, and whether there was a value before.
 type Written = Option<(i64, bool)>;
 
-type Value = Option<Arc<[u8]>>;
+type Value = Option<versions::Value>;
 
 /// No owner or primary could be found in time, or the node does not answer for that view.
 #[derive(Debug, Clone, Copy)]

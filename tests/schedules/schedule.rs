@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use thrifty_p2p::location::Location;
 use thrifty_p2p::membership::Status;
@@ -195,7 +194,7 @@ impl Schedule {
         };
         let key = KEYS[world.random.below(KEYS.len())].to_vec();
         let what = world.random.below(10);
-        let value: Arc<[u8]> = world.random.bits().to_be_bytes().into();
+        let value = world.random.bits().to_be_bytes().to_vec().into();
         drop(world);
         let net = self.net.clone();
         match what {
