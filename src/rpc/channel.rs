@@ -2,10 +2,25 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
+
 use crate::rpc::session::Session;
+
+/// How a reader waits for what has not come yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// It sleeps until something comes.
+    Asleep,
+    /// It gives way to other threads once, and only then sleeps. Where all processors are
+    /// busy, something has mostly come by then, and to wake a thread costs more than this.
+    GivingWay,
+}
 
 /// Both directions of a connection; clones are the same connection.
 #[derive(Clone)]
@@ -24,10 +39,10 @@ impl Channel {
     }
 
     /// Reads what is there, or waits for it for as long as the stream's timeout says.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, buffer: &mut [u8], wait: Wait) -> io::Result<usize> {
         let read = match self {
-            Channel::Plain(stream) => (&**stream).read(buffer),
-            Channel::Tls(session) => session.read(buffer),
+            Channel::Plain(stream) => Waiting(stream, wait).read(buffer),
+            Channel::Tls(session) => session.read(buffer, wait),
         };
         read.map_err(timeout_by_name)
     }
@@ -39,6 +54,22 @@ impl Channel {
             Channel::Tls(session) => session.send(bytes, time),
         };
         sent.map_err(timeout_by_name)
+    }
+}
+
+/// A stream to be read by who waits in that way.
+pub(super) struct Waiting<'a>(pub &'a TcpStream, pub Wait);
+
+impl Read for Waiting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Waiting(mut stream, wait) = *self;
+        if wait == Wait::GivingWay {
+            match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+                Err(Errno::EAGAIN) => thread::yield_now(),
+                read => return read.map_err(io::Error::from),
+            }
+        }
+        stream.read(buffer)
     }
 }
 
@@ -65,5 +96,33 @@ fn timeout_by_name(error: io::Error) -> io::Error {
         io::Error::new(io::ErrorKind::TimedOut, "timed out")
     } else {
         error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn who_gives_way_reads_what_is_there_and_waits_for_what_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let time = Duration::from_millis(50);
+        stream.set_read_timeout(Some(time)).unwrap();
+        let channel = Channel::Plain(Arc::new(stream));
+        let mut buffer = [0; 8];
+        for wait in [Wait::Asleep, Wait::GivingWay] {
+            let begun = Instant::now();
+            let nothing = channel.read(&mut buffer, wait).map_err(|e| e.kind());
+            assert_eq!(nothing, Err(io::ErrorKind::TimedOut), "{wait:?}");
+            assert!(begun.elapsed() >= time, "{wait:?}");
+            peer.write_all(b"word").unwrap();
+            assert_eq!(channel.read(&mut buffer, wait).unwrap(), 4);
+            assert_eq!(&buffer[..4], b"word");
+        }
+        drop(peer);
+        assert_eq!(channel.read(&mut buffer, Wait::GivingWay).unwrap(), 0);
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thrift::TConfiguration;
 use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
 
-use crate::rpc::channel::Channel;
+use crate::rpc::channel::{Channel, Wait};
 use crate::trust;
 
 /// Bytes read ahead of need: many small messages, or the head of a large one.
@@ -74,6 +74,7 @@ pub(crate) fn protocols(
         Socket {
             channel: channel.clone(),
             turned: turned.clone(),
+            wait: Wait::Asleep,
         },
         message_time,
         longest,
@@ -82,7 +83,14 @@ pub(crate) fn protocols(
     (
         input,
         TBinaryOutputProtocol::new(
-            Outgoing::new(Socket { channel, turned }, message_time),
+            Outgoing::new(
+                Socket {
+                    channel,
+                    turned,
+                    wait: Wait::Asleep,
+                },
+                message_time,
+            ),
             true,
         ),
     )
@@ -93,11 +101,13 @@ struct Socket {
     channel: Channel,
     /// A message was sent since the last read: what comes next begins a new one.
     turned: Arc<AtomicBool>,
+    /// How its reader waits.
+    wait: Wait,
 }
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.channel.read(buffer)
+        self.channel.read(buffer, self.wait)
     }
 }
 
@@ -137,12 +147,13 @@ impl Incoming {
         (self.deadline, self.taken, self.reads) = (None, 0, 0);
     }
 
-    /// Waits for the first bytes of a message, for `idle`.
+    /// Waits in that way for the first bytes of a message, for `idle`.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] when what the peer sends begins no Thrift message.
-    pub(crate) fn begins(&mut self, idle: Duration) -> io::Result<Begun> {
+    pub(crate) fn begins(&mut self, idle: Duration, wait: Wait) -> io::Result<Begun> {
         self.count_anew();
+        self.reader.get_mut().wait = wait;
         self.reader.get_ref().turned.store(false, Relaxed);
         if self.reader.buffer().is_empty() {
             match self.wait(idle)? {

@@ -47,7 +47,7 @@ use thrift::server::TProcessor;
 use thrift::{ProtocolError, ProtocolErrorKind};
 
 use crate::error::told;
-use crate::rpc::channel::Channel;
+use crate::rpc::channel::{Channel, Wait};
 use crate::rpc::complaints::Complaints;
 use crate::rpc::connection::{Begun, Input, LONGEST_MESSAGE, LONGEST_METHOD, Output, protocols};
 use crate::rpc::crowd::{Crowd, LastUse};
@@ -60,6 +60,10 @@ const STACK: usize = 1024 * 1024;
 
 /// How often the system is asked for a port that is free at several addresses.
 const CHOICES: usize = 16;
+
+/// A connection waits for its next call without sleeping at once when so many calls have
+/// been served since the last one that others must be about to call too.
+const BUSY: u64 = 2;
 
 /// A pause after a failed accept (no file descriptors left, say), lest it spin.
 const BREATH: Duration = Duration::from_millis(50);
@@ -431,8 +435,9 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
         let is_trusted = self.identity.is_some() || is_of_this_machine(peer, channel.stream());
         let (mut input, mut output) = protocols(channel, self.limits.message, self.limits.longest);
         let mut idle = self.limits.first.min(self.limits.idle);
+        let (mut served, mut wait) = (0, Wait::Asleep);
         while !self.state.stopped.is_requested() {
-            match input.transport.begins(idle)? {
+            match input.transport.begins(idle, wait)? {
                 Begun::Message => (),
                 Begun::End => break,
                 Begun::Nothing => {
@@ -445,7 +450,12 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
                 (Err(e), _) => (Reason::of(e), told(e)),
                 (Ok(()), Some(exception)) => (Some(Reason::Exception), exception.to_owned()),
                 (Ok(()), None) => {
-                    self.state.counters.call();
+                    let before = std::mem::replace(&mut served, self.state.counters.call());
+                    wait = if served - before > BUSY {
+                        Wait::GivingWay
+                    } else {
+                        Wait::Asleep
+                    };
                     connection.last_use.served(self.state.counters.newest());
                     idle = self.limits.idle;
                     continue;

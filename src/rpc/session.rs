@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use rustls::Connection;
 
+use crate::rpc::channel::{Wait, Waiting};
 use crate::trust::distrust;
 
 /// How long a peer that was turned away has to read why.
@@ -89,7 +90,7 @@ impl Session {
     }
 
     /// Reads what has come, or waits for it for as long as the stream's timeout says.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, buffer: &mut [u8], wait: Wait) -> io::Result<usize> {
         let mut tls = self.tls();
         let deadline = Instant::now() + self.record_time;
         loop {
@@ -99,7 +100,7 @@ impl Session {
                 read => return read,
             }
             in_time(deadline)?;
-            tls.read_tls(&mut &*self.stream)?;
+            tls.read_tls(&mut Waiting(&self.stream, wait))?;
             tls.process_new_packets().map_err(|e| distrust(&e))?;
         }
     }

@@ -83,9 +83,9 @@ impl Counters {
         self.opened.load(Relaxed)
     }
 
-    /// One more call was served.
-    pub(crate) fn call(&self) {
-        self.calls.fetch_add(1, Relaxed);
+    /// One more call was served; its number, from 1 upward.
+    pub(crate) fn call(&self) -> u64 {
+        self.calls.fetch_add(1, Relaxed) + 1
     }
 
     /// A connection could not be accepted.
