@@ -109,6 +109,28 @@ fn any_bytes_survive_a_load_a_dump_and_another_store() {
     assert!(pairs_of(&again) == pairs, "the second dump is another one");
 }
 
+/// Keys of 32 hexadecimal digits have the point that they say, whatever their case: the
+/// order of these points is not that of the bytes.
+#[test]
+fn a_stripe_of_several_pages_is_dumped_whole() {
+    let store = NodeProcess::start_alone("storeserver");
+    let digits = ["00a0", "00B0", "00c0", "00D0", "00e0", "00F0"];
+    let pair = |digits: &str| {
+        (
+            format!("{digits:0<32}").into_bytes(),
+            vec![b'v'; 1024 * 1024],
+        )
+    };
+    let pairs: Pairs = digits.into_iter().map(pair).collect();
+    done(run_with_input(
+        "storeload",
+        &["-h", store.at()],
+        &lines_of(&pairs),
+    ));
+    let dumped = pairs_of(&done(run("storedump", &["-h", store.at()])));
+    assert!(dumped == pairs, "{} of {} pairs", dumped.len(), pairs.len());
+}
+
 #[test]
 fn an_empty_file_and_an_empty_store_are_nothing_wrong() {
     let node = NodeProcess::start_alone("storeserver");

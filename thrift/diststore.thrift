@@ -89,7 +89,8 @@ struct Told {
     2: optional History history,
 }
 
-/** Where the copying of a table goes on. */
+/** Where the copying of a table goes on: in this stripe, after this key of it. Keys are
+ * ordered by their points, those of one point by their bytes. */
 struct Cursor {
     1: i32 stripe,
     2: optional binary after,

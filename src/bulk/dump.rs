@@ -130,7 +130,7 @@ impl<'a> Dump<'a> {
             let end = rest.stripe.and_then(|end| usize::try_from(end).ok());
             match end.filter(|end| (first..=STRIPES).contains(end)) {
                 Some(end) if end > first => return Ok(Run { pairs, end }),
-                Some(_) if rest.after > cursor.after => after = rest.after,
+                Some(_) if is_later(&rest, &cursor) => after = rest.after,
                 _ => {
                     let why = "a page that ends before it begins";
                     return Err(Error::Answered(member.clone(), why.into()));
@@ -177,4 +177,10 @@ impl<'a> Dump<'a> {
         let all = !view.is_empty() && is_settled.into_iter().all(|is| is);
         all.then_some(view)
     }
+}
+
+/// Does the copying of a stripe go on after a later key than before?
+fn is_later(rest: &wire::Cursor, before: &wire::Cursor) -> bool {
+    let last = [rest, before].map(|cursor| cursor.after.as_deref().map(Key::new));
+    last[0] > last[1]
 }

@@ -1049,7 +1049,8 @@ impl Default for Told {
 // Cursor
 //
 
-/// Where the copying of a table goes on.
+/// Where the copying of a table goes on: in this stripe, after this key of it. Keys are
+/// ordered by their points, those of one point by their bytes.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Cursor {
   pub stripe: Option<i32>,

@@ -1,8 +1,8 @@
 //! `Index`: whom most points of a ring belong to, without a look at the ring's entries.
 //!
-//! It takes so little memory that a processor keeps it close even for ten thousand nodes.
-//! The entries it does not, and to fetch one of them from afar takes as long as half the md5
-//! of a key.
+//! It takes half the memory of the entries that keys can meet, so that a processor keeps
+//! more of it close; on a ring of ten thousand nodes, to fetch one of the entries from afar
+//! takes more than half as long as the md5 of a key.
 //!
 //! The points of keys are divided into cells of equal width, with two to five entries each
 //! on the average. How many entries of its cell a point is past is counted without a
@@ -118,4 +118,53 @@ fn step(point: u32, shift: u32) -> u8 {
 /// The two bytes of an entry's node.
 fn short(entry: u64) -> [u8; 2] {
     (node_of(entry) as u16).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Entries at these points, of the nodes that are named with them.
+    fn entries(of: &[(u64, u64)]) -> Vec<u64> {
+        of.iter()
+            .map(|(point, node)| point << NODE_BITS | node)
+            .collect()
+    }
+
+    #[test]
+    fn of_two_nodes_at_one_point_the_first_has_it() {
+        let index = Index::of(&entries(&[(1 << 28, 3), (1 << 28, 5), (1 << 30, 7)]), 8);
+        assert_eq!(index.owner(0), Some(3));
+        assert_eq!(index.owner(1 << 28), None, "the entries tell");
+        assert_eq!(index.owner(1 << 29), Some(7));
+        assert_eq!(index.owner(u32::MAX), Some(3), "once around the ring");
+    }
+
+    #[test]
+    fn a_cell_of_too_many_entries_is_left_to_them() {
+        let crowd: Vec<(u64, u64)> = (0..17).map(|number| (number << 24, number)).collect();
+        let index = Index::of(&entries(&crowd), 17);
+        assert_eq!(index.cell(0).len(), 17);
+        assert_eq!(index.owner(1 << 27), None);
+        assert_eq!(index.owner(1 << 31), Some(0));
+        let index = Index::of(&entries(&crowd[..16]), 17);
+        assert_eq!(index.owner(15 << 24 | 1 << 23), Some(0));
+        assert_eq!(index.owner(13 << 24 | 1 << 23), Some(14));
+    }
+
+    #[test]
+    fn points_past_those_of_keys_come_after_all_cells() {
+        let index = Index::of(&entries(&[(1 << 40, 2), (1 << 41, 1)]), 3);
+        assert_eq!([0, u32::MAX].map(|point| index.owner(point)), [Some(2); 2]);
+        let index = Index::of(&entries(&[(9, 1), (1 << 40, 2)]), 3);
+        assert_eq!(index.owner(u32::MAX), Some(2));
+    }
+
+    #[test]
+    fn it_tells_nothing_of_no_nodes_and_of_too_many() {
+        assert_eq!(Index::of(&[], 0).owner(0), None);
+        let few = entries(&[(1 << 31, 65_535)]);
+        assert_eq!(Index::of(&few, 65_536).owner(0), Some(65_535));
+        assert_eq!(Index::of(&few, 65_537).owner(0), None);
+    }
 }

@@ -12,6 +12,10 @@ use nix::sys::socket::{MsgFlags, recv};
 
 use crate::rpc::session::Session;
 
+/// As many calls from one of a connection to its next are made with one other connection
+/// that is called as often: the other has its thread, and there is nobody to give way to.
+const OF_TWO: u64 = 2;
+
 /// How a reader waits for what has not come yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -20,6 +24,18 @@ pub(crate) enum Wait {
     /// It gives way to other threads once, and only then sleeps. Where all processors are
     /// busy, something has mostly come by then, and to wake a thread costs more than this.
     GivingWay,
+}
+
+impl Wait {
+    /// How a connection's thread waits when its call was one among so many that were served
+    /// since the one before.
+    pub(crate) fn of_one_among(calls: u64) -> Wait {
+        if calls > OF_TWO {
+            Wait::GivingWay
+        } else {
+            Wait::Asleep
+        }
+    }
 }
 
 /// Both directions of a connection; clones are the same connection.
@@ -103,6 +119,13 @@ fn timeout_by_name(error: io::Error) -> io::Error {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+
+    #[test]
+    fn only_who_is_called_among_several_gives_way() {
+        let waits = [1, 2, 3, 50].map(Wait::of_one_among);
+        let expected = [Wait::Asleep, Wait::Asleep, Wait::GivingWay, Wait::GivingWay];
+        assert_eq!(waits, expected);
+    }
 
     #[test]
     fn who_gives_way_reads_what_is_there_and_waits_for_what_is_not() {

@@ -70,29 +70,15 @@ pub(crate) fn protocols(
     longest: usize,
 ) -> (Input, Output) {
     let turned = Arc::new(AtomicBool::new(false));
-    let incoming = Incoming::new(
-        Socket {
-            channel: channel.clone(),
-            turned: turned.clone(),
-            wait: Wait::Asleep,
-        },
-        message_time,
-        longest,
-    );
-    let input = TBinaryInputProtocol::with_config(incoming, false, limits());
+    let socket = Socket {
+        channel: channel.clone(),
+        turned: turned.clone(),
+    };
+    let incoming = Incoming::new(socket, message_time, longest);
+    let outgoing = Outgoing::new(Socket { channel, turned }, message_time);
     (
-        input,
-        TBinaryOutputProtocol::new(
-            Outgoing::new(
-                Socket {
-                    channel,
-                    turned,
-                    wait: Wait::Asleep,
-                },
-                message_time,
-            ),
-            true,
-        ),
+        TBinaryInputProtocol::with_config(incoming, false, limits()),
+        TBinaryOutputProtocol::new(outgoing, true),
     )
 }
 
@@ -101,19 +87,23 @@ struct Socket {
     channel: Channel,
     /// A message was sent since the last read: what comes next begins a new one.
     turned: Arc<AtomicBool>,
-    /// How its reader waits.
+}
+
+/// A socket to be read, by who waits in this way.
+struct Inlet {
+    socket: Socket,
     wait: Wait,
 }
 
-impl Read for Socket {
+impl Read for Inlet {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.channel.read(buffer, self.wait)
+        self.socket.channel.read(buffer, self.wait)
     }
 }
 
 /// The incoming direction: buffered, and bounded in the time that one message may take.
 pub struct Incoming {
-    reader: BufReader<Socket>,
+    reader: BufReader<Inlet>,
     message_time: Duration,
     /// The most bytes taken of one message.
     longest: usize,
@@ -130,7 +120,8 @@ pub struct Incoming {
 
 impl Incoming {
     fn new(socket: Socket, message_time: Duration, longest: usize) -> Incoming {
-        let reader = BufReader::with_capacity(READ_AHEAD, socket);
+        let wait = Wait::Asleep;
+        let reader = BufReader::with_capacity(READ_AHEAD, Inlet { socket, wait });
         Incoming {
             reader,
             message_time,
@@ -153,10 +144,12 @@ impl Incoming {
     /// [`io::ErrorKind::InvalidData`] when what the peer sends begins no Thrift message.
     pub(crate) fn begins(&mut self, idle: Duration, wait: Wait) -> io::Result<Begun> {
         self.count_anew();
-        self.reader.get_mut().wait = wait;
-        self.reader.get_ref().turned.store(false, Relaxed);
+        self.reader.get_ref().socket.turned.store(false, Relaxed);
         if self.reader.buffer().is_empty() {
-            match self.wait(idle)? {
+            self.reader.get_mut().wait = wait;
+            let begun = self.wait(idle);
+            self.reader.get_mut().wait = Wait::Asleep;
+            match begun? {
                 Begun::Message => (),
                 instead => return Ok(instead),
             }
@@ -217,7 +210,7 @@ impl Incoming {
     /// of a message starts its clock.
     fn check_deadline(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        if self.reader.get_ref().turned.swap(false, Relaxed) {
+        if self.reader.get_ref().socket.turned.swap(false, Relaxed) {
             self.count_anew();
         }
         let deadline = *self.deadline.get_or_insert(now + self.message_time);

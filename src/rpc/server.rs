@@ -61,10 +61,6 @@ const STACK: usize = 1024 * 1024;
 /// How often the system is asked for a port that is free at several addresses.
 const CHOICES: usize = 16;
 
-/// A connection waits for its next call without sleeping at once when so many calls have
-/// been served since the last one that others must be about to call too.
-const BUSY: u64 = 2;
-
 /// A pause after a failed accept (no file descriptors left, say), lest it spin.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -435,7 +431,8 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
         let is_trusted = self.identity.is_some() || is_of_this_machine(peer, channel.stream());
         let (mut input, mut output) = protocols(channel, self.limits.message, self.limits.longest);
         let mut idle = self.limits.first.min(self.limits.idle);
-        let (mut served, mut wait) = (0, Wait::Asleep);
+        let mut served = self.state.counters.calls();
+        let mut wait = Wait::Asleep;
         while !self.state.stopped.is_requested() {
             match input.transport.begins(idle, wait)? {
                 Begun::Message => (),
@@ -451,11 +448,7 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
                 (Ok(()), Some(exception)) => (Some(Reason::Exception), exception.to_owned()),
                 (Ok(()), None) => {
                     let before = std::mem::replace(&mut served, self.state.counters.call());
-                    wait = if served - before > BUSY {
-                        Wait::GivingWay
-                    } else {
-                        Wait::Asleep
-                    };
+                    wait = Wait::of_one_among(served - before);
                     connection.last_use.served(self.state.counters.newest());
                     idle = self.limits.idle;
                     continue;

@@ -83,6 +83,11 @@ impl Counters {
         self.opened.load(Relaxed)
     }
 
+    /// How many calls were served.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Relaxed)
+    }
+
     /// One more call was served; its number, from 1 upward.
     pub(crate) fn call(&self) -> u64 {
         self.calls.fetch_add(1, Relaxed) + 1
@@ -103,7 +108,7 @@ impl Counters {
         Traffic {
             open: open as u64,
             opened: self.opened.load(Relaxed),
-            calls: self.calls.load(Relaxed),
+            calls: self.calls(),
             failed_accepts: self.failed_accepts.load(Relaxed),
             closed: self.closed.each_ref().map(|count| count.load(Relaxed)),
         }

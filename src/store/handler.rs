@@ -183,7 +183,7 @@ impl StoreSyncHandler for StoreHandler {
     fn handle_put(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<()> {
         self.store.pace.count();
         debug!("received {}", Key::new(&key));
-        if let Err(e) = self.store.write(&key, Some(&value)) {
+        if let Err(e) = self.store.write(&key, Some(value)) {
             warn!("lost the put of {}: {e}", Key::new(&key));
         }
         Ok(())
@@ -192,7 +192,7 @@ impl StoreSyncHandler for StoreHandler {
     fn handle_write(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<i64> {
         self.store.pace.count();
         debug!("received {}", Key::new(&key));
-        let written = self.store.write(&key, Some(&value)).map_err(refused)?;
+        let written = self.store.write(&key, Some(value)).map_err(refused)?;
         Ok(written.version.unwrap_or(0))
     }
 

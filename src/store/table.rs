@@ -1,31 +1,29 @@
 //! `Table`: the keys that one node holds, in memory, shared by threads.
 //!
 //! Keys lie in stripes by the top bits of their point on the ring, each stripe
-//! behind a lock of its own that is held for one look-up or one page. Within a
-//! stripe keys are ordered, so that whoever copies a table can go on after the last
-//! key it got, whatever has changed since.
+//! behind a lock of its own that is held for one look-up or one page. Within a stripe
+//! keys are ordered by their points, then by their bytes, so that whoever copies a table
+//! can go on after the last key it got, whatever has changed since.
 //!
 //! A key and its value are one allocation; with its share of the tree's nodes a small
 //! key costs some 100 bytes beyond what it says.
 
-mod held;
+mod key;
+mod row;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::versions::Entry;
-use crate::hash_ring::point;
-use held::{Held, Named};
+use row::{Named, Row};
+
+pub use key::Key;
 
 /// Stripes of a table: enough that threads rarely meet in one, and few enough
 /// that an empty table is small.
 pub const STRIPES: usize = 256;
-
-/// The most bytes shown of a key.
-const SHOWN: usize = 100;
 
 /// Bytes a key is reckoned to cost beyond itself and its value.
 const OVERHEAD: usize = 100;
@@ -39,45 +37,7 @@ pub(super) const SMALL_PAGE: usize = 128 * 1024;
 /// The most keys looked at for such a page, so that it is not long in coming.
 pub(super) const LOOKS: usize = 50_000;
 
-/// A key with its point, so that the point is computed once for a call.
-#[derive(Debug, Clone, Copy)]
-pub struct Key<'a> {
-    /// The key's bytes.
-    pub bytes: &'a [u8],
-    /// Its point on the ring.
-    pub point: u32,
-}
-
-impl<'a> Key<'a> {
-    /// The key of these bytes.
-    pub fn new(bytes: &'a [u8]) -> Key<'a> {
-        Key {
-            bytes,
-            point: point(bytes),
-        }
-    }
-
-    /// The stripe of the key, from 0 to [`STRIPES`] - 1.
-    pub fn stripe(&self) -> usize {
-        (self.point >> 24) as usize
-    }
-}
-
-impl fmt::Display for Key<'_> {
-    /// As much of the key as a line of the log has room for; nothing in it ends the line.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = &self.bytes[..self.bytes.len().min(SHOWN)];
-        let more = if shown.len() < self.bytes.len() {
-            "…"
-        } else {
-            ""
-        };
-        let shown = String::from_utf8_lossy(shown);
-        write!(f, "{}{more}", shown.escape_debug())
-    }
-}
-
-/// Where a copy of a table goes on: after this key of this stripe.
+/// Where a copy of a table goes on: after this key of this stripe, in the order of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cursor {
     /// The stripe to look at next.
@@ -95,7 +55,7 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-type Stripe = BTreeSet<Held>;
+type Stripe = BTreeSet<Row>;
 
 /// The keys that one node holds. All methods may be called from any thread; none
 /// waits for more than a look at one stripe.
@@ -128,16 +88,17 @@ impl Table {
     /// What is held for `key`, a tombstone included.
     pub fn read(&self, key: Key<'_>) -> Option<Entry> {
         let stripe = self.stripe(key.stripe());
-        find(&stripe, key).map(Held::entry)
+        find(&stripe, key).map(Row::entry)
     }
 
-    /// Keeps `entry` unless one of the same or a larger version is held already; was it kept?
+    /// Keeps `entry` unless one of the same or a larger version is held already; was it
+    /// kept? Keys are of at most four gigabytes.
     pub fn apply(&self, key: Key<'_>, entry: Entry) -> bool {
         let mut stripe = self.stripe(key.stripe());
         if find(&stripe, key).is_some_and(|held| held.version() >= entry.version) {
             return false;
         }
-        let held = Held::new(key, entry);
+        let held = Row::new(key, entry);
         self.count(&held, 1);
         if let Some(old) = stripe.replace(held) {
             self.count(&old, -1);
@@ -179,7 +140,7 @@ impl Table {
                 Some(key) => Bound::Excluded(key as &dyn Named),
                 None => Bound::Unbounded,
             };
-            let mut last: Option<&Held> = None;
+            let mut last: Option<&Row> = None;
             for held in stripe.range::<dyn Named, _>((from, Bound::Unbounded)) {
                 if bytes >= most_bytes || looks >= most_looks {
                     let after = last.map(|last| last.key().bytes.into());
@@ -216,7 +177,7 @@ impl Table {
 
     /// Counts the keys with a value that are `wanted`.
     pub fn count_keys(&self, wanted: impl Fn(Key<'_>) -> bool) -> usize {
-        let is_counted = |held: &&Held| !held.is_tombstone() && wanted(held.key());
+        let is_counted = |held: &&Row| !held.is_tombstone() && wanted(held.key());
         let count = |stripe: &Stripe| stripe.iter().filter(is_counted).count();
         (0..STRIPES).map(|number| count(&self.stripe(number))).sum()
     }
@@ -231,7 +192,7 @@ impl Table {
         self.bytes.load(Relaxed).max(0) as usize
     }
 
-    fn count(&self, held: &Held, sign: i64) {
+    fn count(&self, held: &Row, sign: i64) {
         self.bytes.fetch_add(sign * cost(held) as i64, Relaxed);
         self.keys
             .fetch_add(sign * i64::from(!held.is_tombstone()), Relaxed);
@@ -252,11 +213,11 @@ fn points_of(stripe: usize) -> RangeInclusive<u32> {
 }
 
 /// What a stripe holds for `key`.
-fn find<'a>(stripe: &'a Stripe, key: Key<'_>) -> Option<&'a Held> {
+fn find<'a>(stripe: &'a Stripe, key: Key<'_>) -> Option<&'a Row> {
     stripe.get(&key as &dyn Named)
 }
 
-fn cost(held: &Held) -> usize {
+fn cost(held: &Row) -> usize {
     held.len() + OVERHEAD
 }
 
@@ -334,7 +295,7 @@ mod tests {
         assert!(keys.iter().all(|key| key.point == 0));
         for (version, key) in (1..).zip(&keys) {
             assert_eq!(table.read(*key), None);
-            let value = Value::of(b"another key", b"value");
+            let value = Value::of(b"another key", b"value".to_vec());
             let value = Some(value);
             assert!(table.apply(*key, Entry { version, value }));
         }
@@ -356,6 +317,40 @@ mod tests {
         assert_eq!(table.sweep(0, is_kept), 300 - 19);
         assert_eq!(table.read(keys[16]), Some(entry(17, "value")));
         assert_eq!(table.read(keys[17]), None);
+    }
+
+    #[test]
+    fn a_copy_goes_on_after_a_key_that_is_gone() {
+        let table = Table::new();
+        let names = ["00a0", "00B0", "00c0", "00D0"].map(|digits| format!("{digits:0<32}"));
+        let keys = names.each_ref().map(|name| Key::new(name.as_bytes()));
+        for key in keys {
+            table.apply(key, entry(1, "value"));
+        }
+        let page = |cursor: &Cursor| table.page(cursor, usize::MAX, 2, |_| true, |_| true);
+        let next = page(&Cursor::default()).next.unwrap();
+        assert_eq!(
+            next.after.as_deref(),
+            Some(keys[1].bytes),
+            "in the order of points"
+        );
+        table.sweep(0, |key, _| key != keys[1]);
+        let rest = page(&next).entries;
+        let rest: Vec<_> = rest.iter().map(|(key, _)| Key::new(key)).collect();
+        assert_eq!(rest, keys[2..]);
+    }
+
+    #[test]
+    fn the_table_grows_by_as_much_as_is_reckoned() {
+        let table = Table::new();
+        let key = Key::new(b"key");
+        for (version, value) in [(1, "value"), (2, "a longer value"), (3, "short"), (4, "")] {
+            let before = table.bytes();
+            let growth = table.growth(key, &entry(version, value));
+            table.apply(key, entry(version, value));
+            assert_eq!(growth, table.bytes().saturating_sub(before), "{value}");
+        }
+        assert_eq!(table.bytes(), b"key".len() + OVERHEAD);
     }
 
     #[test]

@@ -36,9 +36,10 @@ pub struct Value {
 
 impl Value {
     /// This value of that key.
-    pub fn of(key: &[u8], value: &[u8]) -> Value {
+    pub fn of(key: &[u8], mut value: Vec<u8>) -> Value {
+        value.splice(..0, key.iter().copied());
         Value {
-            key_and_value: [key, value].concat().into(),
+            key_and_value: value.into(),
             begin: key.len(),
         }
     }
@@ -48,7 +49,7 @@ impl Value {
         if self.key_and_value[..self.begin] == *key {
             self
         } else {
-            Value::of(key, &self)
+            Value::of(key, self.to_vec())
         }
     }
 

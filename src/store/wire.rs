@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::moves::{History, Phase, Pull, Word};
-use super::table::{Cursor, Page, STRIPES};
+use super::table::{Cursor, Key, Page, STRIPES};
 use super::versions::{Entry, Value, is_plausible};
 use super::view::{Peer, View};
 use super::writing::Assignment;
@@ -168,10 +168,14 @@ impl TryFrom<wire::Cursor> for Cursor {
         let stripe = stripe
             .filter(|stripe| *stripe < STRIPES)
             .ok_or("there is no such stripe")?;
-        Ok(Cursor {
-            stripe,
-            after: cursor.after,
-        })
+        let after = cursor.after;
+        if after
+            .as_deref()
+            .is_some_and(|key| Key::new(key).stripe() != stripe)
+        {
+            return Err("a cursor after a key of another stripe".into());
+        }
+        Ok(Cursor { stripe, after })
     }
 }
 
@@ -217,7 +221,7 @@ pub fn read_pair(pair: wire::Pair, unix_millis: i64) -> Result<(Vec<u8>, Entry),
         return Err(format!("{version} is not a version of this time"));
     }
     let key = pair.key.ok_or("a pair without a key")?;
-    let value = pair.value.map(|value| Value::of(&key, &value));
+    let value = pair.value.map(|value| Value::of(&key, value));
     Ok((key, Entry { version, value }))
 }
 
@@ -225,7 +229,7 @@ pub fn read_pair(pair: wire::Pair, unix_millis: i64) -> Result<(Vec<u8>, Entry),
 pub fn assignments(pairs: Vec<wire::Pair>) -> Result<Vec<Assignment>, Misread> {
     let assignment = |pair: wire::Pair| {
         let key = pair.key.ok_or("a pair without a key")?;
-        let value = pair.value.map(|value| Value::of(&key, &value));
+        let value = pair.value.map(|value| Value::of(&key, value));
         Ok((key, value))
     };
     pairs.into_iter().map(assignment).collect()

@@ -57,7 +57,7 @@ impl Store {
     /// # Errors
     /// The key or the value is too long, an owner has no room, or no primary could
     /// be found in that time. The write may have taken effect on some owners.
-    pub fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<Written, Refusal> {
+    pub fn write(&self, key: &[u8], value: Option<Vec<u8>>) -> Result<Written, Refusal> {
         let value = value.map(|value| Value::of(key, value));
         let written = self.write_many(&[(key.to_vec(), value)])?;
         Ok(written.into_iter().next().unwrap_or_default())
@@ -261,7 +261,7 @@ impl Store {
     /// write here, the one before. A deletion of what is not there has been done.
     fn give_versions(&self, begun: &mut [Begun<'_>], mut newest: Vec<Held>, now: i64) {
         let mut order: Vec<usize> = (0..begun.len()).collect();
-        order.sort_by_key(|at| (begun[*at].key.point, begun[*at].key.bytes));
+        order.sort_by_key(|at| begun[*at].key);
         let moves = self.moves();
         for nth in 0..order.len() {
             let at = order[nth];

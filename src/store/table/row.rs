@@ -1,17 +1,17 @@
-//! `Held`: what a table keeps for a key, found by the key.
+//! `Row`: what a table keeps for a key, found by the key.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::Key;
+use super::key::Key;
 use crate::store::versions::{Entry, Value};
 
 /// A key with its entry, in one allocation. They are ordered by their points, and only
 /// those of one point by their bytes: most of those that a search passes are told apart
 /// without a look at that allocation.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Row {
     point: u32,
     /// Bytes of the key.
     key: u32,
@@ -20,11 +20,11 @@ pub(super) struct Held {
     is_tombstone: bool,
 }
 
-impl Held {
+impl Row {
     /// The entry of a key of at most four gigabytes.
-    pub fn new(key: Key<'_>, entry: Entry) -> Held {
+    pub fn new(key: Key<'_>, entry: Entry) -> Row {
         let Entry { version, value } = entry;
-        Held {
+        Row {
             point: key.point,
             key: key.bytes.len() as u32,
             version,
@@ -70,7 +70,7 @@ pub(super) trait Named {
     fn name(&self) -> Key<'_>;
 }
 
-impl Named for Held {
+impl Named for Row {
     fn name(&self) -> Key<'_> {
         self.key()
     }
@@ -84,9 +84,7 @@ impl Named for Key<'_> {
 
 impl Ord for dyn Named + '_ {
     fn cmp(&self, other: &Self) -> Ordering {
-        let (one, other) = (self.name(), other.name());
-        let by_point = one.point.cmp(&other.point);
-        by_point.then_with(|| one.bytes.cmp(other.bytes))
+        self.name().cmp(&other.name())
     }
 }
 
@@ -104,28 +102,28 @@ impl PartialEq for dyn Named + '_ {
 
 impl Eq for dyn Named + '_ {}
 
-impl<'a> Borrow<dyn Named + 'a> for Held {
+impl<'a> Borrow<dyn Named + 'a> for Row {
     fn borrow(&self) -> &(dyn Named + 'a) {
         self
     }
 }
 
-impl Ord for Held {
-    fn cmp(&self, other: &Held) -> Ordering {
+impl Ord for Row {
+    fn cmp(&self, other: &Row) -> Ordering {
         (self as &dyn Named).cmp(other)
     }
 }
 
-impl PartialOrd for Held {
-    fn partial_cmp(&self, other: &Held) -> Option<Ordering> {
+impl PartialOrd for Row {
+    fn partial_cmp(&self, other: &Row) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Held {
-    fn eq(&self, other: &Held) -> bool {
+impl PartialEq for Row {
+    fn eq(&self, other: &Row) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Held {}
+impl Eq for Row {}
