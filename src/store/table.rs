@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::versions::Entry;
-use row::{Named, Row};
+use row::Row;
 
 pub use key::Key;
 
@@ -55,7 +55,7 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-type Stripe = BTreeSet<Row>;
+type Stripe = BTreeSet<Row<'static>>;
 
 /// The keys that one node holds. All methods may be called from any thread; none
 /// waits for more than a look at one stripe.
@@ -135,13 +135,11 @@ impl Table {
                 continue;
             }
             let after = after.take();
-            let after = after.as_deref().map(Key::new);
-            let from = match &after {
-                Some(key) => Bound::Excluded(key as &dyn Named),
-                None => Bound::Unbounded,
-            };
-            let mut last: Option<&Row> = None;
-            for held in stripe.range::<dyn Named, _>((from, Bound::Unbounded)) {
+            let after = after.as_deref().map(|key| Row::wanted(Key::new(key)));
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let rows: &BTreeSet<Row<'_>> = &stripe;
+            let mut last: Option<&Row<'_>> = None;
+            for held in rows.range((from, Bound::Unbounded)) {
                 if bytes >= most_bytes || looks >= most_looks {
                     let after = last.map(|last| last.key().bytes.into());
                     let stripe = number;
@@ -177,7 +175,7 @@ impl Table {
 
     /// Counts the keys with a value that are `wanted`.
     pub fn count_keys(&self, wanted: impl Fn(Key<'_>) -> bool) -> usize {
-        let is_counted = |held: &&Row| !held.is_tombstone() && wanted(held.key());
+        let is_counted = |held: &&Row<'_>| !held.is_tombstone() && wanted(held.key());
         let count = |stripe: &Stripe| stripe.iter().filter(is_counted).count();
         (0..STRIPES).map(|number| count(&self.stripe(number))).sum()
     }
@@ -192,7 +190,7 @@ impl Table {
         self.bytes.load(Relaxed).max(0) as usize
     }
 
-    fn count(&self, held: &Row, sign: i64) {
+    fn count(&self, held: &Row<'_>, sign: i64) {
         self.bytes.fetch_add(sign * cost(held) as i64, Relaxed);
         self.keys
             .fetch_add(sign * i64::from(!held.is_tombstone()), Relaxed);
@@ -213,11 +211,11 @@ fn points_of(stripe: usize) -> RangeInclusive<u32> {
 }
 
 /// What a stripe holds for `key`.
-fn find<'a>(stripe: &'a Stripe, key: Key<'_>) -> Option<&'a Row> {
-    stripe.get(&key as &dyn Named)
+fn find<'a>(stripe: &'a BTreeSet<Row<'a>>, key: Key<'a>) -> Option<&'a Row<'a>> {
+    stripe.get(&Row::wanted(key))
 }
 
-fn cost(held: &Row) -> usize {
+fn cost(held: &Row<'_>) -> usize {
     held.len() + OVERHEAD
 }
 

@@ -15,6 +15,9 @@ const WRITER_BITS: u32 = 16;
 /// writes of a key in a millisecond before versions run ahead of the clock.
 const BELOW_MILLIS: u32 = WRITER_BITS + 4;
 
+/// Bytes of a key and a value that are joined without memory beside that of both.
+const SMALL: usize = 256;
+
 /// What a node keeps for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -37,10 +40,22 @@ pub struct Value {
 impl Value {
     /// This value of that key.
     pub fn of(key: &[u8], mut value: Vec<u8>) -> Value {
-        value.splice(..0, key.iter().copied());
+        let begin = key.len();
+        let mut small = [0; SMALL];
+        let key_and_value = match small.get_mut(..begin + value.len()) {
+            Some(both) => {
+                both[..begin].copy_from_slice(key);
+                both[begin..].copy_from_slice(&value);
+                Arc::from(&*both)
+            }
+            None => {
+                value.splice(..0, key.iter().copied());
+                Arc::from(value)
+            }
+        };
         Value {
-            key_and_value: value.into(),
-            begin: key.len(),
+            key_and_value,
+            begin,
         }
     }
 

@@ -1,53 +1,76 @@
 //! `Row`: what a table keeps for a key, found by the key.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::key::Key;
 use crate::store::versions::{Entry, Value};
 
-/// A key with its entry, in one allocation. They are ordered by their points, and only
-/// those of one point by their bytes: most of those that a search passes are told apart
-/// without a look at that allocation.
+/// A key with its entry, in one allocation, or a key alone by which they are looked for.
+/// Rows are ordered by their keys, points first: most of those that a search passes are
+/// told apart without a look at their bytes.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct Row<'a> {
     point: u32,
-    /// Bytes of the key.
-    key: u32,
-    key_and_value: Arc<[u8]>,
     version: i64,
     is_tombstone: bool,
+    bytes: Bytes<'a>,
 }
 
-impl Row {
+#[derive(Debug)]
+enum Bytes<'a> {
+    /// A key of so many bytes, and behind it the value.
+    Kept(Arc<[u8]>, u32),
+    /// A key that is looked for.
+    Wanted(&'a [u8]),
+}
+
+impl<'a> Row<'a> {
     /// The entry of a key of at most four gigabytes.
-    pub fn new(key: Key<'_>, entry: Entry) -> Row {
+    pub fn new(key: Key<'_>, entry: Entry) -> Row<'a> {
         let Entry { version, value } = entry;
+        let is_tombstone = value.is_none();
+        let key_and_value = match value {
+            Some(value) => value.behind(key.bytes).into_key_and_value(),
+            None => key.bytes.into(),
+        };
         Row {
             point: key.point,
-            key: key.bytes.len() as u32,
             version,
-            is_tombstone: value.is_none(),
-            key_and_value: match value {
-                Some(value) => value.behind(key.bytes).into_key_and_value(),
-                None => key.bytes.into(),
-            },
+            is_tombstone,
+            bytes: Bytes::Kept(key_and_value, key.bytes.len() as u32),
+        }
+    }
+
+    /// What a row of that key is found by.
+    pub fn wanted(key: Key<'a>) -> Row<'a> {
+        Row {
+            point: key.point,
+            version: 0,
+            is_tombstone: true,
+            bytes: Bytes::Wanted(key.bytes),
         }
     }
 
     pub fn key(&self) -> Key<'_> {
-        Key {
-            bytes: &self.key_and_value[..self.key as usize],
-            point: self.point,
-        }
+        let bytes = match &self.bytes {
+            Bytes::Kept(key_and_value, key) => &key_and_value[..*key as usize],
+            Bytes::Wanted(bytes) => bytes,
+        };
+        let point = self.point;
+        Key { bytes, point }
     }
 
     pub fn entry(&self) -> Entry {
-        let value = || Value::from_parts(self.key_and_value.clone(), self.key as usize);
+        let value = match &self.bytes {
+            Bytes::Kept(key_and_value, key) if !self.is_tombstone => {
+                Some(Value::from_parts(key_and_value.clone(), *key as usize))
+            }
+            _ => None,
+        };
         Entry {
             version: self.version,
-            value: (!self.is_tombstone).then(value),
+            value,
         }
     }
 
@@ -61,69 +84,30 @@ impl Row {
 
     /// Bytes of the key and the value.
     pub fn len(&self) -> usize {
-        self.key_and_value.len()
+        match &self.bytes {
+            Bytes::Kept(key_and_value, _) => key_and_value.len(),
+            Bytes::Wanted(bytes) => bytes.len(),
+        }
     }
 }
 
-/// What is found by its key: what is held, and a key by which it is looked for.
-pub(super) trait Named {
-    fn name(&self) -> Key<'_>;
-}
-
-impl Named for Row {
-    fn name(&self) -> Key<'_> {
-        self.key()
-    }
-}
-
-impl Named for Key<'_> {
-    fn name(&self) -> Key<'_> {
-        *self
-    }
-}
-
-impl Ord for dyn Named + '_ {
+impl Ord for Row<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.name().cmp(&other.name())
+        let by_point = self.point.cmp(&other.point);
+        by_point.then_with(|| self.key().bytes.cmp(other.key().bytes))
     }
 }
 
-impl PartialOrd for dyn Named + '_ {
+impl PartialOrd for Row<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for dyn Named + '_ {
+impl PartialEq for Row<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for dyn Named + '_ {}
-
-impl<'a> Borrow<dyn Named + 'a> for Row {
-    fn borrow(&self) -> &(dyn Named + 'a) {
-        self
-    }
-}
-
-impl Ord for Row {
-    fn cmp(&self, other: &Row) -> Ordering {
-        (self as &dyn Named).cmp(other)
-    }
-}
-
-impl PartialOrd for Row {
-    fn partial_cmp(&self, other: &Row) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Row {
-    fn eq(&self, other: &Row) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Row {}
+impl Eq for Row<'_> {}
