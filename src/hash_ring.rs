@@ -452,14 +452,13 @@ mod tests {
             let near = heads.filter_map(|head| u32::try_from(head).ok());
             let near = near.flat_map(|head| [head.saturating_sub(1), head, head.saturating_add(1)]);
             let even = (0..=u32::MAX).step_by(1_000_003);
-            for point in near.chain(even).chain([u32::MAX]) {
+            for point in near.chain(even.clone()).chain([u32::MAX]) {
                 let past = |entry: &&u64| **entry >> NODE_BITS > u64::from(point);
                 let first = ring.entries.iter().find(past).unwrap_or(&ring.entries[0]);
                 let owner = Some(&ring.nodes[node_of(*first)].node);
                 assert_eq!(ring.owner_of(point), owner, "{point} of {size}");
                 assert_eq!(large.owner_of(point), owner, "{point} of {size}");
             }
-            let even = (0..=u32::MAX).step_by(1_000_003);
             let told = even
                 .clone()
                 .filter(|point| ring.index.owner(*point).is_some());

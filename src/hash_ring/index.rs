@@ -12,6 +12,9 @@ use std::ops::Range;
 
 use super::{KEY_SPACE, NODE_BITS, node_of};
 
+/// The most entries of a cell on the average; the least are half as many.
+const PER_CELL: usize = 5;
+
 /// Entries of a cell of the index that a lookup looks at; seldom has one more.
 const AT_A_TIME: usize = 16;
 
@@ -32,7 +35,11 @@ impl Index {
     /// The index of these entries, which name so many nodes.
     pub(super) fn of(entries: &[u64], nodes: usize) -> Index {
         let met = entries.partition_point(|entry| entry >> NODE_BITS < KEY_SPACE);
-        let bits = (met / 5).max(1).next_power_of_two().ilog2().clamp(1, 24);
+        let bits = (met / PER_CELL)
+            .max(1)
+            .next_power_of_two()
+            .ilog2()
+            .clamp(1, 24);
         let shift = 32 - bits;
         let mut starts = vec![0; (1 << bits) + 1];
         for (place, entry) in entries[..met].iter().enumerate() {
@@ -61,21 +68,21 @@ impl Index {
             return;
         };
         let met = self.starts.last().copied().unwrap_or_default() as usize;
-        let bytes = 3 * met + 2 * (self.starts.len() - 1);
+        let bytes = begin(self.starts.len() - 1, met);
         let mut cells = vec![0; bytes + AT_A_TIME];
         let starts = &self.starts[..];
         for (place, entry) in entries[..met].iter().enumerate() {
             let point = (entry >> NODE_BITS) as u32;
             let cell = (point >> self.shift) as usize;
             let (start, end) = (starts[cell] as usize, starts[cell + 1] as usize);
-            let at = 3 * start + 2 * cell;
+            let at = begin(cell, start);
             cells[at + place - start] = step(point, self.shift);
             let at = at + end - start + 2 * (place - start);
             cells[at..at + 2].copy_from_slice(&short(*entry));
         }
         for (cell, end) in starts[1..].iter().enumerate() {
             let next = entries.get(*end as usize).unwrap_or(first);
-            let at = 3 * *end as usize + 2 * cell;
+            let at = begin(cell + 1, *end as usize) - 2;
             cells[at..at + 2].copy_from_slice(&short(*next));
         }
         self.cells = cells;
@@ -92,7 +99,7 @@ impl Index {
     pub(super) fn owner(&self, point: u32) -> Option<u16> {
         let entries = self.cell(point);
         let many = entries.len();
-        let cell = 3 * entries.start + 2 * (point >> self.shift) as usize;
+        let cell = begin((point >> self.shift) as usize, entries.start);
         let some = self.cells.get(cell..)?.first_chunk::<AT_A_TIME>()?;
         let step = step(point, self.shift);
         let (mut passed, mut reached) = (0, 0);
@@ -108,6 +115,11 @@ impl Index {
         let owner = owners.get(2 * usize::from(passed)..)?.first_chunk()?;
         Some(u16::from_le_bytes(*owner))
     }
+}
+
+/// Where the bytes of a cell begin whose first entry has that place.
+fn begin(cell: usize, start: usize) -> usize {
+    3 * start + 2 * cell
 }
 
 /// The 256th in which a point is of its cell of two to the power of `shift` points.

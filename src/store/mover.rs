@@ -280,8 +280,8 @@ impl Store {
             }
             // The moves stay as they are while a stripe is swept: nobody may come to
             // own what is being dropped.
-            dropped += self.table.sweep(stripe, |key, entry| {
-                let forgotten = entry.is_tombstone() && entry.written_at() < old;
+            dropped += self.table.sweep(stripe, |key, deleted_at| {
+                let forgotten = deleted_at.is_some_and(|at| at < old);
                 let kept = !forgotten && current.owns(&me, key, replicas);
                 if !kept {
                     debug!("dropped {key}");

@@ -159,11 +159,12 @@ impl Table {
     }
 
     /// Drops what `keep` does not want of one stripe, from 0 to [`STRIPES`] - 1;
-    /// returns how many values went.
-    pub fn sweep(&self, stripe: usize, keep: impl Fn(Key<'_>, &Entry) -> bool) -> usize {
+    /// returns how many values went. It is told when a key was deleted, if it was, in
+    /// milliseconds since 1970.
+    pub fn sweep(&self, stripe: usize, keep: impl Fn(Key<'_>, Option<i64>) -> bool) -> usize {
         let mut dropped = 0;
         self.stripe(stripe).retain(|held| {
-            let kept = keep(held.key(), &held.entry());
+            let kept = keep(held.key(), held.deleted_at());
             if !kept {
                 self.count(held, -1);
                 dropped += usize::from(!held.is_tombstone());
@@ -311,7 +312,7 @@ mod tests {
             found,
             names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>()
         );
-        let is_kept = |key: Key<'_>, _: &Entry| key.bytes.ends_with(b"0");
+        let is_kept = |key: Key<'_>, _| key.bytes.ends_with(b"0");
         assert_eq!(table.sweep(0, is_kept), 300 - 19);
         assert_eq!(table.read(keys[16]), Some(entry(17, "value")));
         assert_eq!(table.read(keys[17]), None);

@@ -28,8 +28,7 @@ pub struct Entry {
 }
 
 /// The bytes of a value, mostly behind those of its key: a table keeps the two in one
-/// allocation.
-/// Cheap to clone, since it may be on its way to several connections at once.
+/// allocation. Cheap to clone, since it may be on its way to several connections at once.
 #[derive(Clone)]
 pub struct Value {
     key_and_value: Arc<[u8]>,
@@ -53,10 +52,7 @@ impl Value {
                 Arc::from(value)
             }
         };
-        Value {
-            key_and_value,
-            begin,
-        }
+        Value::from_parts(key_and_value, begin)
     }
 
     /// The value, behind that key and no other.
@@ -112,11 +108,6 @@ impl fmt::Debug for Value {
 }
 
 impl Entry {
-    /// When the entry was written, in milliseconds since 1970, by its writer's clock.
-    pub fn written_at(&self) -> i64 {
-        self.version >> BELOW_MILLIS
-    }
-
     /// Is this the mark of a deletion?
     pub fn is_tombstone(&self) -> bool {
         self.value.is_none()
@@ -137,13 +128,19 @@ pub fn next_version(unix_millis: i64, newest: i64, writer: u16) -> i64 {
     }
 }
 
+/// When what has this version was written, in milliseconds since 1970, by its writer's
+/// clock, unless versions had run ahead of that.
+pub fn written_at(version: i64) -> i64 {
+    version >> BELOW_MILLIS
+}
+
 /// How far ahead of this node's clock a version may be, in milliseconds: one day.
 const MOST_AHEAD: i64 = 24 * 3_600_000;
 
 /// Can this version have been given by a node whose clock is about right? Another one
 /// would outdo every write for ever.
 pub fn is_plausible(version: i64, unix_millis: i64) -> bool {
-    version > 0 && version >> BELOW_MILLIS <= unix_millis + MOST_AHEAD
+    version > 0 && written_at(version) <= unix_millis + MOST_AHEAD
 }
 
 #[cfg(test)]
@@ -157,14 +154,7 @@ mod tests {
         let third = next_version(500, second, 9);
         assert!(first < second && second < third);
         assert!(next_version(1_001, third, 0) > third);
-        assert_eq!(
-            Entry {
-                version: third,
-                value: None
-            }
-            .written_at(),
-            1_000
-        );
+        assert_eq!(written_at(third), 1_000);
     }
 
     #[test]

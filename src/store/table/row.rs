@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::key::Key;
-use crate::store::versions::{Entry, Value};
+use crate::store::versions::{Entry, Value, written_at};
 
 /// A key with its entry, in one allocation, or a key alone by which they are looked for.
 /// Rows are ordered by their keys, points first: most of those that a search passes are
@@ -82,6 +82,11 @@ impl<'a> Row<'a> {
         self.is_tombstone
     }
 
+    /// When the key was deleted, in milliseconds since 1970, if this is a tombstone.
+    pub fn deleted_at(&self) -> Option<i64> {
+        self.is_tombstone.then(|| written_at(self.version))
+    }
+
     /// Bytes of the key and the value.
     pub fn len(&self) -> usize {
         match &self.bytes {
@@ -92,6 +97,8 @@ impl<'a> Row<'a> {
 }
 
 impl Ord for Row<'_> {
+    /// As their keys, which are put together only where the points do not tell: to do so
+    /// in each step of a search makes a bulk load a tenth slower.
     fn cmp(&self, other: &Self) -> Ordering {
         let by_point = self.point.cmp(&other.point);
         by_point.then_with(|| self.key().bytes.cmp(other.key().bytes))
