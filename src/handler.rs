@@ -38,6 +38,7 @@
 //! A handler calls other nodes by [`Node::caller`], which has the node's identity where
 //! the network asks for one.
 
+use std::sync::Arc;
 use std::thread;
 
 use log::{info, warn};
@@ -50,6 +51,7 @@ use crate::locator::{self, BaseSyncHandler, LocatorSyncHandler};
 use crate::membership::Change;
 use crate::node::Node;
 use crate::rpc::server::{Methods, Stopper};
+use crate::rpc::shortcut::Shortcut;
 
 /// A line of descent, as [`BaseHandler::service_types`] gives it.
 pub fn lineage(types: &[&str]) -> Vec<String> {
@@ -82,6 +84,12 @@ pub trait BaseHandler: Send + Sync {
     /// `die` and `debug` always are such methods.
     fn local_methods(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What answers some calls of your own interface past the generated code, if anything
+    /// does: for a method that is called so often that this matters.
+    fn shortcut(&self) -> Option<Arc<dyn Shortcut>> {
+        None
     }
 
     /// Answers that the service is there.
@@ -281,7 +289,11 @@ fn methods<H: BaseHandler>(handler: &H) -> Methods {
     oneway.extend(handler.oneway_methods());
     let mut local = lineage(&["debug", "die"]);
     local.extend(handler.local_methods());
-    Methods { oneway, local }
+    Methods {
+        oneway,
+        local,
+        shortcut: handler.shortcut(),
+    }
 }
 
 impl<H: BaseHandler> BaseSyncHandler for H {

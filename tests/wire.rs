@@ -212,7 +212,7 @@ fn recorded_requests_get_the_recorded_replies() {
         .into();
     let methods = Methods {
         oneway,
-        local: Vec::new(),
+        ..Methods::default()
     };
     let serving = thread::spawn(move || server.run(processor, methods));
 

@@ -13,6 +13,7 @@
 pub mod echo;
 pub mod histogram;
 pub mod keys;
+pub mod plain;
 mod progress;
 pub mod report;
 pub mod rounds;

@@ -9,6 +9,7 @@ use log::debug;
 
 use super::echo::Sizes;
 use super::keys::{KEY, Keys, Random};
+use super::plain::PlainClient;
 use super::{Caller, Outcome};
 use crate::client::ring::RingClient;
 use crate::diststore::{Pair, StoreSyncClient, TStoreSyncClient};
@@ -116,13 +117,30 @@ impl Load {
     fn connect(&self) -> Result<Way, Error> {
         match self.through {
             Through::Node => {
-                let patience = Patience::default();
-                let client = self
-                    .caller
-                    .connect(patience, StoreSyncClient::new, &self.peer)?;
-                Ok(Way::Node(Box::new(client)))
+                let (caller, peer, patience) = (&self.caller, &self.peer, Patience::default());
+                let client = || caller.connect(patience, StoreSyncClient::new, peer);
+                Ok(if self.original {
+                    Way::Original(Box::new(client()?))
+                } else if self.batch > 1 {
+                    Way::Batches(Box::new(client()?))
+                } else {
+                    Way::Plain(Box::new(caller.connect(
+                        patience,
+                        PlainClient::new,
+                        peer,
+                    )?))
+                })
             }
             Through::Ring | Through::SharedRing => Ok(Way::Ring(Arc::new(self.ring()?))),
+        }
+    }
+
+    /// Counts a key whose value is as it was written: all keys were filled.
+    fn check(&self, found: Option<&[u8]>) -> Answer {
+        match found.map(<[u8]>::len) {
+            Some(size) if size == self.value_size => Ok(1),
+            Some(size) => Err(format!("a value of {size} bytes").into()),
+            None => Err("no value".into()),
         }
     }
 
@@ -168,8 +186,14 @@ pub struct StoreCaller<'a> {
     left: Option<Range<usize>>,
 }
 
+/// How a caller's keys get to their owners, and how many with a call.
 enum Way {
-    Node(Box<Client>),
+    /// By one node, one key a call.
+    Plain(Box<PlainClient>),
+    /// The same, by the original's methods.
+    Original(Box<Client>),
+    /// By one node, several keys a call.
+    Batches(Box<Client>),
     Ring(Arc<RingClient>),
 }
 
@@ -177,96 +201,69 @@ enum Way {
 type Answer = Result<usize, Box<dyn error::Error>>;
 
 impl StoreCaller<'_> {
+    /// Reads random keys. A node answers for as many of the first ones as have values that
+    /// fit a message.
     fn read(&mut self) -> Answer {
-        if self.load.batch > 1 {
-            return self.read_batch();
-        }
-        let key = self.any_key();
-        let value = match &mut self.way {
-            Way::Node(node) if self.load.original => Some(node.get(key)?),
-            Way::Node(node) => node.fetch(key)?.value,
-            Way::Ring(ring) => ring.get(&key)?,
-        };
-        self.check(value.as_ref())?;
-        Ok(1)
-    }
-
-    /// A node answers for as many of the first keys as have values that fit a message.
-    fn read_batch(&mut self) -> Answer {
-        let keys: Vec<_> = (0..self.load.batch).map(|_| self.any_key()).collect();
-        let values: Vec<_> = match &mut self.way {
-            Way::Node(node) => {
-                let found = node.fetch_many(keys)?;
-                found.into_iter().map(|found| found.value).collect()
-            }
-            Way::Ring(ring) => ring.get_many(&keys)?,
-        };
-        values
-            .iter()
-            .try_for_each(|value| self.check(value.as_ref()))?;
-        Ok(values.len())
-    }
-
-    fn write(&mut self, keys: Vec<Vec<u8>>) -> Answer {
-        if self.load.batch > 1 {
-            return self.write_batch(keys);
-        }
-        for key in keys {
-            match &mut self.way {
-                Way::Node(node) if self.load.original => node.put(key, self.value.clone())?,
-                Way::Node(node) => drop(node.write(key, self.value.clone())?),
-                Way::Ring(ring) => ring.put(&key, &self.value)?,
-            }
-        }
-        Ok(1)
-    }
-
-    fn write_batch(&mut self, keys: Vec<Vec<u8>>) -> Answer {
-        let value = &self.value;
+        let load = self.load;
+        let check = |value: Option<Vec<u8>>| load.check(value.as_deref());
+        let mut any = || load.keys.any(&mut self.random);
         match &mut self.way {
-            Way::Node(node) => {
-                let pair = |key| Pair::new(Some(key), Some(value.clone()), 0);
-                Ok(node.write_many(keys.into_iter().map(pair).collect())?.len())
+            Way::Plain(node) => load.check(node.fetch(&any())?),
+            Way::Original(node) => check(Some(node.get(any().to_vec())?)),
+            Way::Ring(ring) if load.batch == 1 => check(ring.get(&any())?),
+            Way::Batches(node) => {
+                let keys = (0..load.batch).map(|_| any().to_vec());
+                let found = node.fetch_many(keys.collect())?.into_iter();
+                found.map(|found| check(found.value)).sum()
+            }
+            Way::Ring(ring) => {
+                let keys: Vec<_> = (0..load.batch).map(|_| any()).collect();
+                ring.get_many(&keys)?.into_iter().map(check).sum()
+            }
+        }
+    }
+
+    /// Writes these keys, one at a time where a call has one.
+    fn write(&mut self, keys: &[[u8; KEY]]) -> Answer {
+        let (load, value) = (self.load, &self.value);
+        match &mut self.way {
+            Way::Plain(node) => keys.iter().try_for_each(|key| node.write(key, value))?,
+            Way::Original(node) => {
+                let mut put = |key: &[u8; KEY]| node.put(key.to_vec(), value.clone());
+                keys.iter().try_for_each(&mut put)?;
+            }
+            Way::Ring(ring) if load.batch == 1 => {
+                keys.iter().try_for_each(|key| ring.put(key, value))?;
+            }
+            Way::Batches(node) => {
+                let pair = |key: &[u8; KEY]| Pair::new(key.to_vec(), value.clone(), 0);
+                return Ok(node.write_many(keys.iter().map(pair).collect())?.len());
             }
             Way::Ring(ring) => {
                 let pair = |key| (Key::new(key), Some(&value[..]));
                 let pairs: Vec<_> = keys.iter().map(|key| pair(key)).collect();
-                Ok(ring.write_many(&pairs)?.len())
+                return Ok(ring.write_many(&pairs)?.len());
             }
         }
-    }
-
-    /// All keys were filled: what is found for one is a value of that size.
-    fn check(&self, found: Option<&Vec<u8>>) -> Result<(), Box<dyn error::Error>> {
-        match found.map(Vec::len) {
-            Some(size) if size == self.load.value_size => Ok(()),
-            Some(size) => Err(format!("a value of {size} bytes").into()),
-            None => Err("no value".into()),
-        }
-    }
-
-    fn any_key(&mut self) -> Vec<u8> {
-        self.load.keys.any(&mut self.random).to_vec()
+        Ok(keys.len())
     }
 
     /// Writes the next keys of those that are left; nothing if none are.
     fn fill(&mut self) -> Option<Answer> {
         let keys = &self.load.keys;
         let left = self.left.as_mut()?.take(self.load.batch);
-        let next: Vec<_> = left.map(|place| keys.at(place).to_vec()).collect();
+        let next: Vec<_> = left.map(|place| keys.at(place)).collect();
         if !next.is_empty() {
-            return Some(self.write(next));
+            return Some(self.write(&next));
         }
-        if self.load.original {
-            self.wait_until_taken();
-        }
+        self.wait_until_taken();
         None
     }
 
     /// `put` is not answered: a `get` over the same connection is when all puts were taken.
     fn wait_until_taken(&mut self) {
         let key = self.load.keys.at(0).to_vec();
-        if let Way::Node(node) = &mut self.way
+        if let Way::Original(node) = &mut self.way
             && let Err(e) = node.get(key)
         {
             debug!("{e}");
@@ -279,7 +276,7 @@ impl StoreCaller<'_> {
             Ok(operations) => Outcome::Answered(operations as u64),
             Err(e) => {
                 debug!("{e}");
-                if let (Way::Node(_), Ok(way)) = (&self.way, self.load.connect()) {
+                if let (Through::Node, Ok(way)) = (self.load.through, self.load.connect()) {
                     self.way = way;
                 }
                 Outcome::Failed
@@ -295,8 +292,9 @@ impl Caller for StoreCaller<'_> {
         } else if self.random.share() < self.load.read_share {
             self.read()
         } else {
-            let keys = (0..self.load.batch).map(|_| self.any_key()).collect();
-            self.write(keys)
+            let mut any = || self.load.keys.any(&mut self.random);
+            let keys: Vec<_> = (0..self.load.batch).map(|_| any()).collect();
+            self.write(&keys)
         };
         Some(self.outcome(answer))
     }

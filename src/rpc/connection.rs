@@ -176,6 +176,17 @@ impl Incoming {
         }
     }
 
+    /// What was read ahead, as far as it may belong to one message.
+    pub(crate) fn at_hand(&self) -> &[u8] {
+        let bytes = self.reader.buffer();
+        &bytes[..bytes.len().min(self.longest)]
+    }
+
+    /// Passes over so many bytes of it.
+    pub(crate) fn pass_over(&mut self, bytes: usize) {
+        self.reader.consume(bytes);
+    }
+
     /// Why the last message could not be read to its end, if so: too long is invalid
     /// data, and a peer that has gone an unexpected end or another failure.
     pub(crate) fn failure(&self) -> Option<io::ErrorKind> {
@@ -297,6 +308,11 @@ impl Outgoing {
     pub(crate) fn mute(&mut self, muted: bool) {
         self.muted = muted;
         self.exception = None;
+    }
+
+    /// The message that is gathered, empty at first.
+    pub(crate) fn message(&mut self) -> &mut Vec<u8> {
+        &mut self.message
     }
 
     /// Which call ended in which exception, if the last message was one, sent or

@@ -16,4 +16,5 @@ pub mod links;
 pub mod server;
 mod session;
 pub mod several;
+pub mod shortcut;
 pub mod traffic;

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::handler::{BaseHandler, LocatorHandler, lineage};
 use crate::membership::{Change, Why};
 use crate::node::Node;
+use crate::rpc::shortcut::Shortcut;
 
 /// The service type of a store.
 pub const SERVICE: &str = "diststore.Store";
@@ -84,6 +85,10 @@ impl BaseHandler for StoreHandler {
 
     fn oneway_methods(&self) -> Vec<String> {
         lineage(&["put"])
+    }
+
+    fn shortcut(&self) -> Option<Arc<dyn Shortcut>> {
+        Some(self.store.clone())
     }
 
     fn debug(&self) {

@@ -9,6 +9,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::sync::Arc;
 use std::thread;
 
 use thrift::protocol::{
@@ -21,6 +22,7 @@ use thrifty_p2p::handler::{BaseHandler, LocatorHandler, PlainLocator};
 use thrifty_p2p::locator::{BaseSyncProcessor, LocatorSyncProcessor};
 use thrifty_p2p::node::Node;
 use thrifty_p2p::rpc::server::{self, Methods, Server, Stopper};
+use thrifty_p2p::rpc::shortcut::Shortcut;
 use thrifty_p2p::store::handler::{SERVICE, StoreHandler};
 use thrifty_p2p::store::limits::Limits;
 
@@ -51,19 +53,40 @@ impl<P: TProcessor> TProcessor for Screen<P> {
 /// A processor that is sent requests, one after another as over a connection.
 struct Requests<P> {
     processor: Screen<P>,
+    /// What answers some of them past the processor, and is to give the same answers.
+    shortcut: Option<Arc<dyn Shortcut>>,
     /// Ends what the processor's handler has begun.
     end: Option<Box<dyn Fn()>>,
 }
 
 impl<P: TProcessor> Requests<P> {
     fn answer(&self, input: &mut Bytes<'_>, reached: &mut Reached) -> thrift::Result<()> {
+        let (bytes, mut reply) = (input.transport, Vec::new());
+        let shortcut = self.shortcut.as_ref();
+        let length = shortcut.and_then(|shortcut| shortcut.answer(bytes, &mut reply));
+        let answered = self.process(input, reached);
+        if let Some(length) = length {
+            let long = answered.expect("what a shortcut answers is answered the long way too");
+            let long = (bytes.len() - input.transport.len(), long);
+            assert_eq!(
+                (length, reply),
+                long,
+                "the shortcut's answer is another one"
+            );
+            return Ok(());
+        }
+        answered.map(|_| ())
+    }
+
+    /// The long way: the bytes that are answered.
+    fn process(&self, input: &mut Bytes<'_>, reached: &mut Reached) -> thrift::Result<Vec<u8>> {
         let mut output = TBinaryOutputProtocol::new(Vec::new(), true);
         let message = input.read_message_begin()?;
         reached.method = method(&message.name);
         let mut input = TStoredInputProtocol::new(input, message);
         self.processor.process(&mut input, &mut output)?;
         reached.end = output.transport.get(3).map_or(0, |kind| i32::from(*kind));
-        Ok(())
+        Ok(output.transport)
     }
 }
 
@@ -99,6 +122,7 @@ fn requests<P: TProcessor + 'static>(
             processor,
             kept_out,
         },
+        shortcut: None,
         end: None,
     })
 }
@@ -134,28 +158,36 @@ pub fn locator() -> Box<dyn Decoder> {
 
 /// A store that serves: the only one of its network.
 pub fn store() -> Box<dyn Decoder> {
-    let (processor, end) = serving_store();
+    let store = serving_store();
     Box::new(Requests {
-        processor,
-        end: Some(end),
+        processor: store.processor,
+        shortcut: store.shortcut,
+        end: Some(store.end),
     })
 }
 
-type StoreProcessor = Screen<StoreSyncProcessor<StoreHandler>>;
+/// What answers for such a store, and what ends its threads.
+struct Serving {
+    processor: Screen<StoreSyncProcessor<StoreHandler>>,
+    shortcut: Option<Arc<dyn Shortcut>>,
+    end: Box<dyn Fn()>,
+}
 
-/// Such a store, and what ends its threads.
-fn serving_store() -> (StoreProcessor, Box<dyn Fn()>) {
+fn serving_store() -> Serving {
     let limits = Limits {
         memory: 1024 * 1024,
         ..Limits::default()
     };
     let handler = StoreHandler::new(node(SERVICE), None, limits);
     handler.entered(true);
-    let processor = Screen {
-        processor: StoreSyncProcessor::new(handler.clone()),
-        kept_out: &["join", "remove", "add", "exchange", "reach"],
-    };
-    (processor, Box::new(move || handler.cleanup()))
+    Serving {
+        processor: Screen {
+            processor: StoreSyncProcessor::new(handler.clone()),
+            kept_out: &["join", "remove", "add", "exchange", "reach"],
+        },
+        shortcut: handler.shortcut(),
+        end: Box::new(move || handler.cleanup()),
+    }
 }
 
 /// A store that has not come in: it knows members, and has none to ask.
@@ -189,16 +221,24 @@ pub fn locator_connection() -> Box<dyn Decoder> {
         processor: LocatorSyncProcessor::new(PlainLocator { node }),
         kept_out: &["reach"],
     };
-    Box::new(Connection::serve(processor, None))
+    Box::new(Connection::serve(processor, None, None))
 }
 
 pub fn store_connection() -> Box<dyn Decoder> {
-    let (processor, end) = serving_store();
-    Box::new(Connection::serve(processor, Some(end)))
+    let store = serving_store();
+    Box::new(Connection::serve(
+        store.processor,
+        store.shortcut,
+        Some(store.end),
+    ))
 }
 
 impl Connection {
-    fn serve<P>(processor: P, end: Option<Box<dyn Fn()>>) -> Connection
+    fn serve<P>(
+        processor: P,
+        shortcut: Option<Arc<dyn Shortcut>>,
+        end: Option<Box<dyn Fn()>>,
+    ) -> Connection
     where
         P: TProcessor + Send + Sync + 'static,
     {
@@ -209,6 +249,7 @@ impl Connection {
         let methods = Methods {
             oneway: oneway.into(),
             local: Vec::new(),
+            shortcut,
         };
         let serving = Some(thread::spawn(move || server.run(processor, methods)));
         Connection {
