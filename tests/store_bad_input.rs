@@ -455,3 +455,19 @@ fn the_programs_take_any_bytes_without_a_nul() {
         assert_eq!(missing.status.code(), Some(1), "{key:?} is deleted");
     }
 }
+
+#[test]
+fn calls_that_come_at_once_are_answered_alike_however_they_are_written() {
+    let target = Target::start(&[]);
+    target.client().put(b"key", b"value").unwrap();
+    let key = [11, 0, 1, 0, 0, 0, 3, b'k', b'e', b'y'];
+    let unknown_field = [2, 0, 9, 1];
+    let plain = message("fetch", &[&key[..], &[0]].concat());
+    let odd = message("fetch", &[&unknown_field[..], &key, &[0]].concat());
+    let answer = answer_to(target.node(), &plain);
+    assert!(answer.ends_with(&[0, 0]) && answer.windows(5).any(|part| part == b"value"));
+    assert_eq!(answer_to(target.node(), &odd), answer);
+    let calls = [&plain[..], &odd, &plain].concat();
+    let answers = [&answer[..]; 3].concat();
+    assert_eq!(answer_to(target.node(), &calls), answers);
+}
