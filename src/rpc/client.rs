@@ -17,7 +17,7 @@ use crate::rpc::channel::Channel;
 use crate::rpc::connection::{LONGEST_MESSAGE, protocols};
 use crate::rpc::identity::Identity;
 
-pub use crate::rpc::connection::{Incoming, Input, Outgoing, Output, limits};
+pub use crate::rpc::connection::{Input, Output, limits};
 
 /// How long a call may wait.
 #[derive(Debug, Clone, Copy)]

@@ -13,6 +13,7 @@ mod crowd;
 pub mod identity;
 pub mod lanes;
 pub mod links;
+pub mod plain;
 pub mod server;
 mod session;
 pub mod several;

@@ -1,7 +1,7 @@
 //! Calls to several nodes at the same time, by one thread.
 //!
-//! A generated client sends a call and receives its answer in one go. Here the two are
-//! done apart, so that all nodes are at work before the first answer is waited for: no
+//! A generated client sends a call and receives its answer in one go. [`Halves`] do the two
+//! apart, as [`Plain`](crate::rpc::plain::Plain) calls do by themselves, so that all nodes are at work before the first answer is waited for: no
 //! threads are started for that, and the caller is woken no more often than it must be.
 
 use std::io;
@@ -45,36 +45,53 @@ impl<S, R> Halves<S, R> {
         }
     }
 
-    fn send<T>(&mut self, call: impl FnOnce(&mut S) -> thrift::Result<T>) -> thrift::Result<()> {
+    /// Sends a call, and ends before its answer.
+    ///
+    /// # Errors
+    /// It could not be sent.
+    pub fn send<T>(
+        &mut self,
+        call: impl FnOnce(&mut S) -> thrift::Result<T>,
+    ) -> thrift::Result<()> {
         match call(&mut self.sender) {
             // The call was sent, and nothing can be read.
             Err(thrift::Error::Transport(e)) if e.kind == TransportErrorKind::EndOfFile => Ok(()),
             other => other.map(|_| ()),
         }
     }
+
+    /// Receives the answer of the call that was sent, by the same with any arguments.
+    ///
+    /// # Errors
+    /// As the call.
+    pub fn receive<T>(
+        &mut self,
+        call: impl FnOnce(&mut R) -> thrift::Result<T>,
+    ) -> thrift::Result<T> {
+        call(&mut self.receiver)
+    }
 }
 
 /// Makes a call to each of `locations`, all at the same time; `done` is told what came of
-/// each as soon as it is known, by its place. `send` makes the call of that place, and
-/// `receive` the same with any arguments.
+/// each as soon as it is known, by its place. `send` sends the call of that place, and
+/// `receive` receives its answer.
 ///
 /// Blocks for as long as the links' patience says, for connecting once for each location
 /// to which no connection is kept: these come last. An answer that has begun to come is
 /// waited for before others are read. For methods that may be repeated, as by
 /// [`Links::call`].
-pub fn call_several<S, R, T>(
-    links: &Links<Halves<S, R>>,
+pub fn call_several<C, T>(
+    links: &Links<C>,
     locations: &[Location],
-    send: impl Fn(&mut S, usize) -> thrift::Result<T>,
-    receive: impl Fn(&mut R) -> thrift::Result<T>,
+    send: impl Fn(&mut C, usize) -> thrift::Result<()>,
+    receive: impl Fn(&mut C, usize) -> thrift::Result<T>,
     mut done: impl FnMut(usize, Result<T, Error>),
 ) {
-    let send = |halves: &mut Halves<S, R>, place| halves.send(|sender| send(sender, place));
     if let [only] = locations {
         // There is nothing to look at meanwhile.
-        let outcome = links.call(only, |halves| {
-            send(halves, 0)?;
-            receive(&mut halves.receiver)
+        let outcome = links.call(only, |client| {
+            send(client, 0)?;
+            receive(client, 0)
         });
         return done(0, outcome);
     }
@@ -82,7 +99,7 @@ pub fn call_several<S, R, T>(
     let mut places: Vec<usize> = (0..locations.len()).collect();
     places.sort_by_key(|place| !links.is_kept(&locations[*place]));
     for place in places {
-        match links.send(&locations[place], |halves| send(halves, place)) {
+        match links.send(&locations[place], |client| send(client, place)) {
             Ok(sent) => under_way.push((place, sent)),
             Err(e) => done(place, Err(e)),
         }
@@ -91,12 +108,12 @@ pub fn call_several<S, R, T>(
         for (at, state) in look(&under_way) {
             let (place, sent) = under_way.swap_remove(at);
             let received = match state {
-                Seen::Answered => links.receive(sent, |halves| receive(&mut halves.receiver)),
+                Seen::Answered => links.receive(sent, |client| receive(client, place)),
                 Seen::Late => Some(links.give_up(sent)),
             };
             match received {
                 Some(outcome) => done(place, outcome),
-                None => match links.send_anew(&locations[place], |halves| send(halves, place)) {
+                None => match links.send_anew(&locations[place], |client| send(client, place)) {
                     Ok(sent) => under_way.push((place, sent)),
                     Err(e) => done(place, Err(e)),
                 },
@@ -152,9 +169,9 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    type Links = crate::rpc::links::Links<
-        Halves<BaseSyncClient<Unheard, Output>, BaseSyncClient<Input, Unsaid>>,
-    >;
+    type Pinger = Halves<BaseSyncClient<Unheard, Output>, BaseSyncClient<Input, Unsaid>>;
+
+    type Links = crate::rpc::links::Links<Pinger>;
 
     /// What a peer does with the pings of one connection: for each the time after which it
     /// answers. When there are no more it closes the connection.
@@ -199,8 +216,8 @@ mod tests {
     /// What came of pings, in the order in which that was known.
     fn ping(links: &Links, peers: &[Location]) -> Vec<(usize, Result<(), Error>)> {
         let mut outcomes = Vec::new();
-        let send = |sender: &mut BaseSyncClient<_, _>, _| sender.ping();
-        let receive = |receiver: &mut BaseSyncClient<_, _>| receiver.ping();
+        let send = |peer: &mut Pinger, _| peer.send(TBaseSyncClient::ping);
+        let receive = |peer: &mut Pinger, _| peer.receive(TBaseSyncClient::ping);
         call_several(links, peers, send, receive, |place, outcome| {
             outcomes.push((place, outcome));
         });

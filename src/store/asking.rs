@@ -10,20 +10,18 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::operations::{Owners, Receiver, Sender};
+use super::by_hand::{hear_fetch_at, send_fetch_at};
+use super::operations::PEER_PATIENCE;
 use super::table::Key;
-use super::versions::Entry;
+use super::versions::Held;
 use super::view::Peer;
-use super::wire::read_found;
-use crate::diststore::{Found, TStoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
 use crate::node::Node;
 use crate::rpc::lanes::{Done, Item, Lanes, Load};
+use crate::rpc::links::Links;
+use crate::rpc::plain::Plain;
 use crate::rpc::several::call_several;
-
-/// What is held for a key, a tombstone included; nothing if nothing ever was.
-pub(super) type Held = Option<Entry>;
 
 /// The most bytes of keys in one call.
 const BATCH: usize = 64 * 1024;
@@ -80,17 +78,17 @@ pub(super) enum Answer {
 /// Who is asked.
 struct Asked {
     node: Node,
-    owners: Arc<Owners>,
+    links: Links<Plain>,
     /// Those that could not be reached a moment ago, and until when they are asked last.
     passed_over: Mutex<HashMap<Location, Instant>>,
 }
 
 impl Asking {
-    /// Questions that go over these links; who cannot be reached is reported to `node`.
-    pub fn new(node: Node, owners: Arc<Owners>) -> Asking {
+    /// Questions of this node, which is told who cannot be reached.
+    pub fn new(node: Node) -> Asking {
         let asked = Arc::new(Asked {
+            links: Links::new(node.caller().clone(), Plain::new, PEER_PATIENCE),
             node,
-            owners,
             passed_over: Mutex::default(),
         });
         let carrier = asked.clone();
@@ -119,9 +117,10 @@ impl Asking {
         owners
     }
 
-    /// Forgets the way to a node that is gone.
+    /// Forgets the way to a node that is gone: calls under way break off.
     pub fn forget(&self, gone: &Location) {
         self.lanes.forget(gone);
+        self.asked.links.forget(gone);
     }
 }
 
@@ -129,13 +128,14 @@ impl Asked {
     /// Asks owners, each in one view.
     fn ask(&self, loads: &[Load<Question>], done: Done<'_, Answer>) {
         let locations: Vec<Location> = loads.iter().map(|load| load.to.clone()).collect();
-        let ask = |owner: &mut Sender, place: usize| {
+        let ask = |owner: &mut Plain, place: usize| {
             let questions: &[Question] = &loads[place].items;
-            let keys = questions.iter().map(|question| question.key.clone());
-            owner.fetch_at(keys.collect(), questions[0].view as i64)
+            let keys = questions.iter().map(|question| &question.key[..]);
+            send_fetch_at(owner, keys, questions[0].view)
         };
-        let found = |owner: &mut Receiver| owner.fetch_at(Vec::new(), 0);
-        call_several(&self.owners, &locations, ask, found, |place, found| {
+        let found =
+            |owner: &mut Plain, place: usize| hear_fetch_at(owner, loads[place].items.len());
+        call_several(&self.links, &locations, ask, found, |place, found| {
             let found = found.inspect_err(|e| self.note(&locations[place], e));
             done(
                 place,
@@ -163,12 +163,12 @@ impl Asked {
 }
 
 /// What came of so many questions, the first of which were answered.
-fn answers(found: Vec<Found>, count: usize) -> Vec<Answer> {
+fn answers(found: Vec<Held>, count: usize) -> Vec<Answer> {
     let is_refused = found.is_empty();
     let rest = iter::repeat_with(|| match is_refused {
         true => Answer::Refused,
         false => Answer::NoRoom,
     });
-    let held = found.into_iter().map(read_found).map(Answer::Held);
+    let held = found.into_iter().map(Answer::Held);
     held.chain(rest).take(count).collect()
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::operations::{Owners, Receiver, Refusal, Sender};
+use super::operations::{Owner, Owners, Refusal};
 use super::table::Key;
 use super::versions::Entry;
 use super::wire::pair;
@@ -90,13 +90,14 @@ impl Copy {
 /// Calls owners, each with copies of one view.
 fn send(node: &Node, owners: &Owners, loads: &[Load<Copy>], done: Done<'_, Outcome>) {
     let locations: Vec<Location> = loads.iter().map(|load| load.to.clone()).collect();
-    let replicate = |owner: &mut Sender, place: usize| {
+    let replicate = |owner: &mut Owner, place: usize| {
         let copies: &[Copy] = &loads[place].items;
         let pairs = copies.iter();
         let pairs = pairs.map(|copy| pair(copy.key.to_vec(), &copy.entry));
-        owner.replicate(pairs.collect(), copies[0].view as i64)
+        let (pairs, view) = (pairs.collect(), copies[0].view as i64);
+        owner.send(|sender| sender.replicate(pairs, view))
     };
-    let kept = |owner: &mut Receiver| owner.replicate(Vec::new(), 0);
+    let kept = |owner: &mut Owner, _| owner.receive(|receiver| receiver.replicate(Vec::new(), 0));
     call_several(owners, &locations, replicate, kept, |place, outcome| {
         let count = loads[place].items.len();
         let outcomes = match outcome {

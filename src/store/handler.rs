@@ -12,7 +12,7 @@ use super::moves::DEFAULT_REPLICAS;
 use super::operations::Store;
 use super::table::{Key, LOOKS, PAGE, SMALL_PAGE};
 use super::view::{Peer, View};
-use super::wire::{assignments, found, refused};
+use super::wire::{NOT_ANSWERED, assignments, found, refused};
 use super::writing::{Assignment, NOT_PRIMARY};
 use crate::diststore::{self as wire, StoreSyncHandler};
 use crate::endpoint::Endpoint;
@@ -273,7 +273,7 @@ impl StoreSyncHandler for StoreHandler {
         let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::new(key)).collect();
         match self.store.answer_at(view as u64, &keys) {
             Some(held) => Ok(held.into_iter().map(found).collect()),
-            None => Err(refused("this node does not answer for that view")),
+            None => Err(refused(NOT_ANSWERED)),
         }
     }
 

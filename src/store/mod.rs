@@ -59,7 +59,7 @@
 //! the ring is put to it as well, and read from it first, without any promise.
 
 mod asking;
-pub(crate) mod by_hand;
+pub mod by_hand;
 mod copies;
 pub mod handler;
 pub mod limits;

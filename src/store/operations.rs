@@ -35,14 +35,11 @@ use crate::rpc::several::{Halves, Unheard, Unsaid};
 /// A client of another store.
 pub type Client = StoreSyncClient<Input, Output>;
 
-/// A client of an owner, for calls that go to several owners at once: it sends.
-pub(super) type Sender = StoreSyncClient<Unheard, Output>;
-
-/// The same, which receives.
-pub(super) type Receiver = StoreSyncClient<Input, Unsaid>;
+/// A client of an owner, for calls that go to several owners at once.
+pub(super) type Owner = Halves<StoreSyncClient<Unheard, Output>, StoreSyncClient<Input, Unsaid>>;
 
 /// The links to owners.
-pub(super) type Owners = Links<Halves<Sender, Receiver>>;
+pub(super) type Owners = Links<Owner>;
 
 /// The longest that a call of a client is tried before it is refused: longer than
 /// it takes to find out that a silent node is down.
@@ -125,7 +122,7 @@ impl Store {
             peers: links(PEER_PATIENCE),
             primaries: links(PRIMARY_PATIENCE),
             copies: Copies::new(node.clone(), owners.clone()),
-            asking: Asking::new(node.clone(), owners.clone()),
+            asking: Asking::new(node.clone()),
             node,
             table: Table::new(),
             limits,

@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use log::debug;
 
-use super::asking::{self, Answer, Held};
+use super::asking::{self, Answer};
 use super::moves::Authority;
 use super::operations::{PATIENCE, Refusal, Store};
 use super::table::{Cursor, Key, LOOKS, PAGE, Page};
+use super::versions::Held;
 use super::view::Peer;
 use crate::location::Location;
 

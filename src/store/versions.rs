@@ -27,6 +27,9 @@ pub struct Entry {
     pub value: Option<Value>,
 }
 
+/// What is held for a key, a tombstone included; nothing if nothing ever was.
+pub type Held = Option<Entry>;
+
 /// The bytes of a value, mostly behind those of its key: a table keeps the two in one
 /// allocation. Cheap to clone, since it may be on its way to several connections at once.
 #[derive(Clone)]

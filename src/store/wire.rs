@@ -19,6 +19,9 @@ use crate::rpc::traffic::{Reason, Traffic};
 /// Each member of each view has 120 points on a ring, which take a kilobyte.
 pub const MOST_LISTED: usize = 16_384;
 
+/// Why a node does not say what it holds as an owner.
+pub(super) const NOT_ANSWERED: &str = "this node does not answer for that view";
+
 /// Why a message was not understood.
 pub type Misread = String;
 
@@ -240,15 +243,6 @@ pub fn found(entry: Option<Entry>) -> wire::Found {
     let version = entry.as_ref().map_or(0, |entry| entry.version);
     let value = entry.and_then(|entry| entry.value);
     wire::Found::new(value.map(|value| value.to_vec()), version)
-}
-
-/// What another node says that it holds; nothing if it never held anything.
-pub fn read_found(found: wire::Found) -> Option<Entry> {
-    let version = found.version.filter(|version| *version != 0)?;
-    Some(Entry {
-        version,
-        value: found.value.map(Value::from),
-    })
 }
 
 impl From<&Traffic> for wire::Traffic {

@@ -3,13 +3,12 @@
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::asking::Held;
 use super::copies::{Copy, Outcome};
 use super::limits::LONGEST_VALUE;
 use super::moves::Write;
 use super::operations::{Client, PATIENCE, Refusal, Store, TURNS, reason, unix_millis};
 use super::table::Key;
-use super::versions::{Entry, Value};
+use super::versions::{Entry, Held, Value};
 use super::view::Peer;
 use super::wire::{pair, read_pair};
 use crate::diststore::{Declined, Kept, Pair, TStoreSyncClient, Written};

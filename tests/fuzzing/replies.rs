@@ -2,6 +2,7 @@
 //! a connection.
 
 use std::io::{self, Write};
+use std::iter;
 use std::net::{Ipv4Addr, Shutdown, TcpListener};
 use std::sync::Arc;
 use std::thread;
@@ -13,15 +14,18 @@ use thrift::protocol::{
 use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::diststore::{self, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::error::Error;
+use thrifty_p2p::load::plain::PlainClient;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, TBaseSyncClient, TLocatorSyncClient};
 use thrifty_p2p::membership::{Gossip, Membership, Now, Outcome, Request, Settings};
 use thrifty_p2p::rpc::client::{call, limits};
+use thrifty_p2p::rpc::plain::Plain;
+use thrifty_p2p::store::by_hand::{hear_fetch_at, send_fetch_at};
 use thrifty_p2p::store::handler::SERVICE;
 use thrifty_p2p::store::moves::{History, Moves, Rules, Standing, Word};
 use thrifty_p2p::store::table::{Key, Table};
 use thrifty_p2p::store::view::Peer;
-use thrifty_p2p::store::wire::{read_found, read_page};
+use thrifty_p2p::store::wire::read_page;
 
 use super::decoder::{Decoder, Reached, depth, kind, method, name_of};
 
@@ -101,15 +105,15 @@ impl Replies {
             "reach" => client.reach(locator::Location::default()).map(drop),
             "get" => client.get(Vec::new()).map(drop),
             "write" => client.write(Vec::new(), Vec::new()).map(drop),
-            "fetch" => client.fetch(Vec::new()).map(|one| found(vec![one])),
+            "fetch" => client.fetch(Vec::new()).map(drop),
             "unset" => client.unset(Vec::new()).map(drop),
             "write_many" => client.write_many(Vec::new()).map(drop),
-            "fetch_many" => client.fetch_many(Vec::new()).map(found),
+            "fetch_many" => client.fetch_many(Vec::new()).map(drop),
             "roll" => client.roll().map(drop),
             "scan" => self.page(client.scan(0, Default::default())?),
             "coordinate" => client.coordinate(Vec::new(), 0).map(drop),
             "replicate" => client.replicate(Vec::new(), 0).map(drop),
-            "fetch_at" => client.fetch_at(Vec::new(), 0).map(found),
+            "fetch_at" => client.fetch_at(Vec::new(), 0).map(drop),
             "tell" => self.tell(client),
             "pull" => self.page(client.pull(Default::default())?),
             "holdings" => client.holdings(true).map(drop),
@@ -186,10 +190,6 @@ impl Replies {
     }
 }
 
-fn found(found: Vec<diststore::Found>) {
-    found.into_iter().map(read_found).for_each(drop);
-}
-
 fn misread(why: impl ToString) -> thrift::Error {
     why.to_string().into()
 }
@@ -234,10 +234,18 @@ impl Decoder for Answers {
 
 impl Answers {
     fn call(&mut self, name: &str) -> Result<(), Error> {
-        if name == "roll" {
-            return RingClient::connect(&self.location).map(drop);
+        let at = &self.location;
+        match name {
+            "roll" => RingClient::connect(at).map(drop),
+            "fetch" => call(PlainClient::new, at, |store| store.fetch(b"").map(drop)),
+            "write" => call(PlainClient::new, at, |store| store.write(b"", b"")),
+            "fetch_at" => call(Plain::new, at, |owner| {
+                send_fetch_at(owner, iter::once(&b""[..]), 0)?;
+                hear_fetch_at(owner, 1).map(drop)
+            }),
+            _ => call(StoreSyncClient::new, at, |client| {
+                self.replies.read(name, client)
+            }),
         }
-        let body = |client: &mut StoreSyncClient<_, _>| self.replies.read(name, client);
-        call(StoreSyncClient::new, &self.location, body)
     }
 }
