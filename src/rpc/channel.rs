@@ -11,32 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
 use crate::rpc::session::Session;
-
-/// Calls from one of a connection to its next, that one counted, while one other connection
-/// is called as often. Then nothing was measured to be gained by giving way.
-const OF_TWO: u64 = 2;
-
-/// How a reader waits for what has not come yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// It sleeps until something comes.
-    Asleep,
-    /// It gives way to other threads once, and only then sleeps. Where all processors are
-    /// busy, something has mostly come by then, and to wake a thread costs more than this.
-    GivingWay,
-}
-
-impl Wait {
-    /// How a connection's thread waits when its call was one among so many that were served
-    /// since the one before.
-    pub(crate) fn of_one_among(calls: u64) -> Wait {
-        if calls > OF_TWO {
-            Wait::GivingWay
-        } else {
-            Wait::Asleep
-        }
-    }
-}
+use crate::rpc::turn::Wait;
 
 /// Both directions of a connection; clones are the same connection.
 #[derive(Clone)]
@@ -79,11 +54,13 @@ pub(super) struct Waiting<'a>(pub &'a TcpStream, pub Wait);
 impl Read for Waiting<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Waiting(mut stream, wait) = *self;
-        if wait == Wait::GivingWay {
-            match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+        match wait {
+            Wait::Asleep => (),
+            Wait::GivingWay => match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
                 Err(Errno::EAGAIN) => thread::yield_now(),
                 read => return read.map_err(io::Error::from),
-            }
+            },
+            Wait::AfterOthers => thread::yield_now(),
         }
         stream.read(buffer)
     }
@@ -121,13 +98,6 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn only_who_is_called_among_several_gives_way() {
-        let waits = [1, 2, 3, 50].map(Wait::of_one_among);
-        let expected = [Wait::Asleep, Wait::Asleep, Wait::GivingWay, Wait::GivingWay];
-        assert_eq!(waits, expected);
-    }
-
-    #[test]
     fn who_gives_way_reads_what_is_there_and_waits_for_what_is_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -136,7 +106,7 @@ mod tests {
         stream.set_read_timeout(Some(time)).unwrap();
         let channel = Channel::Plain(Arc::new(stream));
         let mut buffer = [0; 8];
-        for wait in [Wait::Asleep, Wait::GivingWay] {
+        for wait in [Wait::Asleep, Wait::GivingWay, Wait::AfterOthers] {
             let begun = Instant::now();
             let nothing = channel.read(&mut buffer, wait).map_err(|e| e.kind());
             assert_eq!(nothing, Err(io::ErrorKind::TimedOut), "{wait:?}");

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use thrift::TConfiguration;
 use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
 
-use crate::rpc::channel::{Channel, Wait};
+use crate::rpc::channel::Channel;
+use crate::rpc::turn::Wait;
 use crate::trust;
 
 /// Bytes read ahead of need: many small messages, or the head of a large one.

@@ -19,3 +19,4 @@ mod session;
 pub mod several;
 pub mod shortcut;
 pub mod traffic;
+mod turn;

@@ -47,13 +47,14 @@ use thrift::server::TProcessor;
 use thrift::{ProtocolError, ProtocolErrorKind};
 
 use crate::error::told;
-use crate::rpc::channel::{Channel, Wait};
+use crate::rpc::channel::Channel;
 use crate::rpc::complaints::Complaints;
 use crate::rpc::connection::{Begun, Input, LONGEST_MESSAGE, LONGEST_METHOD, Output, protocols};
 use crate::rpc::crowd::{Crowd, LastUse};
 use crate::rpc::identity::Identity;
 use crate::rpc::shortcut::Shortcut;
 use crate::rpc::traffic::{Counters, Reason, Traffic};
+use crate::rpc::turn::{Turn, Wait};
 use crate::shutdown::Shutdown;
 
 /// Stack of a connection's thread; only what is used takes memory.
@@ -434,7 +435,7 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
         let is_trusted = self.identity.is_some() || is_of_this_machine(peer, channel.stream());
         let (mut input, mut output) = protocols(channel, self.limits.message, self.limits.longest);
         let mut idle = self.limits.first.min(self.limits.idle);
-        let mut served = self.state.counters.calls();
+        let mut turn = Turn::new(self.state.counters.calls());
         let mut wait = Wait::Asleep;
         while !self.state.stopped.is_requested() {
             match input.transport.begins(idle, wait)? {
@@ -453,8 +454,7 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
                 (Err(e), _) => (Reason::of(e), told(e)),
                 (Ok(()), Some(exception)) => (Some(Reason::Exception), exception.to_owned()),
                 (Ok(()), None) => {
-                    let before = std::mem::replace(&mut served, self.state.counters.call());
-                    wait = Wait::of_one_among(served - before);
+                    wait = turn.served(self.state.counters.call());
                     connection.last_use.served(self.state.counters.newest());
                     idle = self.limits.idle;
                     continue;

@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 
 use rustls::Connection;
 
-use crate::rpc::channel::{Wait, Waiting};
+use crate::rpc::channel::Waiting;
+use crate::rpc::turn::Wait;
 use crate::trust::distrust;
 
 /// How long a peer that was turned away has to read why.
