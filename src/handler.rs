@@ -87,7 +87,8 @@ pub trait BaseHandler: Send + Sync {
     }
 
     /// What answers some calls of your own interface past the generated code, if anything
-    /// does: for a method that is called so often that this matters.
+    /// does: for a method that is called so often that this matters. It must be neither
+    /// oneway nor local, which is not looked at before. Asked once, before serving begins.
     fn shortcut(&self) -> Option<Arc<dyn Shortcut>> {
         None
     }

@@ -8,7 +8,8 @@
 //! # The life of one `get`
 //!
 //! 1. A client connects to any node of a store. [`rpc::server`] gives the connection
-//!    a thread, which hands one call after another to the generated processor; that
+//!    a thread. What came whole it answers from bytes to bytes ([`rpc::shortcut`],
+//!    [`store::by_hand`]); all other calls it hands to the generated processor, which
 //!    calls [`store::handler`].
 //! 2. The key becomes a point: the first four bytes of its md5 ([`hash_ring::point`]).
 //! 3. The moves ([`store::moves`]) tell which ring is read by: the current one at

@@ -470,4 +470,15 @@ fn calls_that_come_at_once_are_answered_alike_however_they_are_written() {
     let calls = [&plain[..], &odd, &plain].concat();
     let answers = [&answer[..]; 3].concat();
     assert_eq!(answer_to(target.node(), &calls), answers);
+
+    // So many that they are not read at once, and some are cut in two.
+    let (many, at_number) = (400, 4 + 4 + "fetch".len());
+    let numbered = |message: &[u8], number: u32| {
+        let mut message = message.to_vec();
+        message[at_number..at_number + 4].copy_from_slice(&number.to_be_bytes());
+        message
+    };
+    let all =
+        |message: &[u8]| -> Vec<u8> { (0..many).flat_map(|n| numbered(message, n)).collect() };
+    assert!(all(&plain).len() > 10_000 && answer_to(target.node(), &all(&plain)) == all(&answer));
 }

@@ -10,10 +10,10 @@
 //! kept small: one look at the clock and two additions a call. Memory does not grow
 //! with the length of a run ([`histogram`]).
 
+pub mod by_hand;
 pub mod echo;
 pub mod histogram;
 pub mod keys;
-pub mod plain;
 mod progress;
 pub mod report;
 pub mod rounds;

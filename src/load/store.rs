@@ -7,9 +7,9 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use log::debug;
 
+use super::by_hand::StoreByHand;
 use super::echo::Sizes;
 use super::keys::{KEY, Keys, Random};
-use super::plain::PlainClient;
 use super::{Caller, Outcome};
 use crate::client::ring::RingClient;
 use crate::diststore::{Pair, StoreSyncClient, TStoreSyncClient};
@@ -124,9 +124,9 @@ impl Load {
                 } else if self.batch > 1 {
                     Way::Batches(Box::new(client()?))
                 } else {
-                    Way::Plain(Box::new(caller.connect(
+                    Way::ByHand(Box::new(caller.connect(
                         patience,
-                        PlainClient::new,
+                        StoreByHand::new,
                         peer,
                     )?))
                 })
@@ -189,11 +189,12 @@ pub struct StoreCaller<'a> {
 /// How a caller's keys get to their owners, and how many with a call.
 enum Way {
     /// By one node, one key a call.
-    Plain(Box<PlainClient>),
+    ByHand(Box<StoreByHand>),
     /// The same, by the original's methods.
     Original(Box<Client>),
     /// By one node, several keys a call.
     Batches(Box<Client>),
+    /// By their owners.
     Ring(Arc<RingClient>),
 }
 
@@ -208,7 +209,7 @@ impl StoreCaller<'_> {
         let check = |value: Option<Vec<u8>>| load.check(value.as_deref());
         let mut any = || load.keys.any(&mut self.random);
         match &mut self.way {
-            Way::Plain(node) => load.check(node.fetch(&any())?),
+            Way::ByHand(node) => load.check(node.fetch(&any())?),
             Way::Original(node) => check(Some(node.get(any().to_vec())?)),
             Way::Ring(ring) if load.batch == 1 => check(ring.get(&any())?),
             Way::Batches(node) => {
@@ -227,7 +228,7 @@ impl StoreCaller<'_> {
     fn write(&mut self, keys: &[[u8; KEY]]) -> Answer {
         let (load, value) = (self.load, &self.value);
         match &mut self.way {
-            Way::Plain(node) => keys.iter().try_for_each(|key| node.write(key, value))?,
+            Way::ByHand(node) => keys.iter().try_for_each(|key| node.write(key, value))?,
             Way::Original(node) => {
                 let mut put = |key: &[u8; KEY]| node.put(key.to_vec(), value.clone());
                 keys.iter().try_for_each(&mut put)?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use thrift::TConfiguration;
 use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
 
+use crate::rpc::bytes::{EXCEPTION, counted};
 use crate::rpc::channel::Channel;
 use crate::rpc::turn::Wait;
 use crate::trust;
@@ -351,7 +352,6 @@ impl Write for Outgoing {
 /// is the fourth byte of its strict header; the method follows with its length, a
 /// sequence number, and the exception's first field, with its type, id and length.
 fn excepted(message: &[u8]) -> Option<String> {
-    const EXCEPTION: u8 = 3;
     const BEFORE_WORDS: usize = 4 + 1 + 2;
     let (head, rest) = message.split_first_chunk::<4>()?;
     if head[3] != EXCEPTION {
@@ -364,12 +364,6 @@ fn excepted(message: &[u8]) -> Option<String> {
         method.escape_ascii(),
         words.escape_ascii()
     ))
-}
-
-/// Bytes that follow their length, and what comes after them.
-fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!
 //! The senders make the calls themselves. One who finds lanes without a leader leads
 //! them, all of them at once, for one call each, which take its own items and others';
-//! when a lane's call is over, it wakes one of those who wait there, to lead the next.
+//! when a lane's call is over, one of those who wait there is to lead the next.
 //! So a lone sender never waits for another thread, and a lane has no threads of its
 //! own that could end or be missing.
 //!
@@ -26,7 +26,7 @@ use crate::location::Location;
 /// How often a sender who waits gives way to other threads before it sleeps. Where all
 /// processors are busy, it has mostly been answered by then, and nobody had to wake it;
 /// where one is idle, these are some microseconds.
-const WAYS: usize = 32;
+const YIELDS: usize = 32;
 
 /// What goes in lanes.
 pub trait Item {
@@ -208,8 +208,8 @@ impl<Q, A> Lane<Q, A> {
         is_free
     }
 
-    /// Gives the lead, if nobody has it, to one of those who wait here, and wakes it:
-    /// until it runs, more gathers for its call. Where nobody waits, all are about to
+    /// Gives the lead, if nobody has it, to one of those who wait here, and wakes it if it
+    /// sleeps: until it runs, more gathers for its call. Where nobody waits, all are about to
     /// look for lanes without a leader, as they do before they wait.
     fn pass_on(&self) {
         let mut state = self.state();
@@ -308,7 +308,7 @@ impl<A> Delivery<A> {
     /// then sleeps.
     fn wait(&self) -> Woken<A> {
         let mut progress = self.progress();
-        for _ in 0..WAYS {
+        for _ in 0..YIELDS {
             if progress.is_ready() {
                 break;
             }

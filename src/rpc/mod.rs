@@ -5,6 +5,8 @@
 //! original speaks it: strict headers are written, strict and old ones are read. The
 //! stream is TCP as it is or, for those who were given an [`identity`], TLS.
 
+pub mod by_hand;
+pub(crate) mod bytes;
 mod channel;
 pub mod client;
 mod complaints;
@@ -13,7 +15,6 @@ mod crowd;
 pub mod identity;
 pub mod lanes;
 pub mod links;
-pub mod plain;
 pub mod server;
 mod session;
 pub mod several;

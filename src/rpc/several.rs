@@ -1,8 +1,9 @@
 //! Calls to several nodes at the same time, by one thread.
 //!
-//! A generated client sends a call and receives its answer in one go. [`Halves`] do the two
-//! apart, as [`Plain`](crate::rpc::plain::Plain) calls do by themselves, so that all nodes are at work before the first answer is waited for: no
-//! threads are started for that, and the caller is woken no more often than it must be.
+//! All nodes are at work before the first answer is waited for: no threads are started for
+//! that, and the caller is woken no more often than it must be. A generated client sends a
+//! call and receives its answer in one go; [`Halves`] of one do the two apart, and so does
+//! [`ByHand`](crate::rpc::by_hand::ByHand).
 
 use std::io;
 use std::os::fd::AsFd;

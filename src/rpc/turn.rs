@@ -8,7 +8,8 @@
 //! answer each other by turns on one processor, each ready when the other is done, for as
 //! long as the kernel lets them, while other clients wait for milliseconds. So a thread
 //! that was called a few times in a row gives way before it looks for more, as memcached
-//! serves no more than so many requests of a connection at a time.
+//! serves no more than so many requests of a connection at a time. (What a client has sent
+//! at once, and what was read at once, is served at once: only waiting is decided here.)
 
 /// Calls from one of a connection to its next, that one counted, while one other connection
 /// is called as often. Then nothing was measured to be gained by giving way.
@@ -30,8 +31,8 @@ pub(crate) enum Wait {
     AfterOthers,
 }
 
-/// What a connection's thread keeps in mind of the calls that the server has served: those
-/// since it was not its turn.
+/// What a connection's thread keeps in mind: the calls that were served since its turn began,
+/// by itself and by the whole server.
 #[derive(Debug)]
 pub(crate) struct Turn {
     /// How many the server had served when the turn began.

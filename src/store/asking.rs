@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::by_hand::{hear_fetch_at, send_fetch_at};
+use super::by_hand::{receive_fetch_at, send_fetch_at};
 use super::operations::PEER_PATIENCE;
 use super::table::Key;
 use super::versions::Held;
@@ -18,13 +18,17 @@ use super::view::Peer;
 use crate::error::Error;
 use crate::location::Location;
 use crate::node::Node;
+use crate::rpc::by_hand::ByHand;
 use crate::rpc::lanes::{Done, Item, Lanes, Load};
 use crate::rpc::links::Links;
-use crate::rpc::plain::Plain;
 use crate::rpc::several::call_several;
 
-/// The most bytes of keys in one call.
+/// The most bytes of keys, and of what is [`BESIDE`] them, in one call.
 const BATCH: usize = 64 * 1024;
+
+/// Bytes that a key takes in a message beside itself. They also bound how many keys go with
+/// a call: far fewer than the longest list that is taken.
+const BESIDE: usize = 4;
 
 /// For how long an owner that could not be reached is asked last.
 const PASSED_OVER: Duration = Duration::from_secs(1);
@@ -57,7 +61,7 @@ impl Question {
 
 impl Item for Question {
     fn weight(&self) -> usize {
-        self.key.len()
+        self.key.len() + BESIDE
     }
 
     fn goes_with(&self, other: &Question) -> bool {
@@ -78,7 +82,7 @@ pub(super) enum Answer {
 /// Who is asked.
 struct Asked {
     node: Node,
-    links: Links<Plain>,
+    links: Links<ByHand>,
     /// Those that could not be reached a moment ago, and until when they are asked last.
     passed_over: Mutex<HashMap<Location, Instant>>,
 }
@@ -87,7 +91,7 @@ impl Asking {
     /// Questions of this node, which is told who cannot be reached.
     pub fn new(node: Node) -> Asking {
         let asked = Arc::new(Asked {
-            links: Links::new(node.caller().clone(), Plain::new, PEER_PATIENCE),
+            links: Links::new(node.caller().clone(), ByHand::new, PEER_PATIENCE),
             node,
             passed_over: Mutex::default(),
         });
@@ -128,13 +132,13 @@ impl Asked {
     /// Asks owners, each in one view.
     fn ask(&self, loads: &[Load<Question>], done: Done<'_, Answer>) {
         let locations: Vec<Location> = loads.iter().map(|load| load.to.clone()).collect();
-        let ask = |owner: &mut Plain, place: usize| {
+        let ask = |owner: &mut ByHand, place: usize| {
             let questions: &[Question] = &loads[place].items;
             let keys = questions.iter().map(|question| &question.key[..]);
             send_fetch_at(owner, keys, questions[0].view)
         };
         let found =
-            |owner: &mut Plain, place: usize| hear_fetch_at(owner, loads[place].items.len());
+            |owner: &mut ByHand, place: usize| receive_fetch_at(owner, loads[place].items.len());
         call_several(&self.links, &locations, ask, found, |place, found| {
             let found = found.inspect_err(|e| self.note(&locations[place], e));
             done(

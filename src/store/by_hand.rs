@@ -1,67 +1,80 @@
-//! `fetch` and `fetch_at` from bytes to bytes, past the generated code.
+//! `fetch` and `fetch_at` as bytes, past the generated code.
 //!
 //! Nearly all calls of a busy store are reads of one key, and what is passed on of them.
 //! What the generated code and the Thrift crate's protocols do for one, with the names and
 //! strings that they allocate, takes several times as long as to look the key up. So a call
-//! that came whole, and just as generated clients write it, is read and answered here.
-//! Whatever differs, by an old header or another field, say, is left to the generated code.
-//! Both answer by the same bytes: the fuzzer compares them.
+//! that came whole, and just as generated clients write it, is read here and answered by
+//! the store's [`shortcut`](super::shortcut). Whatever differs, by an old header or another
+//! field, say, is left to the generated code. Both answer by the same bytes: the fuzzer
+//! compares them.
+//!
+//! Replies are understood with fields that a later version of the interface may add.
 
-use super::operations::Store;
-use super::table::Key;
 use super::versions::{Entry, Held, Value};
-use super::wire::{NOT_ANSWERED, refused};
-use crate::rpc::plain::{
-    Plain, REPLY, STOP, add_count, add_counted, begin, call_of, count, counted, long, string,
-    strings, structure, structures, unexpected,
+use super::wire::refused;
+use crate::rpc::by_hand::{ByHand, unexpected};
+use crate::rpc::bytes::{
+    STOP, add_count, add_counted, call_of, count, counted, long, string, strings, structure,
+    structures,
 };
-use crate::rpc::shortcut::Shortcut;
 
 /// The names of the methods.
 pub(crate) const FETCH: &[u8; 5] = b"fetch";
-const FETCH_AT: &[u8; 8] = b"fetch_at";
+pub(super) const FETCH_AT: &[u8; 8] = b"fetch_at";
 
-/// A call of `fetch`, or of `fetch_at` with its view.
+/// A call of `fetch`.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked<K, V> {
-    sequence: [u8; 4],
-    keys: K,
-    view: V,
+pub(super) struct Fetch<'a> {
+    pub sequence: [u8; 4],
+    pub key: &'a [u8],
     /// How many bytes the call has.
-    length: usize,
+    pub length: usize,
 }
 
-/// The `fetch` that `bytes` begin with, if it is there to its end.
-fn asked(bytes: &[u8]) -> Option<Asked<&[u8], ()>> {
-    let (sequence, rest) = call_of(FETCH, bytes)?;
-    let (key, rest) = counted(rest.strip_prefix(&string(1))?)?;
-    let rest = rest.strip_prefix(&[STOP])?;
-    Some(Asked {
-        sequence,
-        keys: key,
-        view: (),
-        length: bytes.len() - rest.len(),
-    })
+/// A call of `fetch_at`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FetchAt<'a> {
+    pub sequence: [u8; 4],
+    pub keys: Vec<&'a [u8]>,
+    pub view: u64,
+    /// How many bytes the call has.
+    pub length: usize,
 }
 
-/// The `fetch_at` that `bytes` begin with, if it is there to its end.
-fn asked_at(bytes: &[u8]) -> Option<Asked<Vec<&[u8]>, i64>> {
-    let (sequence, rest) = call_of(FETCH_AT, bytes)?;
-    let (many, mut rest) = count(rest.strip_prefix(&strings(1))?)?;
-    let mut keys = Vec::new();
-    for _ in 0..many {
-        let key;
-        (key, rest) = counted(rest)?;
-        keys.push(key);
+impl<'a> Fetch<'a> {
+    /// The `fetch` that `bytes` begin with, if it is there to its end.
+    pub fn read(bytes: &'a [u8]) -> Option<Fetch<'a>> {
+        let (sequence, rest) = call_of(FETCH, bytes)?;
+        let (key, rest) = counted(rest.strip_prefix(&string(1))?)?;
+        let rest = rest.strip_prefix(&[STOP])?;
+        Some(Fetch {
+            sequence,
+            key,
+            length: bytes.len() - rest.len(),
+        })
     }
-    let (view, rest) = rest.strip_prefix(&long(2))?.split_first_chunk()?;
-    let rest = rest.strip_prefix(&[STOP])?;
-    Some(Asked {
-        sequence,
-        keys,
-        view: i64::from_be_bytes(*view),
-        length: bytes.len() - rest.len(),
-    })
+}
+
+impl<'a> FetchAt<'a> {
+    /// The `fetch_at` that `bytes` begin with, if it is there to its end.
+    pub fn read(bytes: &'a [u8]) -> Option<FetchAt<'a>> {
+        let (sequence, rest) = call_of(FETCH_AT, bytes)?;
+        let (many, mut rest) = count(rest.strip_prefix(&strings(1))?)?;
+        let mut keys = Vec::new();
+        for _ in 0..many {
+            let key;
+            (key, rest) = counted(rest)?;
+            keys.push(key);
+        }
+        let (view, rest) = rest.strip_prefix(&long(2))?.split_first_chunk()?;
+        let rest = rest.strip_prefix(&[STOP])?;
+        Some(FetchAt {
+            sequence,
+            keys,
+            view: u64::from_be_bytes(*view),
+            length: bytes.len() - rest.len(),
+        })
+    }
 }
 
 /// Adds the struct that tells what was found.
@@ -77,14 +90,14 @@ fn add_found(found: Option<&Entry>, reply: &mut Vec<u8>) {
 }
 
 /// Adds the result of `fetch`.
-fn tell_found(found: Option<&Entry>, reply: &mut Vec<u8>) {
+pub(super) fn add_fetched(found: Option<&Entry>, reply: &mut Vec<u8>) {
     reply.extend_from_slice(&structure(0));
     add_found(found, reply);
     reply.push(STOP);
 }
 
 /// Adds the result of `fetch_at`.
-fn tell_all_found(found: &[Held], reply: &mut Vec<u8>) {
+pub(super) fn add_all_fetched(found: &[Held], reply: &mut Vec<u8>) {
     reply.extend_from_slice(&structures(0));
     add_count(found.len(), reply);
     found
@@ -94,45 +107,11 @@ fn tell_all_found(found: &[Held], reply: &mut Vec<u8>) {
 }
 
 /// Adds the exception that refuses either.
-fn tell_refused(reason: &str, reply: &mut Vec<u8>) {
+pub(super) fn add_refused(reason: &str, reply: &mut Vec<u8>) {
     reply.extend_from_slice(&structure(1));
     reply.extend_from_slice(&string(1));
     add_counted(reason.as_bytes(), reply);
     reply.extend_from_slice(&[STOP, STOP]);
-}
-
-impl Shortcut for Store {
-    fn answer(&self, call: &[u8], reply: &mut Vec<u8>) -> Option<usize> {
-        self.answer_fetch(call, reply)
-            .or_else(|| self.answer_fetch_at(call, reply))
-    }
-}
-
-impl Store {
-    fn answer_fetch(&self, call: &[u8], reply: &mut Vec<u8>) -> Option<usize> {
-        let asked = asked(call)?;
-        self.pace.count();
-        let found = self.fetch(asked.keys);
-        begin(REPLY, FETCH, asked.sequence, reply);
-        match found {
-            Ok(found) => tell_found(found.as_ref(), reply),
-            Err(reason) => tell_refused(&reason, reply),
-        }
-        Some(asked.length)
-    }
-
-    fn answer_fetch_at(&self, call: &[u8], reply: &mut Vec<u8>) -> Option<usize> {
-        let asked = asked_at(call)?;
-        self.pace.count();
-        let keys: Vec<Key<'_>> = asked.keys.into_iter().map(Key::new).collect();
-        let found = self.answer_at(asked.view as u64, &keys);
-        begin(REPLY, FETCH_AT, asked.sequence, reply);
-        match found {
-            Some(found) => tell_all_found(&found, reply),
-            None => tell_refused(NOT_ANSWERED, reply),
-        }
-        Some(asked.length)
-    }
 }
 
 /// Sends a `fetch_at`. Blocks until it is taken.
@@ -140,7 +119,7 @@ impl Store {
 /// # Errors
 /// It could not be sent.
 pub fn send_fetch_at<'a>(
-    owner: &mut Plain,
+    owner: &mut ByHand,
     keys: impl ExactSizeIterator<Item = &'a [u8]>,
     view: u64,
 ) -> thrift::Result<()> {
@@ -159,15 +138,11 @@ pub fn send_fetch_at<'a>(
 ///
 /// # Errors
 /// None came, or another one; or it refuses, by an exception of the interface.
-pub fn hear_fetch_at(owner: &mut Plain, keys: usize) -> thrift::Result<Vec<Held>> {
-    owner.hear(FETCH_AT)?;
+pub fn receive_fetch_at(owner: &mut ByHand, keys: usize) -> thrift::Result<Vec<Held>> {
+    owner.receive(FETCH_AT)?;
     let field = owner.take::<3>()?;
     if field == structure(1) {
-        owner.expect(string(1))?;
-        let mut reason = Vec::new();
-        owner.take_counted(&mut reason)?;
-        owner.expect([STOP, STOP])?;
-        return Err(refused(String::from_utf8_lossy(&reason)));
+        return Err(take_refused(owner)?);
     }
     let [head @ .., element] = structures(0);
     if field != head {
@@ -178,14 +153,31 @@ pub fn hear_fetch_at(owner: &mut Plain, keys: usize) -> thrift::Result<Vec<Held>
     if many > keys {
         return Err(unexpected());
     }
-    let found = (0..many).map(|_| hear_found(owner));
+    let found = (0..many).map(|_| take_found(owner));
     let found = found.collect::<thrift::Result<_>>()?;
     owner.expect([STOP])?;
     Ok(found)
 }
 
+/// Reads the rest of a reply that refuses.
+///
+/// # Errors
+/// It does not come.
+pub(crate) fn take_refused(store: &mut ByHand) -> thrift::Result<thrift::Error> {
+    let mut reason = Vec::new();
+    while let Some(field) = store.take_field()? {
+        if field == string(1) {
+            store.take_counted(&mut reason)?;
+        } else {
+            store.skip(field)?;
+        }
+    }
+    store.expect([STOP])?;
+    Ok(refused(String::from_utf8_lossy(&reason)))
+}
+
 /// Reads the struct that tells what was found.
-fn hear_found(owner: &mut Plain) -> thrift::Result<Held> {
+fn take_found(owner: &mut ByHand) -> thrift::Result<Held> {
     let (mut value, mut version) = (None, 0);
     while let Some(field) = owner.take_field()? {
         if field == string(1) {
@@ -195,7 +187,7 @@ fn hear_found(owner: &mut Plain) -> thrift::Result<Held> {
         } else if field == long(2) {
             version = i64::from_be_bytes(owner.take()?);
         } else {
-            return Err(unexpected());
+            owner.skip(field)?;
         }
     }
     Ok((version != 0).then_some(Entry { version, value }))
@@ -203,10 +195,19 @@ fn hear_found(owner: &mut Plain) -> thrift::Result<Held> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::{self, TcpListener};
+    use std::thread;
+
     use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
 
     use super::*;
     use crate::diststore::{Refused, StoreSyncClient, TStoreSyncClient};
+    use crate::location::Location;
+    use crate::rpc::by_hand::RESERVED;
+    use crate::rpc::bytes::{EXCEPTION, REPLY, begin};
+    use crate::rpc::client::Caller;
+    use crate::store::operations::PEER_PATIENCE;
     use crate::store::wire::found;
 
     type Generated<'a, 'b> = StoreSyncClient<
@@ -237,34 +238,59 @@ mod tests {
         reply
     }
 
+    /// What is heard by hand of this answer, and what was sent before.
+    fn call_by_hand<T>(
+        answer: Vec<u8>,
+        body: impl FnOnce(&mut ByHand) -> thrift::Result<T>,
+    ) -> (Vec<u8>, thrift::Result<T>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let location = Location::from(listener.local_addr().unwrap());
+        let peer = thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            peer.write_all(&answer).unwrap();
+            peer.shutdown(net::Shutdown::Write).unwrap();
+            let mut sent = Vec::new();
+            // What is not read to its end is reset.
+            let _ = peer.read_to_end(&mut sent);
+            sent
+        });
+        let caller = Caller::default();
+        let mut client = caller
+            .connect(PEER_PATIENCE, ByHand::new, &location)
+            .unwrap();
+        let heard = body(&mut client);
+        drop(client);
+        (peer.join().unwrap(), heard)
+    }
+
+    const KEYS: [&[u8]; 3] = [b"", b"a", &[0; 300]];
+
     #[test]
     fn calls_of_the_generated_client_are_read_and_no_parts_of_them() {
-        let keys = [&b""[..], b"a", &[0; 300]];
-        for key in keys {
+        for key in KEYS {
             let (sent, _) = call(|client| client.fetch(key.to_vec()), b"");
-            let (sequence, view, length) = (FIRST, (), sent.len());
-            let expected = Asked {
+            let (sequence, length) = (FIRST, sent.len());
+            let expected = Fetch {
                 sequence,
-                keys: key,
-                view,
+                key,
                 length,
             };
-            assert_eq!(asked(&[&sent[..], &sent].concat()), Some(expected));
-            assert!((0..length).all(|part| asked(&sent[..part]).is_none()));
+            assert_eq!(Fetch::read(&[&sent[..], &sent].concat()), Some(expected));
+            assert!((0..length).all(|part| Fetch::read(&sent[..part]).is_none()));
         }
-        for many in 0..=keys.len() {
-            let keys = &keys[..many];
+        for many in 0..=KEYS.len() {
+            let keys = KEYS[..many].to_vec();
             let list = keys.iter().map(|key| key.to_vec()).collect();
             let (sent, _) = call(|client| client.fetch_at(list, -7), b"");
-            let (sequence, view, length) = (FIRST, -7, sent.len());
-            let expected = Asked {
+            let (sequence, view, length) = (FIRST, -7i64 as u64, sent.len());
+            let expected = FetchAt {
                 sequence,
-                keys: keys.to_vec(),
+                keys,
                 view,
                 length,
             };
-            assert_eq!(asked_at(&[&sent[..], &sent].concat()), Some(expected));
-            assert!((0..length).all(|part| asked_at(&sent[..part]).is_none()));
+            assert_eq!(FetchAt::read(&[&sent[..], &sent].concat()), Some(expected));
+            assert!((0..length).all(|part| FetchAt::read(&sent[..part]).is_none()));
         }
     }
 
@@ -274,8 +300,31 @@ mod tests {
         for (at, byte) in [(0, 0), (3, 4), (8, b'F'), (17, 12), (19, 2), (27, 2)] {
             let mut other = sent.clone();
             other[at] = byte;
-            assert_eq!(asked(&other), None, "byte {at} is {byte}");
+            assert_eq!(Fetch::read(&other), None, "byte {at} is {byte}");
         }
+        let (sent, _) = call(|client| client.fetch_at(vec![b"key".to_vec()], 1), b"");
+        for (at, byte) in [
+            (0, 0),
+            (3, 4),
+            (8, b'F'),
+            (20, 14),
+            (23, 12),
+            (27, 9),
+            (35, 8),
+        ] {
+            let mut other = sent.clone();
+            other[at] = byte;
+            assert_eq!(FetchAt::read(&other), None, "byte {at} is {byte}");
+        }
+    }
+
+    #[test]
+    fn calls_by_hand_are_those_of_the_generated_client() {
+        let send = |owner: &mut ByHand| send_fetch_at(owner, KEYS.into_iter(), 1 << 40);
+        let (sent, done) = call_by_hand(Vec::new(), send);
+        done.unwrap();
+        let list = KEYS.map(<[u8]>::to_vec).to_vec();
+        assert_eq!(sent, call(|client| client.fetch_at(list, 1 << 40), b"").0);
     }
 
     #[test]
@@ -288,19 +337,89 @@ mod tests {
         let all = [None, Some(None), Some(Some(&b""[..])), Some(Some(&value))];
         let all = all.map(|held| held.map(entry));
         for held in &all {
-            let answer = reply(FETCH, |reply| tell_found(held.as_ref(), reply));
+            let answer = reply(FETCH, |reply| add_fetched(held.as_ref(), reply));
             let (_, heard) = call(|client| client.fetch(Vec::new()), &answer);
             assert_eq!(heard.unwrap(), found(held.clone()));
         }
-        let answer = reply(FETCH_AT, |reply| tell_all_found(&all, reply));
+        let answer = reply(FETCH_AT, |reply| add_all_fetched(&all, reply));
         let (_, heard) = call(|client| client.fetch_at(Vec::new(), 0), &answer);
         assert_eq!(heard.unwrap(), all.map(found));
-        let answer = reply(FETCH, |reply| tell_refused("not now", reply));
+        let answer = reply(FETCH, |reply| add_refused("not now", reply));
         let (_, heard) = call(|client| client.fetch(Vec::new()), &answer);
         let Err(thrift::Error::User(thrown)) = heard else {
             panic!("no exception of the interface: {heard:?}");
         };
         let refused = thrown.downcast_ref::<Refused>();
         assert_eq!(refused, Some(&Refused::new("not now".to_owned())));
+    }
+
+    /// What is heard by hand when this is the reply to the first call, for two keys.
+    fn heard(reply: Vec<u8>) -> thrift::Result<Vec<Held>> {
+        let ask = |owner: &mut ByHand| {
+            send_fetch_at(owner, KEYS[..2].iter().copied(), 1)?;
+            receive_fetch_at(owner, 2)
+        };
+        call_by_hand(reply, ask).1
+    }
+
+    #[test]
+    fn what_owners_hold_is_heard_by_hand() {
+        let held = |value: Option<&[u8]>| {
+            Some(Entry {
+                version: 7 << 40,
+                value: value.map(|value| value.to_vec().into()),
+            })
+        };
+        let long = vec![255; RESERVED + 1];
+        let value = held(Some(&long));
+        for all in [
+            vec![value.clone(), None],
+            vec![held(None), held(Some(b""))],
+            vec![value],
+        ] {
+            let answer = reply(FETCH_AT, |reply| add_all_fetched(&all, reply));
+            assert_eq!(heard(answer).unwrap(), all);
+        }
+        let too_many = reply(FETCH_AT, |reply| {
+            add_all_fetched(&[None, None, None], reply)
+        });
+        assert!(matches!(heard(too_many), Err(thrift::Error::Protocol(_))));
+        let of_another = reply(FETCH, |reply| add_all_fetched(&[None], reply));
+        assert!(matches!(heard(of_another), Err(thrift::Error::Protocol(_))));
+    }
+
+    #[test]
+    fn what_a_later_version_may_add_to_a_reply_is_passed_over() {
+        let added = [12, 0, 9, 2, 0, 1, 1, 11, 0, 2, 0, 0, 0, 1, b'x', 0];
+        let answer = reply(FETCH_AT, |reply| {
+            reply.extend([15, 0, 0, 12, 0, 0, 0, 1]);
+            reply.extend(added);
+            add_found(None, reply);
+            reply.push(STOP);
+        });
+        assert_eq!(heard(answer).unwrap(), [None]);
+        let answer = reply(FETCH_AT, |reply| {
+            reply.extend(structure(1));
+            reply.extend(added);
+            reply.extend([STOP, STOP]);
+        });
+        assert!(matches!(heard(answer), Err(thrift::Error::User(_))));
+    }
+
+    #[test]
+    fn refusals_and_exceptions_are_heard_as_such() {
+        let refusal = reply(FETCH_AT, |reply| add_refused("not now", reply));
+        let told = heard(refusal).map_err(|e| crate::error::told(&e));
+        assert_eq!(told, Err("not now".to_owned()));
+        let mut exception = Vec::new();
+        begin(EXCEPTION, FETCH_AT, FIRST, &mut exception);
+        exception.extend(string(1));
+        add_counted(b"unknown method", &mut exception);
+        exception.extend([8, 0, 2, 0, 0, 0, 1, STOP]);
+        let Err(thrift::Error::Application(told)) = heard(exception) else {
+            panic!("no application exception");
+        };
+        assert_eq!(told.kind, thrift::ApplicationErrorKind::UnknownMethod);
+        assert_eq!(told.message, "unknown method");
     }
 }

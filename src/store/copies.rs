@@ -5,15 +5,17 @@
 
 use std::sync::Arc;
 
-use super::operations::{Owner, Owners, Refusal};
+use super::operations::{PEER_PATIENCE, Refusal};
 use super::table::Key;
 use super::versions::Entry;
 use super::wire::pair;
-use crate::diststore::{Kept, TStoreSyncClient};
+use crate::diststore::{Kept, StoreSyncClient, TStoreSyncClient};
 use crate::location::Location;
 use crate::node::Node;
+use crate::rpc::client::{Input, Output};
 use crate::rpc::lanes::{Done, Item, Lanes, Load};
-use crate::rpc::several::call_several;
+use crate::rpc::links::Links;
+use crate::rpc::several::{Halves, Unheard, Unsaid, call_several};
 
 /// The most bytes of keys and values in one call, unless one pair is longer: enough
 /// that the call itself costs little beside them, and little enough to be quick.
@@ -21,6 +23,9 @@ const BATCH: usize = 256 * 1024;
 
 /// Bytes that a pair takes in a message beside its key and value.
 const BESIDE: usize = 32;
+
+/// A client of an owner, for calls that go to several owners at once.
+type Owner = Halves<StoreSyncClient<Unheard, Output>, StoreSyncClient<Input, Unsaid>>;
 
 /// The copy of an entry that goes to one owner.
 pub(super) struct Copy {
@@ -51,28 +56,37 @@ impl Item for Copy {
 }
 
 /// The ways of copies to all owners.
-pub(super) struct Copies(Lanes<Copy, Outcome>);
+pub(super) struct Copies {
+    owners: Arc<Links<Owner>>,
+    lanes: Lanes<Copy, Outcome>,
+}
 
 impl Copies {
-    /// Copies that go over these links; who cannot be reached is reported to `node`.
-    pub fn new(node: Node, owners: Arc<Owners>) -> Copies {
-        Copies(Lanes::new(BATCH, move |loads, done| {
-            send(&node, &owners, loads, done);
-        }))
+    /// Copies from this node, which is told who cannot be reached.
+    pub fn new(node: Node) -> Copies {
+        let halves = |input, output| {
+            Halves::new(StoreSyncClient::new, StoreSyncClient::new, (input, output))
+        };
+        let owners = Arc::new(Links::new(node.caller().clone(), halves, PEER_PATIENCE));
+        Copies {
+            owners: owners.clone(),
+            lanes: Lanes::new(BATCH, move |loads, done| send(&node, &owners, loads, done)),
+        }
     }
 
     /// Sends copies to owners, all at once; what came of each. Blocks for as long as
     /// calls to peers may take.
     pub fn send(&self, copies: Vec<(Location, Copy)>) -> Vec<Outcome> {
-        let outcomes = self.0.deliver(copies).into_iter();
+        let outcomes = self.lanes.deliver(copies).into_iter();
         outcomes
             .map(|outcome| outcome.unwrap_or(Outcome::Unreached))
             .collect()
     }
 
-    /// Forgets the way to a node that is gone.
+    /// Forgets the way to a node that is gone: calls under way break off.
     pub fn forget(&self, gone: &Location) {
-        self.0.forget(gone);
+        self.lanes.forget(gone);
+        self.owners.forget(gone);
     }
 }
 
@@ -88,7 +102,7 @@ impl Copy {
 }
 
 /// Calls owners, each with copies of one view.
-fn send(node: &Node, owners: &Owners, loads: &[Load<Copy>], done: Done<'_, Outcome>) {
+fn send(node: &Node, owners: &Links<Owner>, loads: &[Load<Copy>], done: Done<'_, Outcome>) {
     let locations: Vec<Location> = loads.iter().map(|load| load.to.clone()).collect();
     let replicate = |owner: &mut Owner, place: usize| {
         let copies: &[Copy] = &loads[place].items;

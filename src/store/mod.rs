@@ -69,6 +69,7 @@ pub mod operations;
 mod originals;
 mod pace;
 mod reading;
+mod shortcut;
 pub mod status;
 pub mod table;
 pub mod versions;

@@ -13,7 +13,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::asking::Asking;
@@ -30,16 +30,9 @@ use crate::location::Location;
 use crate::node::Node;
 use crate::rpc::client::{Input, Output, Patience};
 use crate::rpc::links::Links;
-use crate::rpc::several::{Halves, Unheard, Unsaid};
 
 /// A client of another store.
 pub type Client = StoreSyncClient<Input, Output>;
-
-/// A client of an owner, for calls that go to several owners at once.
-pub(super) type Owner = Halves<StoreSyncClient<Unheard, Output>, StoreSyncClient<Input, Unsaid>>;
-
-/// The links to owners.
-pub(super) type Owners = Links<Owner>;
 
 /// The longest that a call of a client is tried before it is refused: longer than
 /// it takes to find out that a silent node is down.
@@ -76,8 +69,6 @@ pub struct Store {
     /// Notified whenever the moves may have gone on.
     moved: Condvar,
     pub(super) peers: Links<Client>,
-    /// For what goes to several owners at once.
-    owners: Arc<Owners>,
     pub(super) primaries: Links<Client>,
     pub(super) copies: Copies,
     pub(super) asking: Asking,
@@ -114,14 +105,10 @@ impl Store {
         let me = Peer::new(node.location().clone(), node.roll().started);
         let moves = Moves::new(me, replicas, Rules::default());
         let links = |patience| Links::new(node.caller().clone(), StoreSyncClient::new, patience);
-        let halves = |input, output| {
-            Halves::new(StoreSyncClient::new, StoreSyncClient::new, (input, output))
-        };
-        let owners = Arc::new(Links::new(node.caller().clone(), halves, PEER_PATIENCE));
         Store {
             peers: links(PEER_PATIENCE),
             primaries: links(PRIMARY_PATIENCE),
-            copies: Copies::new(node.clone(), owners.clone()),
+            copies: Copies::new(node.clone()),
             asking: Asking::new(node.clone()),
             node,
             table: Table::new(),
@@ -132,7 +119,6 @@ impl Store {
                 absences: 0,
             }),
             moved: Condvar::new(),
-            owners,
             turns: (0..TURNS).map(|_| Mutex::new(())).collect(),
             stray_at: Mutex::new(None),
             pace: Pace::default(),
@@ -203,7 +189,6 @@ impl Store {
         self.copies.forget(down);
         self.asking.forget(down);
         self.peers.forget(down);
-        self.owners.forget(down);
         self.primaries.forget(down);
     }
 

@@ -50,6 +50,9 @@ impl<P: TProcessor> TProcessor for Screen<P> {
     }
 }
 
+/// The most bytes that a shortcut is shown.
+const READ_AHEAD: usize = 8 * 1024;
+
 /// A processor that is sent requests, one after another as over a connection.
 struct Requests<P> {
     processor: Screen<P>,
@@ -62,8 +65,9 @@ struct Requests<P> {
 impl<P: TProcessor> Requests<P> {
     fn answer(&self, input: &mut Bytes<'_>, reached: &mut Reached) -> thrift::Result<()> {
         let (bytes, mut reply) = (input.transport, Vec::new());
+        let at_hand = &bytes[..bytes.len().min(READ_AHEAD)];
         let shortcut = self.shortcut.as_ref();
-        let length = shortcut.and_then(|shortcut| shortcut.answer(bytes, &mut reply));
+        let length = shortcut.and_then(|shortcut| shortcut.answer(at_hand, &mut reply));
         let answered = self.process(input, reached);
         if let Some(length) = length {
             let long = answered.expect("what a shortcut answers is answered the long way too");
@@ -75,6 +79,7 @@ impl<P: TProcessor> Requests<P> {
             );
             return Ok(());
         }
+        assert!(reply.is_empty(), "what is left to the long way is begun");
         answered.map(|_| ())
     }
 

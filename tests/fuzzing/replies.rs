@@ -14,13 +14,13 @@ use thrift::protocol::{
 use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::diststore::{self, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::error::Error;
-use thrifty_p2p::load::plain::PlainClient;
+use thrifty_p2p::load::by_hand::StoreByHand;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, TBaseSyncClient, TLocatorSyncClient};
 use thrifty_p2p::membership::{Gossip, Membership, Now, Outcome, Request, Settings};
+use thrifty_p2p::rpc::by_hand::ByHand;
 use thrifty_p2p::rpc::client::{call, limits};
-use thrifty_p2p::rpc::plain::Plain;
-use thrifty_p2p::store::by_hand::{hear_fetch_at, send_fetch_at};
+use thrifty_p2p::store::by_hand::{receive_fetch_at, send_fetch_at};
 use thrifty_p2p::store::handler::SERVICE;
 use thrifty_p2p::store::moves::{History, Moves, Rules, Standing, Word};
 use thrifty_p2p::store::table::{Key, Table};
@@ -237,11 +237,11 @@ impl Answers {
         let at = &self.location;
         match name {
             "roll" => RingClient::connect(at).map(drop),
-            "fetch" => call(PlainClient::new, at, |store| store.fetch(b"").map(drop)),
-            "write" => call(PlainClient::new, at, |store| store.write(b"", b"")),
-            "fetch_at" => call(Plain::new, at, |owner| {
+            "fetch" => call(StoreByHand::new, at, |store| store.fetch(b"").map(drop)),
+            "write" => call(StoreByHand::new, at, |store| store.write(b"", b"")),
+            "fetch_at" => call(ByHand::new, at, |owner| {
                 send_fetch_at(owner, iter::once(&b""[..]), 0)?;
-                hear_fetch_at(owner, 1).map(drop)
+                receive_fetch_at(owner, 1).map(drop)
             }),
             _ => call(StoreSyncClient::new, at, |client| {
                 self.replies.read(name, client)

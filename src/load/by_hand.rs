@@ -1,29 +1,30 @@
-//! `PlainClient`: calls of a store as bytes, to measure the store and not its client.
+//! `StoreByHand`: calls of a store as bytes, to measure the store and not its client.
 //!
 //! A caller of a load shares the processors with the server that is measured. What the
 //! generated client and the Thrift crate do for a call would be counted as the store's; the
 //! callers of other servers and of the bare echo write and read nothing but bytes. So does
 //! this one, which knows two methods.
 
+use crate::rpc::by_hand::{ByHand, unexpected};
+use crate::rpc::bytes::{STOP, add_counted, long, string, structure};
 use crate::rpc::client::{Input, Output};
-use crate::rpc::plain::{Plain, STOP, add_counted, long, string, structure, unexpected};
-use crate::store::by_hand::FETCH;
+use crate::store::by_hand::{FETCH, take_refused};
 
 const WRITE: &[u8; 5] = b"write";
 
-/// A client over one connection. After a call that failed, or was refused, the connection
+/// A client over one connection. After a call that failed and was not refused, the connection
 /// is of no more use.
-pub struct PlainClient {
-    store: Plain,
+pub struct StoreByHand {
+    store: ByHand,
     /// The value that was fetched last.
     value: Vec<u8>,
 }
 
-impl PlainClient {
+impl StoreByHand {
     /// A client over this connection, on which nothing was said yet.
-    pub fn new(input: Input, output: Output) -> PlainClient {
-        PlainClient {
-            store: Plain::new(input, output),
+    pub fn new(input: Input, output: Output) -> StoreByHand {
+        StoreByHand {
+            store: ByHand::new(input, output),
             value: Vec::new(),
         }
     }
@@ -34,8 +35,7 @@ impl PlainClient {
     /// The call failed, or was refused.
     pub fn fetch(&mut self, key: &[u8]) -> thrift::Result<Option<&[u8]>> {
         self.send(FETCH, &[key])?;
-        self.store.hear(FETCH)?;
-        self.store.expect(structure(0))?;
+        self.receive(FETCH, structure(0))?;
         let mut has_value = false;
         while let Some(field) = self.store.take_field()? {
             if field == string(1) {
@@ -44,7 +44,7 @@ impl PlainClient {
             } else if field == long(2) {
                 self.store.take::<8>()?;
             } else {
-                return Err(unexpected());
+                self.store.skip(field)?;
             }
         }
         self.store.expect([STOP])?;
@@ -57,8 +57,7 @@ impl PlainClient {
     /// The call failed, or was refused.
     pub fn write(&mut self, key: &[u8], value: &[u8]) -> thrift::Result<()> {
         self.send(WRITE, &[key, value])?;
-        self.store.hear(WRITE)?;
-        self.store.expect(long(0))?;
+        self.receive(WRITE, long(0))?;
         self.store.take::<8>()?;
         self.store.expect([STOP])
     }
@@ -72,5 +71,18 @@ impl PlainClient {
         }
         call.push(STOP);
         self.store.send()
+    }
+
+    /// Reads a reply as far as the head of its result, which is this.
+    fn receive<const N: usize>(&mut self, method: &[u8; N], result: [u8; 3]) -> thrift::Result<()> {
+        self.store.receive(method)?;
+        let field = self.store.take()?;
+        if field == structure(1) {
+            Err(take_refused(&mut self.store)?)
+        } else if field == result {
+            Ok(())
+        } else {
+            Err(unexpected())
+        }
     }
 }
