@@ -291,8 +291,15 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         let at = |entry: u64, place: u32| entry >> NODE_BITS << NODE_BITS | u64::from(place);
         let old = self.entries.iter();
         match places.iter().copied().collect::<Option<Vec<u32>>>() {
-            // Mostly all are: then there is nothing to decide for each of the many entries.
-            Some(places) => entries.extend(old.map(|entry| at(*entry, places[node_of(*entry)]))),
+            // Mostly all are: then there is nothing to decide for each of the many entries,
+            // and beside one newcomer nothing to look up.
+            Some(places) => match first_moved_by_one(&places) {
+                Some(first) => {
+                    let moved = |entry: u64| entry + u64::from(node_of(entry) >= first);
+                    entries.extend(old.map(|entry| moved(*entry)));
+                }
+                None => entries.extend(old.map(|entry| at(*entry, places[node_of(*entry)]))),
+            },
             None => {
                 entries.extend(old.filter_map(|entry| Some(at(*entry, places[node_of(*entry)]?))))
             }
@@ -386,6 +393,15 @@ fn first_four(text: &[u8]) -> u32 {
 
 fn node_of(entry: u64) -> usize {
     entry as usize & (MOST_NODES - 1)
+}
+
+/// The first of the old nodes whose new place, of which these are sorted, is another one; past
+/// them all if there is none. None if one has moved by more than one.
+fn first_moved_by_one(places: &[u32]) -> Option<usize> {
+    let is_moved = |(old, new): (usize, &u32)| old != *new as usize;
+    let first = places.iter().enumerate().position(is_moved);
+    let last = places.last().map_or(0, |last| *last as usize);
+    (last <= places.len()).then(|| first.unwrap_or(places.len()))
 }
 
 fn count_labels<N>(nodes: &mut [Node<N>]) {
@@ -495,8 +511,11 @@ mod tests {
             .without(&"x:1".into())
             .with("a:1".into())
             .with("a:1".into());
-        assert_eq!(at_once.entries, one_by_one.entries);
-        assert_eq!(at_once.index, one_by_one.index);
+        let with_two = ring(&["b:1", "d:1"]).changed([("a:1".into(), 1), ("c:1".into(), 1)], &[]);
+        for other in [one_by_one, with_two] {
+            assert_eq!(at_once.entries, other.entries);
+            assert_eq!(at_once.index, other.index);
+        }
     }
 
     #[test]
