@@ -4,11 +4,12 @@
 //! What the generated code and the Thrift crate's protocols do for one, with the names and
 //! strings that they allocate, takes several times as long as to look the key up. So a call
 //! that came whole, and just as generated clients write it, is read here and answered by
-//! the store's [`shortcut`](super::shortcut). Whatever differs, by an old header or another
-//! field, say, is left to the generated code. Both answer by the same bytes: the fuzzer
-//! compares them.
+//! the store's [`Shortcut`]. Whatever differs, by an old header or another field, say, is
+//! left to the generated code. Both answer by the same bytes: the fuzzer compares them.
 //!
 //! Replies are understood with fields that a later version of the interface may add.
+//!
+//! [`Shortcut`]: crate::rpc::shortcut::Shortcut
 
 use super::versions::{Entry, Held, Value};
 use super::wire::refused;
