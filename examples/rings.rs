@@ -165,14 +165,15 @@ fn nanos<'a, T>(keys: &'a [[u8; KEY]], lookup: impl Fn(&'a [u8; KEY]) -> T) -> f
     began.elapsed().as_nanos() as f64 / keys.len() as f64
 }
 
-/// Microseconds to add a node. This crate's ring makes a new one of the old; the others
-/// change, on a copy that was made before.
+/// Microseconds to add a node to a ring that was made, or copied, just before: this crate's
+/// makes a new one of it, and the others change.
 fn additions(size: usize) -> [f64; 3] {
     let (old, old_hashring) = (ours(size), hashring(size));
     let mut rounds: [Vec<f64>; 3] = Default::default();
     for number in size..size + ADDITIONS {
         let fresh = node(number);
-        rounds[0].push(micros(|| old.with(fresh.clone())));
+        let ring = old.clone();
+        rounds[0].push(micros(|| ring.with(fresh.clone())));
         let mut ring = old_hashring.clone();
         rounds[1].push(micros(|| ring.batch_add(spots(&fresh))));
         let mut ring = conhash(size);

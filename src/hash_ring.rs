@@ -10,8 +10,8 @@
 //! * A node has `30 * nodes * weight / total weight` labels `name-0`, `name-1`, …,
 //!   rounded down: 30 each while all weigh the same.
 //! * The md5 of a label gives four points: its first four bytes as a number `h`,
-//!   then `h << 4`, `h << 8` and `h << 12`. So points reach 44 bits. That is a slip
-//!   of the original: keys have 32 bits, and most points of the last three kinds
+//!   the *head*, then `h << 4`, `h << 8` and `h << 12`. So points reach 44 bits. That is
+//!   a slip of the original: keys have 32 bits, and most points of the last three kinds
 //!   serve only to order the nodes met after the last low point.
 //! * A key's point is the first four bytes of its md5. A key of exactly 32
 //!   hexadecimal digits is taken for a digest already.
@@ -20,24 +20,29 @@
 //!
 //! A ring never changes: a change makes a new one, so that readers share a ring
 //! without waiting. Making it hashes the labels of the nodes that changed and
-//! merges their points into a copy of the old ring's.
+//! merges their points into a copy of the old ring's. Of points past those of keys,
+//! three quarters of all, none is kept: who comes past the last low one is told by the
+//! heads, moved.
 
 mod index;
+mod walk;
 
 use std::fmt::Display;
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 
 use index::Index;
 use md5::{Digest, Md5};
+pub use walk::Preferred;
+use walk::Walk;
 
 /// Labels of a node of average weight, each worth four points.
 const LABELS: u64 = 30;
 
-/// Bits of an entry that hold the index of its node; the point is in the bits above.
-const NODE_BITS: u32 = 20;
+/// The bits by which a head is moved for the other three points of its label.
+const MOVES: [u32; 3] = [4, 8, 12];
 
 /// The most nodes that a ring holds. Beyond 65,536 of them look-ups take somewhat longer.
-pub const MOST_NODES: usize = 1 << NODE_BITS;
+pub const MOST_NODES: usize = 1 << 20;
 
 /// One past the largest point that a key can have.
 const KEY_SPACE: u64 = 1 << 32;
@@ -51,8 +56,8 @@ pub struct HashRing<N> {
     /// Sorted, without repetition. Entries refer to nodes by their place here,
     /// so that sorting entries puts the smaller of two nodes first.
     nodes: Vec<Node<N>>,
-    /// `point << NODE_BITS | node`, sorted. Of several entries with one point
-    /// the first counts; the others wait for its node to leave.
+    /// The points that keys can have, with their nodes ([`entry`]), sorted. Of several
+    /// entries with one point the first counts; the others wait for its node to leave.
     entries: Vec<u64>,
     /// Tells most owners without a look at the entries, on rings of up to 65,536 nodes.
     index: Index,
@@ -71,7 +76,7 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         HashRing {
             nodes: Vec::new(),
             entries: Vec::new(),
-            index: Index::of(&[], 0),
+            index: Index::of(&[], None, 0),
         }
     }
 
@@ -133,7 +138,7 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         let fresh = entries_of(&nodes, &fresh);
         let mut entries = self.kept_entries(&kept, fresh.len());
         merge(&mut entries, &fresh);
-        let index = Index::of(&entries, nodes.len());
+        let index = Index::of(&entries, first_on(&entries, entries.len()), nodes.len());
         HashRing {
             nodes,
             entries,
@@ -170,7 +175,7 @@ impl<N: Clone + Ord + Display> HashRing<N> {
     pub fn owner_of(&self, point: u32) -> Option<&N> {
         let node = match self.index.owner(point) {
             Some(owner) => usize::from(owner),
-            None => node_of(*self.entries.get(self.first_past(point))?),
+            None => first_on(&self.entries, self.arc_of(point))?,
         };
         Some(&self.nodes[node].node)
     }
@@ -186,56 +191,44 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         self.preferred_on(self.arc_of(point))
     }
 
-    /// The arc on which the keys at `point` lie, a number below [`arcs`](HashRing::arcs);
-    /// 0 on an empty ring. All keys on one arc prefer the nodes in the same order.
+    /// The arc on which the keys at `point` lie, a number below [`arcs`](HashRing::arcs).
+    /// All keys on one arc prefer the nodes in the same order.
     pub fn arc_of(&self, point: u32) -> usize {
-        self.first_past(point)
+        let cell = self.index.cell(point);
+        let passed = |entry: &u64| point_of(*entry) <= point;
+        cell.start + self.entries[cell].partition_point(passed)
     }
 
-    /// How many arcs there are on which keys lie.
+    /// How many arcs there are on which keys lie: one before each of the points that keys
+    /// can have, and one past them all.
     pub fn arcs(&self) -> usize {
-        match self.first_past(u32::MAX) {
-            // The largest points are past the last entry, and belong to the first.
-            0 => self.entries.len(),
-            last => last + 1,
-        }
+        self.entries.len() + 1
     }
 
     /// The points among these, but for the first one, at which another arc begins, in order.
     pub fn arcs_begin(&self, points: RangeInclusive<u32>) -> impl Iterator<Item = u32> {
         let (first, last) = points.into_inner();
-        let is_before = |entry: &u64| entry >> NODE_BITS <= u64::from(first);
-        let entries = &self.entries[self.entries.partition_point(is_before)..];
-        let points = entries.iter().map(|entry| entry >> NODE_BITS);
-        points
-            .map_while(|point| u32::try_from(point).ok())
-            .take_while(move |point| *point <= last)
+        let entries = &self.entries[self.arc_of(first)..];
+        let points = entries.iter().map(|entry| point_of(*entry));
+        points.take_while(move |point| *point <= last)
     }
 
     /// All nodes in the order in which the keys on this arc prefer them.
     pub fn preferred_on(&self, arc: usize) -> Preferred<'_, N> {
-        Preferred {
-            ring: self,
-            next: arc,
-            left: self.entries.len(),
-            last: None,
-            seen: 0,
-            more_seen: vec![0; self.nodes.len().saturating_sub(1) / 64],
-        }
+        Preferred::new(&self.nodes, Walk::from(&self.entries, arc))
     }
 
     /// Each node with its share of the keys, from 0 to 1; together they have all of them.
     pub fn shares(&self) -> Vec<(&N, f64)> {
         let mut widths = vec![0u64; self.nodes.len()];
         let mut from = 0;
-        for range in self.distinct() {
-            let entry = self.entries[range.start];
-            let to = (entry >> NODE_BITS).min(KEY_SPACE);
-            widths[node_of(entry)] += to - from;
+        for run in self.entries.chunk_by(|a, b| point_of(*a) == point_of(*b)) {
+            let to = u64::from(point_of(run[0]));
+            widths[node_of(run[0])] += to - from;
             from = to;
         }
-        if let Some(first) = self.entries.first() {
-            widths[node_of(*first)] += KEY_SPACE - from;
+        if let Some(node) = first_on(&self.entries, self.entries.len()) {
+            widths[node] += KEY_SPACE - from;
         }
         let shares = widths.iter().map(|width| *width as f64 / KEY_SPACE as f64);
         self.nodes().zip(shares).collect()
@@ -245,26 +238,6 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         self.nodes
             .binary_search_by(|other| other.node.cmp(node))
             .ok()
-    }
-
-    /// Where the first entry past `point` is; past the last one, the first.
-    fn first_past(&self, point: u32) -> usize {
-        let cell = self.index.cell(point);
-        let passed = |entry: &u64| entry >> NODE_BITS <= u64::from(point);
-        let at = cell.start + self.entries[cell].partition_point(passed);
-        if at == self.entries.len() { 0 } else { at }
-    }
-
-    /// Runs of entries that share a point.
-    fn distinct(&self) -> impl Iterator<Item = Range<usize>> {
-        let mut start = 0;
-        self.entries
-            .chunk_by(|a, b| a >> NODE_BITS == b >> NODE_BITS)
-            .map(move |run| {
-                let range = start..start + run.len();
-                start = range.end;
-                range
-            })
     }
 
     /// Where each node of this ring is among `nodes`, if it keeps its labels there, and the
@@ -288,15 +261,15 @@ impl<N: Clone + Ord + Display> HashRing<N> {
     /// The entries of the nodes that are kept, for their new places, with room for `more`.
     fn kept_entries(&self, places: &[Option<u32>], more: usize) -> Vec<u64> {
         let mut entries = Vec::with_capacity(self.entries.len() + more);
-        let at = |entry: u64, place: u32| entry >> NODE_BITS << NODE_BITS | u64::from(place);
+        let at = |old: u64, place: u32| entry(point_of(old), place, is_head(old));
         let old = self.entries.iter();
         match places.iter().copied().collect::<Option<Vec<u32>>>() {
             // Mostly all are: then there is nothing to decide for each of the many entries,
             // and beside one newcomer nothing to look up.
             Some(places) => match first_moved_by_one(&places) {
                 Some(first) => {
-                    let moved = |entry: u64| entry + u64::from(node_of(entry) >= first);
-                    entries.extend(old.map(|entry| moved(*entry)));
+                    let renumbered = |old: u64| old + NEXT_NODE * u64::from(node_of(old) >= first);
+                    entries.extend(old.map(|entry| renumbered(*entry)));
                 }
                 None => entries.extend(old.map(|entry| at(*entry, places[node_of(*entry)]))),
             },
@@ -320,51 +293,6 @@ impl<N: Clone + Ord + Display> FromIterator<N> for HashRing<N> {
     }
 }
 
-/// The nodes of a ring in a key's order of preference.
-#[derive(Debug, Clone)]
-pub struct Preferred<'a, N> {
-    ring: &'a HashRing<N>,
-    next: usize,
-    /// Entries not yet looked at.
-    left: usize,
-    /// The point looked at last: only the first entry of a point counts.
-    last: Option<u64>,
-    /// One bit a node, for the first 64: most rings have no more, and need no memory.
-    seen: u64,
-    /// One bit for each of the others.
-    more_seen: Vec<u64>,
-}
-
-impl<'a, N> Iterator for Preferred<'a, N> {
-    type Item = &'a N;
-
-    fn next(&mut self) -> Option<&'a N> {
-        while self.left > 0 {
-            let entry = self.ring.entries[self.next];
-            self.left -= 1;
-            self.next = if self.next + 1 == self.ring.entries.len() {
-                0
-            } else {
-                self.next + 1
-            };
-            if self.last.replace(entry >> NODE_BITS) == Some(entry >> NODE_BITS) {
-                continue;
-            }
-            let node = node_of(entry);
-            let (word, bit) = (node / 64, 1 << (node % 64));
-            let seen = match word {
-                0 => &mut self.seen,
-                _ => &mut self.more_seen[word - 1],
-            };
-            if *seen & bit == 0 {
-                *seen |= bit;
-                return Some(&self.ring.nodes[node].node);
-            }
-        }
-        None
-    }
-}
-
 /// A key's point on the ring.
 pub fn point(key: &[u8]) -> u32 {
     if key.len() == 32 && key.iter().all(u8::is_ascii_hexdigit) {
@@ -377,13 +305,21 @@ pub fn point(key: &[u8]) -> u32 {
     first_four(key)
 }
 
-/// The points of a node with so many labels.
-fn points<N: Display>(node: &N, labels: u64) -> impl Iterator<Item = u64> {
+/// The points that keys can have of a node with so many labels: each of its heads, and
+/// what of that is moved no further. Are they heads?
+fn points<N: Display>(node: &N, labels: u64) -> impl Iterator<Item = (u32, bool)> {
     let name = node.to_string();
     (0..labels).flat_map(move |label| {
-        let head = u64::from(first_four(format!("{name}-{label}").as_bytes()));
-        [head, head << 4, head << 8, head << 12]
+        let head = first_four(format!("{name}-{label}").as_bytes());
+        let moved = MOVES.into_iter().map(move |bits| moved(head, bits));
+        let near = moved.filter_map(|point| Some((u32::try_from(point).ok()?, false)));
+        std::iter::once((head, true)).chain(near)
     })
+}
+
+/// Where a head is moved to.
+fn moved(head: u32, bits: u32) -> u64 {
+    u64::from(head) << bits
 }
 
 fn first_four(text: &[u8]) -> u32 {
@@ -391,8 +327,30 @@ fn first_four(text: &[u8]) -> u32 {
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
+/// A point of the node of that place; is it the head of a label? Entries are sorted by
+/// their points, then by their nodes.
+fn entry(point: u32, node: u32, is_head: bool) -> u64 {
+    u64::from(point) << 32 | u64::from(node) << 1 | u64::from(is_head)
+}
+
+/// What is to be added to an entry for the node of the next place.
+const NEXT_NODE: u64 = 2;
+
+fn point_of(entry: u64) -> u32 {
+    (entry >> 32) as u32
+}
+
 fn node_of(entry: u64) -> usize {
-    entry as usize & (MOST_NODES - 1)
+    (entry as u32 >> 1) as usize
+}
+
+fn is_head(entry: u64) -> bool {
+    entry & 1 == 1
+}
+
+/// The node of the first point past the keys of an arc; none on an empty ring.
+fn first_on(entries: &[u64], arc: usize) -> Option<usize> {
+    Walk::from(entries, arc).next().map(|(_, node)| node)
 }
 
 /// The first of the old nodes whose new place, of which these are sorted, is another one; past
@@ -417,8 +375,8 @@ fn count_labels<N>(nodes: &mut [Node<N>]) {
 /// The entries of the nodes at these places, sorted.
 fn entries_of<N: Display>(nodes: &[Node<N>], places: &[usize]) -> Vec<u64> {
     let of_node = |place: &usize| {
-        let (node, place) = (&nodes[*place], *place as u64);
-        points(&node.node, node.labels).map(move |point| point << NODE_BITS | place)
+        let (node, place) = (&nodes[*place], *place as u32);
+        points(&node.node, node.labels).map(move |(point, is_head)| entry(point, place, is_head))
     };
     let mut entries: Vec<u64> = places.iter().flat_map(of_node).collect();
     entries.sort_unstable();
@@ -453,35 +411,84 @@ mod tests {
         assert_eq!(empty.shares(), []);
     }
 
+    fn numbered(count: usize) -> HashRing<String> {
+        (0..count).map(|number| format!("node{number}")).collect()
+    }
+
+    /// All points of a ring's nodes, those past keys among them, with their nodes, sorted.
+    fn all_points(ring: &HashRing<String>) -> Vec<(u64, &String)> {
+        let labels = ring.nodes.iter().flat_map(|node| {
+            let label = |label| (format!("{}-{label}", node.node), &node.node);
+            (0..node.labels).map(label)
+        });
+        let points = labels.flat_map(|(label, node)| {
+            let head = u64::from(first_four(label.as_bytes()));
+            [head, head << 4, head << 8, head << 12].map(|point| (point, node))
+        });
+        let mut points: Vec<(u64, &String)> = points.collect();
+        points.sort();
+        points.dedup_by_key(|(point, _)| *point);
+        points
+    }
+
+    /// Where the first of these points past that of a key is; past them all, the first.
+    fn first_past(points: &[(u64, &String)], key: u32) -> usize {
+        points.partition_point(|(point, _)| *point <= u64::from(key)) % points.len()
+    }
+
     #[test]
-    fn a_point_has_the_owner_of_the_first_entry_past_it() {
-        let names: Vec<String> = (0..300).map(|number| format!("node{number}")).collect();
+    fn a_key_belongs_to_the_node_of_the_first_point_past_its_own() {
         for size in [1, 2, 7, 300] {
-            let ring: HashRing<String> = names[..size].iter().cloned().collect();
-            let index = Index::of(&ring.entries, MOST_NODES);
+            let ring = numbered(size);
+            let last = first_on(&ring.entries, ring.entries.len());
+            let index = Index::of(&ring.entries, last, MOST_NODES);
             assert_eq!(index.owner(0), None, "so many nodes are too many for it");
             let large = HashRing {
                 index,
                 ..ring.clone()
             };
-            let heads = ring.entries.iter().map(|entry| entry >> NODE_BITS);
-            let near = heads.filter_map(|head| u32::try_from(head).ok());
-            let near = near.flat_map(|head| [head.saturating_sub(1), head, head.saturating_add(1)]);
+            let points = all_points(&ring);
+            let near = ring.entries.iter().map(|entry| point_of(*entry));
+            let near = near.flat_map(|near| [near.saturating_sub(1), near, near.saturating_add(1)]);
             let even = (0..=u32::MAX).step_by(1_000_003);
-            for point in near.chain(even.clone()).chain([u32::MAX]) {
-                let past = |entry: &&u64| **entry >> NODE_BITS > u64::from(point);
-                let first = ring.entries.iter().find(past).unwrap_or(&ring.entries[0]);
-                let owner = Some(&ring.nodes[node_of(*first)].node);
-                assert_eq!(ring.owner_of(point), owner, "{point} of {size}");
-                assert_eq!(large.owner_of(point), owner, "{point} of {size}");
+            for key in near.chain(even.clone()).chain([u32::MAX]) {
+                let owner = Some(points[first_past(&points, key)].1);
+                assert_eq!(ring.owner_of(key), owner, "{key} of {size}");
+                assert_eq!(large.owner_of(key), owner, "{key} of {size}");
             }
-            let told = even
-                .clone()
-                .filter(|point| ring.index.owner(*point).is_some());
+            let told = even.clone().filter(|key| ring.index.owner(*key).is_some());
             assert!(
                 told.count() * 10 > even.count() * 9,
                 "of {size}, the index tells few"
             );
+        }
+    }
+
+    #[test]
+    fn nodes_are_preferred_in_the_order_of_all_points_those_past_keys_among_them() {
+        let weighted = (1..9).map(|weight| (format!("node{weight}"), weight));
+        for ring in [
+            numbered(1),
+            numbered(7),
+            numbered(100),
+            HashRing::weighted(weighted),
+        ] {
+            let points = all_points(&ring);
+            let (before, after) = (
+                (0..u32::MAX).step_by(100_000_007),
+                u32::MAX - 1_000..=u32::MAX,
+            );
+            for key in before.chain(after.step_by(100)) {
+                let (behind, ahead) = points.split_at(first_past(&points, key));
+                let mut order: Vec<&String> = Vec::new();
+                for (_, node) in ahead.iter().chain(behind) {
+                    if !order.contains(node) {
+                        order.push(node);
+                    }
+                }
+                let preferred: Vec<&String> = ring.preferred_at(key).collect();
+                assert_eq!(preferred, order, "{key} of {}", ring.len());
+            }
         }
     }
 
@@ -537,14 +544,14 @@ mod tests {
             .find(|entry| node_of(**entry) == 0)
             .copied()
             .unwrap();
-        tied.entries.push(shared | 1);
+        tied.entries.push(shared + NEXT_NODE);
         tied.entries.sort_unstable();
-        tied.index = Index::of(&tied.entries, tied.nodes.len());
-        let below = (shared >> NODE_BITS) as u32 - 1;
+        tied.index = Index::of(&tied.entries, Some(0), tied.nodes.len());
+        let below = point_of(shared) - 1;
         assert_eq!(tied.owner_of(below), Some(&"a:1".to_string()));
         assert_eq!(tied.preferred_at(below).count(), 2);
         let alone = tied.without(&"a:1".into());
-        assert!(alone.entries.contains(&(shared >> NODE_BITS << NODE_BITS)));
+        assert!(alone.entries.contains(&shared));
     }
 
     #[test]

@@ -4,19 +4,19 @@
 //! more of it close; on a ring of ten thousand nodes, to fetch one of the entries from afar
 //! takes more than half as long as the md5 of a key.
 //!
-//! The points of keys are divided into cells of equal width, with two to five entries each
+//! The points of keys are divided into cells of equal width, with five to ten entries each
 //! on the average. How many entries of its cell a point is past is counted without a
 //! branch: a processor would guess it, and be wrong.
 
 use std::ops::Range;
 
-use super::{KEY_SPACE, NODE_BITS, node_of};
+use super::{node_of, point_of};
 
 /// The most entries of a cell on the average; the least are half as many.
-const PER_CELL: usize = 5;
+const PER_CELL: usize = 10;
 
 /// Entries of a cell of the index that a lookup looks at; seldom has one more.
-const AT_A_TIME: usize = 16;
+const AT_A_TIME: usize = 32;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,18 +32,18 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// The index of these entries, which name so many nodes.
-    pub(super) fn of(entries: &[u64], nodes: usize) -> Index {
-        let met = entries.partition_point(|entry| entry >> NODE_BITS < KEY_SPACE);
-        let bits = (met / PER_CELL)
+    /// The index of these entries, which name so many nodes; the points past them belong to
+    /// `last`.
+    pub(super) fn of(entries: &[u64], last: Option<usize>, nodes: usize) -> Index {
+        let bits = (entries.len() / PER_CELL)
             .max(1)
             .next_power_of_two()
             .ilog2()
             .clamp(1, 24);
         let shift = 32 - bits;
         let mut starts = vec![0; (1 << bits) + 1];
-        for (place, entry) in entries[..met].iter().enumerate() {
-            starts[(entry >> NODE_BITS >> shift) as usize + 1] = place as u32 + 1;
+        for (place, entry) in entries.iter().enumerate() {
+            starts[(point_of(*entry) >> shift) as usize + 1] = place as u32 + 1;
         }
         let mut start = 0;
         for ends in &mut starts {
@@ -55,35 +55,31 @@ impl Index {
             starts,
             cells: Vec::new(),
         };
-        if nodes <= usize::from(u16::MAX) + 1 {
-            index.fill_cells(entries);
+        if let Some(last) = last.filter(|_| nodes <= usize::from(u16::MAX) + 1) {
+            index.fill_cells(entries, last);
         }
         index
     }
 
-    /// Entry by entry: a loop for each cell would end at another number each time, which
-    /// a processor would guess wrong too.
-    fn fill_cells(&mut self, entries: &[u64]) {
-        let Some(first) = entries.first() else {
-            return;
-        };
-        let met = self.starts.last().copied().unwrap_or_default() as usize;
-        let bytes = begin(self.starts.len() - 1, met);
+    /// Writes one cell after the other, each where it [begins](begin).
+    fn fill_cells(&mut self, entries: &[u64], last: usize) {
+        let bytes = begin(self.starts.len() - 1, entries.len());
         let mut cells = vec![0; bytes + AT_A_TIME];
-        let starts = &self.starts[..];
-        for (place, entry) in entries[..met].iter().enumerate() {
-            let point = (entry >> NODE_BITS) as u32;
-            let cell = (point >> self.shift) as usize;
-            let (start, end) = (starts[cell] as usize, starts[cell + 1] as usize);
-            let at = begin(cell, start);
-            cells[at + place - start] = step(point, self.shift);
-            let at = at + end - start + 2 * (place - start);
-            cells[at..at + 2].copy_from_slice(&short(*entry));
-        }
-        for (cell, end) in starts[1..].iter().enumerate() {
-            let next = entries.get(*end as usize).unwrap_or(first);
-            let at = begin(cell + 1, *end as usize) - 2;
-            cells[at..at + 2].copy_from_slice(&short(*next));
+        let mut rest = &mut cells[..];
+        for bounds in self.starts.windows(2) {
+            let (start, end) = (bounds[0] as usize, bounds[1] as usize);
+            let own = &entries[start..end];
+            let (steps, more) = rest.split_at_mut(own.len());
+            let (owners, more) = more.split_at_mut(2 * own.len());
+            let (next, later) = more.split_at_mut(2);
+            let to = steps.iter_mut().zip(owners.chunks_exact_mut(2));
+            for ((to, owner), entry) in to.zip(own) {
+                *to = step(point_of(*entry), self.shift);
+                owner.copy_from_slice(&short(node_of(*entry)));
+            }
+            let owner = entries.get(end).map_or(last, |entry| node_of(*entry));
+            next.copy_from_slice(&short(owner));
+            rest = later;
         }
         self.cells = cells;
     }
@@ -127,56 +123,60 @@ fn step(point: u32, shift: u32) -> u8 {
     (point >> (shift - 8)) as u8
 }
 
-/// The two bytes of an entry's node.
-fn short(entry: u64) -> [u8; 2] {
-    (node_of(entry) as u16).to_le_bytes()
+/// The two bytes of a node.
+fn short(node: usize) -> [u8; 2] {
+    (node as u16).to_le_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Entries at these points, of the nodes that are named with them.
-    fn entries(of: &[(u64, u64)]) -> Vec<u64> {
-        of.iter()
-            .map(|(point, node)| point << NODE_BITS | node)
-            .collect()
+    use crate::hash_ring::entry;
+
+    /// The index of entries at these points, of the nodes that are named with them, on a
+    /// ring of so many; points past them all belong to `last`.
+    fn index(of: &[(u32, u32)], last: usize, nodes: usize) -> Index {
+        let entries = of.iter().map(|(point, node)| entry(*point, *node, true));
+        Index::of(&entries.collect::<Vec<u64>>(), Some(last), nodes)
     }
 
     #[test]
     fn of_two_nodes_at_one_point_the_first_has_it() {
-        let index = Index::of(&entries(&[(1 << 28, 3), (1 << 28, 5), (1 << 30, 7)]), 8);
+        let index = index(&[(1 << 28, 3), (1 << 28, 5), (1 << 30, 7)], 2, 8);
         assert_eq!(index.owner(0), Some(3));
         assert_eq!(index.owner(1 << 28), None, "the entries tell");
         assert_eq!(index.owner(1 << 29), Some(7));
-        assert_eq!(index.owner(u32::MAX), Some(3), "once around the ring");
-    }
-
-    #[test]
-    fn a_cell_of_too_many_entries_is_left_to_them() {
-        let crowd: Vec<(u64, u64)> = (0..17).map(|number| (number << 24, number)).collect();
-        let index = Index::of(&entries(&crowd), 17);
-        assert_eq!(index.cell(0).len(), 17);
-        assert_eq!(index.owner(1 << 27), None);
-        assert_eq!(index.owner(1 << 31), Some(0));
-        let index = Index::of(&entries(&crowd[..16]), 17);
-        assert_eq!(index.owner(15 << 24 | 1 << 23), Some(0));
-        assert_eq!(index.owner(13 << 24 | 1 << 23), Some(14));
-    }
-
-    #[test]
-    fn points_past_those_of_keys_come_after_all_cells() {
-        let index = Index::of(&entries(&[(1 << 40, 2), (1 << 41, 1)]), 3);
-        assert_eq!([0, u32::MAX].map(|point| index.owner(point)), [Some(2); 2]);
-        let index = Index::of(&entries(&[(9, 1), (1 << 40, 2)]), 3);
         assert_eq!(index.owner(u32::MAX), Some(2));
     }
 
     #[test]
+    fn a_cell_of_too_many_entries_is_left_to_them() {
+        let crowd: Vec<(u32, u32)> = (0..33).map(|number| (number << 24, number)).collect();
+        let all = index(&crowd, 0, 33);
+        assert_eq!(all.cell(0).len(), 33);
+        assert_eq!(all.owner(1 << 23), None);
+        assert_eq!(all.owner(1 << 31), Some(0));
+        let fitting = index(&crowd[..32], 0, 33);
+        assert_eq!(fitting.owner(31 << 24 | 1 << 23), Some(0));
+        assert_eq!(fitting.owner(29 << 24 | 1 << 23), Some(30));
+    }
+
+    #[test]
+    fn points_past_all_entries_belong_to_the_last_owner() {
+        let index = index(&[(9, 1)], 2, 3);
+        assert_eq!(index.owner(8), None, "the entries tell");
+        assert_eq!(
+            [1 << 24, u32::MAX].map(|point| index.owner(point)),
+            [Some(2); 2]
+        );
+    }
+
+    #[test]
     fn it_tells_nothing_of_no_nodes_and_of_too_many() {
-        assert_eq!(Index::of(&[], 0).owner(0), None);
-        let few = entries(&[(1 << 31, 65_535)]);
-        assert_eq!(Index::of(&few, 65_536).owner(0), Some(65_535));
-        assert_eq!(Index::of(&few, 65_537).owner(0), None);
+        assert_eq!(Index::of(&[], None, 0).owner(0), None);
+        let few = [(1 << 31, 65_535)];
+        assert_eq!(index(&few, 0, 65_536).owner(0), Some(65_535));
+        assert_eq!(index(&few, 0, 65_537).owner(0), None);
     }
 }
