@@ -17,7 +17,7 @@
 //! Each item in a lane has a thread that waits for it, so lanes are as bounded as the
 //! threads that use them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -59,7 +59,7 @@ pub type Carry<Q, A> = dyn Fn(&[Load<Q>], Done<'_, A>) + Send + Sync;
 pub struct Lanes<Q, A> {
     carry: Box<Carry<Q, A>>,
     most: usize,
-    lanes: Mutex<HashMap<Location, Arc<Lane<Q, A>>>>,
+    lanes: Mutex<BTreeMap<Location, Arc<Lane<Q, A>>>>,
 }
 
 /// Where items for one location wait.
@@ -118,6 +118,22 @@ impl<Q: Item, A> Lanes<Q, A> {
         }
     }
 
+    /// Sends one item as [`deliver`](Lanes::deliver) does.
+    pub fn deliver_one(&self, to: Location, item: Q) -> Option<A> {
+        let lane = self.lane(&to);
+        if !lane.try_to_lead_alone() {
+            return self.deliver(vec![(to, item)]).pop().flatten();
+        }
+        let mut lead = Some(Lead(&lane));
+        let mut answer = None;
+        let items = vec![item];
+        (self.carry)(&[Load { to, items }], &mut |_, answers| {
+            drop(lead.take());
+            answer = answers.into_iter().next();
+        });
+        answer
+    }
+
     /// Puts items into their lanes.
     fn enter(
         &self,
@@ -128,7 +144,7 @@ impl<Q: Item, A> Lanes<Q, A> {
         for (place, (location, item)) in items.into_iter().enumerate() {
             let known = lanes.iter().find(|lane| lane.location == location);
             let lane = known.cloned().unwrap_or_else(|| {
-                lanes.push(self.lane(location));
+                lanes.push(self.lane(&location));
                 lanes[lanes.len() - 1].clone()
             });
             let receipt = Receipt {
@@ -165,9 +181,9 @@ impl<Q: Item, A> Lanes<Q, A> {
         });
     }
 
-    fn lane(&self, location: Location) -> Arc<Lane<Q, A>> {
+    fn lane(&self, location: &Location) -> Arc<Lane<Q, A>> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.get(&location) {
+        if let Some(lane) = lanes.get(location) {
             return lane.clone();
         }
         let lane = Arc::new(Lane {
@@ -177,7 +193,7 @@ impl<Q: Item, A> Lanes<Q, A> {
                 is_led: false,
             }),
         });
-        lanes.insert(location, lane.clone());
+        lanes.insert(location.clone(), lane.clone());
         lane
     }
 
@@ -206,6 +222,14 @@ impl<Q, A> Lane<Q, A> {
         let is_free = !state.is_led && !state.waiting.is_empty();
         state.is_led |= is_free;
         is_free
+    }
+
+    /// Takes the lead if nobody has it and nothing waits.
+    fn try_to_lead_alone(&self) -> bool {
+        let mut state = self.state();
+        let is_quiet = !state.is_led && state.waiting.is_empty();
+        state.is_led |= is_quiet;
+        is_quiet
     }
 
     /// Gives the lead, if nobody has it, to one of those who wait here, and wakes it if it
@@ -474,7 +498,7 @@ mod tests {
                 let lanes = &lanes;
                 scope.spawn(move || assert_eq!(lanes.deliver(vec![(at(1), item)]), [Some(item)]));
             }
-            while lanes.lane(at(1)).state().waiting.len() < 7 {
+            while lanes.lane(&at(1)).state().waiting.len() < 7 {
                 thread::yield_now();
             }
             go_on.send(()).unwrap();
@@ -495,6 +519,8 @@ mod tests {
                         let item = |i: u32| (at(1 + ((sender + round + i) % 5) as u16), i);
                         let expected: Vec<_> = (0..count).map(Some).collect();
                         assert_eq!(lanes.deliver((0..count).map(item).collect()), expected);
+                        let (location, one) = item(0);
+                        assert_eq!(lanes.deliver_one(location, one), Some(one));
                     }
                 });
             }
@@ -520,7 +546,7 @@ mod tests {
         });
         thread::scope(|scope| {
             scope.spawn(|| lanes.deliver(vec![(at(1), 1), (at(2), 2)]));
-            while !lanes.lane(at(1)).state().is_led {
+            while !lanes.lane(&at(1)).state().is_led {
                 thread::yield_now();
             }
             assert_eq!(lanes.deliver(vec![(at(2), 3)]), [Some(3)]);
@@ -536,6 +562,9 @@ mod tests {
         });
         thread::scope(|scope| {
             let failed = scope.spawn(|| lanes.deliver(vec![(at(1), 13)])).join();
+            assert!(failed.is_err());
+            assert_eq!(lanes.deliver_one(at(1), 7), Some(7));
+            let failed = scope.spawn(|| lanes.deliver_one(at(1), 13)).join();
             assert!(failed.is_err());
             assert_eq!(lanes.deliver(vec![(at(1), 7)]), [Some(7)]);
         });

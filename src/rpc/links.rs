@@ -1,6 +1,6 @@
 //! `Links`: connections that are kept between calls.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ pub struct Links<C> {
     caller: Caller,
     client: fn(Input, Output) -> C,
     patience: Patience,
-    connections: Mutex<HashMap<Location, Connections<C>>>,
+    connections: Mutex<BTreeMap<Location, Connections<C>>>,
 }
 
 /// The connections to one location.
@@ -265,7 +265,7 @@ impl<C> Links<C> {
     }
 
     /// All connections; held for a moment, never during a call.
-    fn connections(&self) -> MutexGuard<'_, HashMap<Location, Connections<C>>> {
+    fn connections(&self) -> MutexGuard<'_, BTreeMap<Location, Connections<C>>> {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -111,11 +111,20 @@ impl Asking {
             .collect()
     }
 
+    /// Asks one owner, as [`ask`](Asking::ask) does.
+    pub fn ask_one(&self, owner: Location, question: Question) -> Answer {
+        let answer = self.lanes.deliver_one(owner, question);
+        answer.unwrap_or(Answer::Refused)
+    }
+
     /// The owners of a key in the order in which to ask them: first those that could be
     /// reached when they were asked last.
     pub fn in_order(&self, mut owners: Vec<Peer>) -> Vec<Peer> {
-        let now = Instant::now();
         let mut passed_over = self.asked.passed_over();
+        if passed_over.is_empty() {
+            return owners;
+        }
+        let now = Instant::now();
         passed_over.retain(|_, until| *until > now);
         owners.sort_by_key(|owner| passed_over.contains_key(&owner.location));
         owners

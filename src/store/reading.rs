@@ -63,10 +63,11 @@ impl Store {
             Authority::Me => self.own(key, || self.moves().authority(key) == Authority::Me),
             Authority::Others(view, owners) => {
                 let owner = self.asking.in_order(owners).into_iter().next()?;
-                let is_other = owner.location != *self.node.location();
+                if owner.location == *self.node.location() {
+                    return None;
+                }
                 let question = asking::Question::new(view, key);
-                let answers = is_other.then(|| self.asking.ask(vec![(owner.location, question)]));
-                match answers?.pop()? {
+                match self.asking.ask_one(owner.location, question) {
                     Answer::Held(held) => Some(held),
                     Answer::NoRoom | Answer::Refused => None,
                 }

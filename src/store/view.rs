@@ -116,10 +116,8 @@ impl View {
 
     /// The processes that hold `key` when there are `replicas` copies, its primary first.
     pub fn owners(&self, key: Key<'_>, replicas: usize) -> impl Iterator<Item = Peer> {
-        let places = self.owner_places(key, replicas).into_owned();
-        places
-            .into_iter()
-            .map(|place| self.members[usize::from(place)].clone())
+        let places = self.owner_places(key, replicas);
+        (0..places.len()).map(move |owner| self.members[usize::from(places[owner])].clone())
     }
 
     /// Does this process hold `key` when there are `replicas` copies?
