@@ -21,7 +21,7 @@ use super::copies::Copies;
 use super::limits::Limits;
 use super::moves::{Moves, Rules, Standing};
 use super::pace::Pace;
-use super::table::{Key, Table};
+use super::table::{Key, Table, reckoned};
 use super::versions::Entry;
 use super::view::Peer;
 use crate::diststore::{Refused, StoreSyncClient};
@@ -131,26 +131,34 @@ impl Store {
         }
     }
 
-    /// May this entry be kept here, as far as the limits go, when others take so many bytes
-    /// `beside` it? By how much it grows the table.
+    /// May all these entries be kept here together, as far as the limits go?
     ///
     /// # Errors
-    /// The sentence that refuses it.
-    pub(super) fn check_room(
+    /// The sentence that refuses one of them.
+    pub(super) fn check_room<'a>(
         &self,
-        key: Key<'_>,
-        entry: &Entry,
-        beside: usize,
-    ) -> Result<usize, Refusal> {
-        let value = entry.value.as_ref().map_or(0, |value| value.len());
-        let grows = if entry.is_tombstone() {
-            0
-        } else {
-            self.table.growth(key, entry)
-        };
-        let used = self.table.bytes() + beside;
-        self.limits.check(key.bytes.len(), value, grows, used)?;
-        Ok(grows)
+        entries: impl Iterator<Item = (Key<'a>, &'a Entry)> + Clone,
+    ) -> Result<(), Refusal> {
+        let used = self.table.bytes();
+        let most: usize = entries
+            .clone()
+            .map(|(key, entry)| reckoned(key, entry))
+            .sum();
+        // What is held of a key already counts only where memory is short.
+        let is_ample = used.saturating_add(most) <= self.limits.memory;
+        let mut beside = 0;
+        for (key, entry) in entries {
+            let value = entry.value.as_ref().map_or(0, |value| value.len());
+            let grows = if is_ample || entry.is_tombstone() {
+                0
+            } else {
+                self.table.growth(key, entry)
+            };
+            self.limits
+                .check(key.bytes.len(), value, grows, used + beside)?;
+            beside += grows;
+        }
+        Ok(())
     }
 
     /// Has no primary with another view sent anything for so long?

@@ -91,27 +91,36 @@ impl Table {
         find(&stripe, key).map(Row::entry)
     }
 
+    /// The version of what is held for `key`, a tombstone included.
+    pub fn version(&self, key: Key<'_>) -> Option<i64> {
+        let stripe = self.stripe(key.stripe());
+        find(&stripe, key).map(Row::version)
+    }
+
     /// Keeps `entry` unless one of the same or a larger version is held already; was it
     /// kept? Keys are of at most four gigabytes.
     pub fn apply(&self, key: Key<'_>, entry: Entry) -> bool {
+        let row = Row::new(key, entry);
+        let version = row.version();
+        self.count(&row, 1);
         let mut stripe = self.stripe(key.stripe());
-        if find(&stripe, key).is_some_and(|held| held.version() >= entry.version) {
-            return false;
+        let mut gone = stripe.replace(row);
+        let is_late = gone.as_ref().is_some_and(|held| held.version() >= version);
+        if is_late {
+            // Seldom: so there is one search for most entries, not two.
+            gone = gone.and_then(|held| stripe.replace(held));
         }
-        let held = Row::new(key, entry);
-        self.count(&held, 1);
-        if let Some(old) = stripe.replace(held) {
-            self.count(&old, -1);
+        if let Some(gone) = gone {
+            self.count(&gone, -1);
         }
-        true
+        !is_late
     }
 
     /// By how many bytes the table would grow if `entry` were kept for `key`.
     pub fn growth(&self, key: Key<'_>, entry: &Entry) -> usize {
-        let value = entry.value.as_ref().map_or(0, |value| value.len());
         let stripe = self.stripe(key.stripe());
         let held = find(&stripe, key).map_or(0, cost);
-        (key.bytes.len() + value + OVERHEAD).saturating_sub(held)
+        reckoned(key, entry).saturating_sub(held)
     }
 
     /// The entries that are `wanted`, from `cursor` on: as many as are within
@@ -214,6 +223,12 @@ fn points_of(stripe: usize) -> RangeInclusive<u32> {
 /// What a stripe holds for `key`.
 fn find<'a>(stripe: &'a BTreeSet<Row<'a>>, key: Key<'a>) -> Option<&'a Row<'a>> {
     stripe.get(&Row::wanted(key))
+}
+
+/// The bytes that an entry is reckoned to take.
+pub(super) fn reckoned(key: Key<'_>, entry: &Entry) -> usize {
+    let value = entry.value.as_ref().map_or(0, |value| value.len());
+    key.bytes.len() + value + OVERHEAD
 }
 
 fn cost(held: &Row<'_>) -> usize {

@@ -241,7 +241,7 @@ impl Store {
         let keys: Vec<Key<'_>> = begun.iter().map(|begun| begun.key).collect();
         let newest = self.newest(&keys, deadline)?;
         self.give_versions(begun, newest, now);
-        let mut outcome = self.check_all_rooms(begun);
+        let mut outcome = self.check_room(begun.iter().map(|begun| (begun.key, &begun.entry)));
         if outcome.is_ok() {
             outcome = self.spread(begun, deadline);
         }
@@ -278,18 +278,9 @@ impl Store {
                 begun.progress = Progress::Everywhere;
                 continue;
             }
-            let own = self.table.read(begun.key).map_or(0, |entry| entry.version);
+            let own = self.table.version(begun.key).unwrap_or_default();
             begun.entry.version = moves.version(now, newest.max(own));
         }
-    }
-
-    /// Is there room for all of them together?
-    fn check_all_rooms(&self, begun: &[Begun<'_>]) -> Result<(), Refusal> {
-        let mut grows = 0;
-        begun.iter().try_for_each(|begun| {
-            grows += self.check_room(begun.key, &begun.entry, grows)?;
-            Ok(())
-        })
     }
 
     /// Brings every entry to all its owners in every view but this node, until the
@@ -375,7 +366,7 @@ impl Store {
 
     fn keep_one(&self, key: &[u8], entry: Entry) -> Result<(), Refusal> {
         let key = Key::new(key);
-        self.check_room(key, &entry, 0)?;
+        self.check_room(std::iter::once((key, &entry)))?;
         self.table.apply(key, entry);
         Ok(())
     }
