@@ -105,13 +105,14 @@ impl<N: Clone + Ord + Display> HashRing<N> {
     /// # Panics
     /// With more than [`MOST_NODES`] nodes.
     pub fn changed(&self, added: impl IntoIterator<Item = (N, u32)>, removed: &[N]) -> HashRing<N> {
-        let (mut nodes, mut origins): (Vec<Node<N>>, Vec<Option<usize>>) = self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(_, old)| !removed.contains(&old.node))
-            .map(|(place, old)| (old.clone(), Some(place)))
-            .unzip();
+        let mut nodes = Vec::with_capacity(self.nodes.len() + 1);
+        let mut origins = Vec::with_capacity(self.nodes.len() + 1);
+        for (place, old) in self.nodes.iter().enumerate() {
+            if !removed.contains(&old.node) {
+                nodes.push(old.clone());
+                origins.push(Some(place));
+            }
+        }
         for (node, weight) in added {
             match nodes.binary_search_by(|old| old.node.cmp(&node)) {
                 Ok(place) => nodes[place].weight = weight,
