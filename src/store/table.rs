@@ -102,8 +102,8 @@ impl Table {
     pub fn apply(&self, key: Key<'_>, entry: Entry) -> bool {
         let row = Row::new(key, entry);
         let version = row.version();
-        self.count(&row, 1);
         let mut stripe = self.stripe(key.stripe());
+        self.count(&row, 1);
         let mut gone = stripe.replace(row);
         let is_late = gone.as_ref().is_some_and(|held| held.version() >= version);
         if is_late {
