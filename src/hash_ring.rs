@@ -22,9 +22,10 @@
 //! without waiting. Making it hashes the labels of the nodes that changed and
 //! merges their points into a copy of the old ring's. Of points past those of keys,
 //! three quarters of all, none is kept: who comes past the last low one is told by the
-//! heads, moved.
+//! heads, shifted.
 
 mod index;
+mod preferred;
 mod walk;
 
 use std::fmt::Display;
@@ -32,20 +33,24 @@ use std::ops::RangeInclusive;
 
 use index::Index;
 use md5::{Digest, Md5};
-pub use walk::Preferred;
+pub use preferred::Preferred;
 use walk::Walk;
 
 /// Labels of a node of average weight, each worth four points.
 const LABELS: u64 = 30;
 
-/// The bits by which a head is moved for the other three points of its label.
-const MOVES: [u32; 3] = [4, 8, 12];
+/// The bits by which a head is shifted for the other three points of its label.
+const SHIFTS: [u32; 3] = [4, 8, 12];
 
-/// The most nodes that a ring holds. Beyond 65,536 of them look-ups take somewhat longer.
+/// The most nodes that a ring holds, far more than a network may have members. Beyond 65,536
+/// of them look-ups take somewhat longer.
 pub const MOST_NODES: usize = 1 << 20;
 
 /// One past the largest point that a key can have.
 const KEY_SPACE: u64 = 1 << 32;
+
+/// What is to be added to an [`entry`] for the node of the next place.
+const NEXT_NODE: u64 = 2;
 
 /// An immutable consistent-hash ring of nodes of type `N`.
 ///
@@ -200,8 +205,8 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         cell.start + self.entries[cell].partition_point(passed)
     }
 
-    /// How many arcs there are on which keys lie: one before each of the points that keys
-    /// can have, and one past them all.
+    /// How many arcs there are: one before each of the points that keys can have, and one
+    /// past them all. On one between two points that fall together no key lies.
     pub fn arcs(&self) -> usize {
         self.entries.len() + 1
     }
@@ -215,6 +220,9 @@ impl<N: Clone + Ord + Display> HashRing<N> {
     }
 
     /// All nodes in the order in which the keys on this arc prefer them.
+    ///
+    /// # Panics
+    /// With an arc that this ring does not have.
     pub fn preferred_on(&self, arc: usize) -> Preferred<'_, N> {
         Preferred::new(&self.nodes, Walk::from(&self.entries, arc))
     }
@@ -306,20 +314,20 @@ pub fn point(key: &[u8]) -> u32 {
     first_four(key)
 }
 
-/// The points that keys can have of a node with so many labels: each of its heads, and
-/// what of that is moved no further. Are they heads?
+/// The points of a node with so many labels that keys can have too, each with whether it is
+/// a head.
 fn points<N: Display>(node: &N, labels: u64) -> impl Iterator<Item = (u32, bool)> {
     let name = node.to_string();
     (0..labels).flat_map(move |label| {
         let head = first_four(format!("{name}-{label}").as_bytes());
-        let moved = MOVES.into_iter().map(move |bits| moved(head, bits));
-        let near = moved.filter_map(|point| Some((u32::try_from(point).ok()?, false)));
-        std::iter::once((head, true)).chain(near)
+        let others = SHIFTS.into_iter().map(move |bits| shifted(head, bits));
+        let low = others.filter_map(|point| Some((u32::try_from(point).ok()?, false)));
+        std::iter::once((head, true)).chain(low)
     })
 }
 
-/// Where a head is moved to.
-fn moved(head: u32, bits: u32) -> u64 {
+/// Another point of a head's label.
+fn shifted(head: u32, bits: u32) -> u64 {
     u64::from(head) << bits
 }
 
@@ -333,9 +341,6 @@ fn first_four(text: &[u8]) -> u32 {
 fn entry(point: u32, node: u32, is_head: bool) -> u64 {
     u64::from(point) << 32 | u64::from(node) << 1 | u64::from(is_head)
 }
-
-/// What is to be added to an entry for the node of the next place.
-const NEXT_NODE: u64 = 2;
 
 fn point_of(entry: u64) -> u32 {
     (entry >> 32) as u32
@@ -547,7 +552,8 @@ mod tests {
             .unwrap();
         tied.entries.push(shared + NEXT_NODE);
         tied.entries.sort_unstable();
-        tied.index = Index::of(&tied.entries, Some(0), tied.nodes.len());
+        let last = first_on(&tied.entries, tied.entries.len());
+        tied.index = Index::of(&tied.entries, last, tied.nodes.len());
         let below = point_of(shared) - 1;
         assert_eq!(tied.owner_of(below), Some(&"a:1".to_string()));
         assert_eq!(tied.preferred_at(below).count(), 2);

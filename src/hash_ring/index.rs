@@ -1,8 +1,8 @@
 //! `Index`: whom most points of a ring belong to, without a look at the ring's entries.
 //!
-//! It takes half the memory of the entries that keys can meet, so that a processor keeps
-//! more of it close; on a ring of ten thousand nodes, to fetch one of the entries from afar
-//! takes more than half as long as the md5 of a key.
+//! It takes half the memory of the entries, so that a processor keeps more of it close; on
+//! a ring of ten thousand nodes, to fetch one of the entries from afar takes more than half
+//! as long as the md5 of a key.
 //!
 //! The points of keys are divided into cells of equal width, with five to ten entries each
 //! on the average. How many entries of its cell a point is past is counted without a
@@ -23,10 +23,10 @@ const AT_A_TIME: usize = 32;
 pub(super) struct Index {
     /// A cell has two to the power of this many points.
     shift: u32,
-    /// The place of each cell's first entry; at the end, that of the first one past them all.
+    /// The place of each cell's first entry; at the end, the number of entries.
     starts: Vec<u32>,
     /// Of each cell the steps of its entries, a byte each, and their nodes, two bytes each,
-    /// with that of the next entry after them: the owners of the points before, between
+    /// with the owner of the points after them: the owners of the points before, between
     /// and after its entries. Empty on rings of more nodes than two bytes tell apart.
     cells: Vec<u8>,
 }
@@ -35,7 +35,9 @@ impl Index {
     /// The index of these entries, which name so many nodes; the points past them belong to
     /// `last`.
     pub(super) fn of(entries: &[u64], last: Option<usize>, nodes: usize) -> Index {
-        let bits = (entries.len() / PER_CELL)
+        let bits = entries
+            .len()
+            .div_ceil(PER_CELL)
             .max(1)
             .next_power_of_two()
             .ilog2()
@@ -61,7 +63,8 @@ impl Index {
         index
     }
 
-    /// Writes one cell after the other, each where it [begins](begin).
+    /// Writes one cell after the other, each where it [begins](begin): with so many entries
+    /// in each that takes a third as long as to find the cell of one entry after the other.
     fn fill_cells(&mut self, entries: &[u64], last: usize) {
         let bytes = begin(self.starts.len() - 1, entries.len());
         let mut cells = vec![0; bytes + AT_A_TIME];

@@ -23,6 +23,7 @@ pub struct Links<C> {
     caller: Caller,
     client: fn(Input, Output) -> C,
     patience: Patience,
+    /// Few enough that to compare locations costs less than to hash one.
     connections: Mutex<BTreeMap<Location, Connections<C>>>,
 }
 

@@ -111,12 +111,6 @@ impl Asking {
             .collect()
     }
 
-    /// Asks one owner, as [`ask`](Asking::ask) does.
-    pub fn ask_one(&self, owner: Location, question: Question) -> Answer {
-        let answer = self.lanes.deliver_one(owner, question);
-        answer.unwrap_or(Answer::Refused)
-    }
-
     /// The owners of a key in the order in which to ask them: first those that could be
     /// reached when they were asked last.
     pub fn in_order(&self, mut owners: Vec<Peer>) -> Vec<Peer> {

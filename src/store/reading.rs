@@ -67,7 +67,7 @@ impl Store {
                     return None;
                 }
                 let question = asking::Question::new(view, key);
-                match self.asking.ask_one(owner.location, question) {
+                match self.asking.ask(vec![(owner.location, question)]).pop()? {
                     Answer::Held(held) => Some(held),
                     Answer::NoRoom | Answer::Refused => None,
                 }

@@ -107,7 +107,7 @@ impl Table {
         let mut gone = stripe.replace(row);
         let is_late = gone.as_ref().is_some_and(|held| held.version() >= version);
         if is_late {
-            // Seldom: so there is one search for most entries, not two.
+            // One search does for all entries but these: few, unless a page is copied again.
             gone = gone.and_then(|held| stripe.replace(held));
         }
         if let Some(gone) = gone {
@@ -252,9 +252,11 @@ mod tests {
         let table = Table::new();
         let key = Key::new(b"a");
         assert!(table.apply(key, entry(2, "new")));
-        assert!(!table.apply(key, entry(1, "old")));
+        let counted = (table.keys(), table.bytes());
+        assert!(!table.apply(key, entry(1, "older and longer")));
         assert!(!table.apply(key, entry(2, "again")));
         assert_eq!(table.read(key), Some(entry(2, "new")));
+        assert_eq!((table.keys(), table.bytes()), counted);
         assert!(table.apply(
             key,
             Entry {

@@ -117,7 +117,7 @@ impl View {
     /// The processes that hold `key` when there are `replicas` copies, its primary first.
     pub fn owners(&self, key: Key<'_>, replicas: usize) -> impl Iterator<Item = Peer> {
         let places = self.owner_places(key, replicas);
-        (0..places.len()).map(move |owner| self.members[usize::from(places[owner])].clone())
+        (0..places.len()).map(move |nth| self.members[usize::from(places[nth])].clone())
     }
 
     /// Does this process hold `key` when there are `replicas` copies?
