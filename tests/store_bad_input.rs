@@ -128,7 +128,7 @@ fn a_pull_that_cannot_be_answered_is_refused() {
 
 /// What a stranger tells: that it is in, and further than everybody else.
 fn word_of(teller: impl Into<Option<Peer>>, views: Vec<i64>) -> Word {
-    Word::new(teller, 5, Phase::SETTLED, true, 5, views, true, 3)
+    Word::new(teller, 5, Phase::SETTLED, true, 5, views, 1, 3, 9)
 }
 
 #[test]

@@ -70,10 +70,12 @@ struct Word {
     /** The view that is read by; absent before the list of views was taken over. */
     5: optional i64 reads_by,
     6: list<i64> views,
-    /** Is the one spoken to in the teller's current view? */
-    7: bool sees,
+    /** The start of the one spoken to, if it is in the teller's current view. */
+    7: optional i64 sees,
     /** Copies kept of each key; absent while it is not known. */
     8: optional i32 replicas,
+    /** How much the teller had been through: more in a word that it said later. */
+    9: i64 changes,
 }
 
 /** The list of views of a node that is enrolled, oldest first. */

@@ -688,14 +688,16 @@ pub struct Word {
   /// The view that is read by; absent before the list of views was taken over.
   pub reads_by: Option<i64>,
   pub views: Option<Vec<i64>>,
-  /// Is the one spoken to in the teller's current view?
-  pub sees: Option<bool>,
+  /// The start of the one spoken to, if it is in the teller's current view.
+  pub sees: Option<i64>,
   /// Copies kept of each key; absent while it is not known.
   pub replicas: Option<i32>,
+  /// How much the teller had been through: more in a word that it said later.
+  pub changes: Option<i64>,
 }
 
 impl Word {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8>(teller: F1, view: F2, phase: F3, enrolled: F4, reads_by: F5, views: F6, sees: F7, replicas: F8) -> Word where F1: Into<Option<Peer>>, F2: Into<Option<i64>>, F3: Into<Option<Phase>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<Vec<i64>>>, F7: Into<Option<bool>>, F8: Into<Option<i32>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9>(teller: F1, view: F2, phase: F3, enrolled: F4, reads_by: F5, views: F6, sees: F7, replicas: F8, changes: F9) -> Word where F1: Into<Option<Peer>>, F2: Into<Option<i64>>, F3: Into<Option<Phase>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<Vec<i64>>>, F7: Into<Option<i64>>, F8: Into<Option<i32>>, F9: Into<Option<i64>> {
     Word {
       teller: teller.into(),
       view: view.into(),
@@ -705,6 +707,7 @@ impl Word {
       views: views.into(),
       sees: sees.into(),
       replicas: replicas.into(),
+      changes: changes.into(),
     }
   }
 }
@@ -718,8 +721,9 @@ impl TSerializable for Word {
     let mut f_4: Option<bool> = Some(false);
     let mut f_5: Option<i64> = None;
     let mut f_6: Option<Vec<i64>> = Some(Vec::new());
-    let mut f_7: Option<bool> = Some(false);
+    let mut f_7: Option<i64> = None;
     let mut f_8: Option<i32> = None;
+    let mut f_9: Option<i64> = Some(0);
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -758,12 +762,16 @@ impl TSerializable for Word {
           f_6 = Some(val);
         },
         7 => {
-          let val = i_prot.read_bool()?;
+          let val = i_prot.read_i64()?;
           f_7 = Some(val);
         },
         8 => {
           let val = i_prot.read_i32()?;
           f_8 = Some(val);
+        },
+        9 => {
+          let val = i_prot.read_i64()?;
+          f_9 = Some(val);
         },
         _ => {
           i_prot.skip(field_ident.field_type)?;
@@ -781,6 +789,7 @@ impl TSerializable for Word {
       views: f_6,
       sees: f_7,
       replicas: f_8,
+      changes: f_9,
     };
     Ok(ret)
   }
@@ -822,13 +831,18 @@ impl TSerializable for Word {
       o_prot.write_field_end()?
     }
     if let Some(fld_var) = self.sees {
-      o_prot.write_field_begin(&TFieldIdentifier::new("sees", TType::Bool, 7))?;
-      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_begin(&TFieldIdentifier::new("sees", TType::I64, 7))?;
+      o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
     if let Some(fld_var) = self.replicas {
       o_prot.write_field_begin(&TFieldIdentifier::new("replicas", TType::I32, 8))?;
       o_prot.write_i32(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.changes {
+      o_prot.write_field_begin(&TFieldIdentifier::new("changes", TType::I64, 9))?;
+      o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
     o_prot.write_field_stop()?;
@@ -845,8 +859,9 @@ impl Default for Word {
       enrolled: Some(false),
       reads_by: Some(0),
       views: Some(Vec::new()),
-      sees: Some(false),
+      sees: Some(0),
       replicas: Some(0),
+      changes: Some(0),
     }
   }
 }

@@ -90,8 +90,9 @@ impl From<&Word> for wire::Word {
             enrolled: Some(word.enrolled),
             reads_by: word.read.map(|view| view as i64),
             views: Some(word.views.iter().map(|view| *view as i64).collect()),
-            sees: Some(word.sees),
+            sees: word.sees,
             replicas: word.replicas.map(|replicas| replicas as i32),
+            changes: Some(word.changes as i64),
         }
     }
 }
@@ -112,10 +113,11 @@ impl TryFrom<wire::Word> for Word {
                 .into_iter()
                 .map(|view| view as u64)
                 .collect(),
-            sees: word.sees.unwrap_or(false),
+            sees: word.sees,
             replicas: word
                 .replicas
                 .and_then(|replicas| usize::try_from(replicas).ok()),
+            changes: word.changes.unwrap_or(0) as u64,
         })
     }
 }

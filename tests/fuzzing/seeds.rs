@@ -50,8 +50,9 @@ fn word() -> Word {
         true,
         VIEW,
         vec![VIEW, 1],
-        true,
+        MILLIS,
         3,
+        77,
     )
 }
 

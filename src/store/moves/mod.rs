@@ -120,7 +120,7 @@ pub struct Moves {
     words: BTreeMap<Peer, Word>,
     /// Counts the views installed.
     epoch: u64,
-    /// Counts whatever may interest those who wait for the moves to go on.
+    /// Counts whatever others are told, or may interest those who wait for the moves to go on.
     changes: u64,
     /// Writes under way by the epoch they began in.
     writes: BTreeMap<u64, usize>,
@@ -246,7 +246,7 @@ impl Moves {
         self.read.as_ref()
     }
 
-    /// Grows with whatever may interest those who wait for the moves to go on.
+    /// Grows with whatever others are told, or may interest those who wait for the moves to go on.
     pub fn changes(&self) -> u64 {
         self.changes
     }
@@ -300,6 +300,7 @@ impl Moves {
 
     fn restart(&mut self, phase: Phase) {
         self.epoch += 1;
+        self.changes += 1;
         self.phase = phase;
         self.copy_anew();
         self.advance();

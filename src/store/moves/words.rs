@@ -2,6 +2,10 @@
 //!
 //! A word also renews a node's leave to serve after it was out of touch, and lets a
 //! newcomer in once all have it in view.
+//!
+//! A word may be late: it lies in the buffers of a process that hangs, which meanwhile
+//! others give up and which comes back as another [`Peer`]. So each word says whom the
+//! teller has in view, and of two words the one said later counts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,10 +43,12 @@ pub struct Word {
     pub read: Option<u64>,
     /// All views on the speaker's list, oldest first.
     pub views: Vec<u64>,
-    /// Is the one spoken to in the speaker's current view?
-    pub sees: bool,
+    /// The start of the one spoken to, if it is in the speaker's current view.
+    pub sees: Option<i64>,
     /// How many copies of a key the speaker keeps; none while it does not know.
     pub replicas: Option<usize>,
+    /// How much the speaker had been through: more in a word that it said later.
+    pub changes: u64,
 }
 
 /// The list of views of a node that is enrolled, for one that is not.
@@ -86,8 +92,9 @@ impl Moves {
             enrolled: self.enrolled,
             read: self.read.as_ref().map(|view| view.id()),
             views: self.views.iter().map(|view| view.id()).collect(),
-            sees: self.current().contains(to),
+            sees: self.current().contains(to).then_some(to.started),
             replicas: self.replicas,
+            changes: self.changes,
         }
     }
 
@@ -111,8 +118,13 @@ impl Moves {
             // Who takes part and is not known as that yet says it again.
             return;
         }
+        let known = self.words.get(from);
+        if known.is_some_and(|known| known.changes > word.changes) {
+            return;
+        }
+        let sees_me = word.sees == Some(self.me.started);
         if asked == Some(self.absences)
-            && word.sees
+            && sees_me
             && let Some(seen) = &mut self.lease
         {
             seen.insert(word.from.clone());
@@ -124,7 +136,7 @@ impl Moves {
         {
             self.adopt(history);
         }
-        if word.sees
+        if sees_me
             && self
                 .read
                 .as_ref()
@@ -159,5 +171,98 @@ impl Moves {
         if all_see {
             self.lease = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Rules, Standing};
+    use super::*;
+    use crate::location::Location;
+
+    fn peer(port: u16, started: i64) -> Peer {
+        Peer::new(Location::new("127.0.0.1", port).unwrap(), started)
+    }
+
+    fn moves(me: &Peer) -> Moves {
+        Moves::new(me.clone(), Some(2), Rules::default())
+    }
+
+    fn stand(moves: &mut Moves, me: &Peer, live: &[&Peer], leaving: &[&Peer]) {
+        moves.stand(Standing {
+            me: me.clone(),
+            live: live.iter().copied().cloned().collect(),
+            leaving: leaving.iter().copied().cloned().collect(),
+        });
+    }
+
+    /// Each asks the other how far it is, and copies the little there is, until all is settled.
+    fn settle(one: &mut Moves, other: &mut Moves) {
+        for _ in 0..5 {
+            ask(one, other);
+            ask(other, one);
+        }
+        assert!(one.is_settled() && other.is_settled());
+        assert!(one.is_serving() && other.is_serving());
+    }
+
+    fn ask(asker: &mut Moves, asked: &Moves) {
+        asker.hear(
+            Some(asker.asking()),
+            asked.word(&asker.me),
+            asked.history(),
+        );
+        copy_nothing(asker);
+    }
+
+    /// All sources have nothing to give.
+    fn copy_nothing(moves: &mut Moves) {
+        for (source, _) in moves.pulls() {
+            moves.pulled(moves.attempt(), &source, None);
+        }
+    }
+
+    #[test]
+    fn what_was_said_to_one_given_up_does_not_let_in_who_comes_back() {
+        let (one, other, again) = (peer(1, 1), peer(2, 1), peer(2, 2));
+        let (mut stays, mut hangs) = (moves(&one), moves(&other));
+        stays.found(2);
+        stand(&mut stays, &one, &[&one, &other], &[]);
+        stand(&mut hangs, &other, &[&one, &other], &[]);
+        settle(&mut stays, &mut hangs);
+
+        let (asked, late) = (hangs.asking(), stays.word(&other));
+        let history = stays.history();
+        stand(&mut stays, &one, &[&one], &[]);
+        assert!(stays.is_settled(), "it goes on without the other");
+        stand(&mut hangs, &again, &[&one, &again], &[]);
+        hangs.hear(Some(asked), late.clone(), history);
+        hangs.hear(None, late, None);
+        assert!(!hangs.is_serving(), "it lacks what was written meanwhile");
+
+        stand(&mut stays, &one, &[&one, &again], &[]);
+        settle(&mut stays, &mut hangs);
+    }
+
+    #[test]
+    fn of_two_words_the_one_said_later_counts() {
+        let (one, other, guest) = (peer(1, 1), peer(2, 1), peer(3, 1));
+        let (mut mine, mut theirs) = (moves(&one), moves(&other));
+        mine.found(2);
+        stand(&mut mine, &one, &[&one, &other], &[]);
+        stand(&mut theirs, &other, &[&one, &other], &[]);
+        settle(&mut mine, &mut theirs);
+
+        // The view is the same again after a guest has come and gone.
+        let late = theirs.word(&one);
+        for live in [&[&one, &other, &guest][..], &[&one, &other]] {
+            stand(&mut mine, &one, live, &[]);
+            stand(&mut theirs, &other, live, &[]);
+            ask(&mut mine, &theirs);
+        }
+        assert_eq!(late.view, mine.current().id());
+        mine.hear(None, late, None);
+        assert_eq!(mine.phase(), Phase::Synced, "the other one copies still");
+        settle(&mut mine, &mut theirs);
     }
 }
