@@ -24,9 +24,10 @@
 //! gone all is copied anew, since another one may now be the first owner.
 //!
 //! A node that comes in is not *enrolled*. It takes the list over from one that is,
-//! and begins to serve clients when every member has answered with it in view:
-//! from then on no write can miss it. Where nobody is enrolled, nobody holds what
-//! others rely on, and the first in sorted order founds the list anew.
+//! keeps to it as long as anybody does, and begins to serve clients when every member
+//! has answered with it in view: from then on no write can miss it. Where nobody is
+//! enrolled, nobody holds what others rely on, and the first in sorted order founds
+//! the list anew.
 //!
 //! Assumed: a member that is found down is down, or comes back as another
 //! [`Peer`]. A split network breaks that: both halves go on, and when they meet,

@@ -132,7 +132,7 @@ impl Moves {
         if let Some(history) = history
             && !self.enrolled
             && word.enrolled
-            && !self.shares_list_with(&word)
+            && !self.goes_by_a_list_with(&word)
         {
             self.adopt(history);
         }
@@ -154,7 +154,16 @@ impl Moves {
         !self.enrolled
     }
 
-    pub(super) fn shares_list_with(&self, word: &Word) -> bool {
+    /// Is the list that this node took over that of any enrolled member, going by this
+    /// word and the last ones of all others? It keeps to that one: among two networks that
+    /// meet, it would begin anew with each word.
+    fn goes_by_a_list_with(&self, word: &Word) -> bool {
+        let mut others = self.words.iter().filter(|(peer, _)| **peer != word.from);
+        self.shares_list_with(word)
+            || others.any(|(_, known)| known.enrolled && self.shares_list_with(known))
+    }
+
+    fn shares_list_with(&self, word: &Word) -> bool {
         let Some(read) = self.read.as_ref().map(|read| read.id()) else {
             return false;
         };
@@ -207,11 +216,7 @@ mod tests {
     }
 
     fn ask(asker: &mut Moves, asked: &Moves) {
-        asker.hear(
-            Some(asker.asking()),
-            asked.word(&asker.me),
-            asked.history(),
-        );
+        asker.hear(Some(asker.asking()), asked.word(&asker.me), asked.history());
         copy_nothing(asker);
     }
 
@@ -264,5 +269,40 @@ mod tests {
         mine.hear(None, late, None);
         assert_eq!(mine.phase(), Phase::Synced, "the other one copies still");
         settle(&mut mine, &mut theirs);
+    }
+
+    #[test]
+    fn who_joins_two_networks_that_meet_keeps_to_the_list_of_one() {
+        let [one, other, new] = [1, 2, 3].map(|port| peer(port, 1));
+        let [mut first, mut second, mut joins] = [&one, &other, &new].map(moves);
+        first.found(2);
+        second.found(2);
+        for (node, me) in [
+            (&mut first, &one),
+            (&mut second, &other),
+            (&mut joins, &new),
+        ] {
+            stand(node, me, &[&one, &other, &new], &[]);
+        }
+        let mut attempts = BTreeSet::new();
+        for told in [&first, &second, &first, &second] {
+            joins.hear(Some(joins.asking()), told.word(&new), told.history());
+            attempts.insert(joins.attempt());
+        }
+        assert_eq!(attempts.len(), 1, "it copies anew with each word");
+
+        copy_nothing(&mut joins);
+        assert_eq!(joins.phase(), Phase::Synced);
+        for _ in 0..4 {
+            ask(&mut first, &joins);
+            ask(&mut first, &second);
+            ask(&mut second, &joins);
+            ask(&mut second, &first);
+            ask(&mut joins, &first);
+            ask(&mut joins, &second);
+        }
+        for node in [first, second, joins] {
+            assert!(node.is_settled() && node.is_serving(), "{node:?}");
+        }
     }
 }
