@@ -6,6 +6,11 @@
 
 mod schedules;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
 use std::time::Instant;
 
 use schedules::few::Few;
@@ -37,18 +42,31 @@ const EVENTS: [&str; 17] = [
     "keys dropped",
 ];
 
-/// Runs schedules; all that happened, and the seeds that broke a promise, with which.
-fn run_many(seeds: std::ops::Range<u64>, rules: Rules) -> (Counts, Vec<(u64, String)>) {
-    let mut counts = Counts::new();
-    let mut broken = Vec::new();
-    for seed in seeds {
-        let outcome = run(seed, STEPS, rules);
-        for (what, count) in outcome.counts {
-            *counts.entry(what).or_default() += count;
+/// Runs schedules on all processors; all that happened, and the seeds that broke a
+/// promise, with which.
+fn run_many(seeds: Range<u64>, rules: Rules) -> (Counts, BTreeMap<u64, String>) {
+    let next = AtomicU64::new(seeds.start);
+    let found = Mutex::new((Counts::new(), BTreeMap::new()));
+    let run_some = || {
+        loop {
+            let seed = next.fetch_add(1, Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let outcome = run(seed, STEPS, rules);
+            let (counts, broken) = &mut *found.lock().unwrap();
+            for (what, count) in outcome.counts {
+                *counts.entry(what).or_default() += count;
+            }
+            broken.extend(outcome.broken.map(|why| (seed, why)));
         }
-        broken.extend(outcome.broken.map(|why| (seed, why)));
-    }
-    (counts, broken)
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(run_some);
+        }
+    });
+    found.into_inner().unwrap()
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -192,4 +210,34 @@ fn copies_after_a_leaver_died(rules: Rules) -> bool {
     network.talk(&[stays, joiner], &[stays, joiner]);
     assert!(network.at(joiner).is_settled());
     network.holds(joiner)
+}
+
+/// Two copies, at two nodes. One leaves, and the other one dies. One has joined whom only
+/// the dead had met.
+#[test]
+fn who_leaves_waits_for_others_when_who_was_to_take_over_has_died() {
+    let network = Few::new(3, 2, Rules::default());
+    let [leaver, heir, joiner] = [0, 1, 2];
+    network.stand(leaver, &[leaver], &[]);
+    network.at(leaver).found(2);
+    for node in [leaver, heir] {
+        network.stand(node, &[leaver, heir], &[]);
+    }
+    network.talk(&[leaver, heir], &[leaver, heir]);
+    network.write(leaver);
+    network.write(heir);
+    network.stand(leaver, &[heir], &[]);
+    network.stand(leaver, &[], &[]);
+    assert!(
+        !network.at(leaver).may_end(),
+        "all there is would end with it"
+    );
+
+    network.stand(joiner, &[joiner], &[leaver]);
+    network.stand(leaver, &[joiner], &[]);
+    network.talk(&[leaver, joiner], &[leaver]);
+    assert!(network.at(joiner).is_serving());
+    assert!(network.at(joiner).is_settled());
+    assert!(network.holds(joiner));
+    assert!(network.at(leaver).may_end());
 }

@@ -15,7 +15,7 @@ use log::{debug, info, warn};
 use super::moves::{History, Phase, Word};
 use super::operations::{Store, unix_millis};
 use super::table::{Key, Page, STRIPES};
-use super::view::Peer;
+use super::view::{Peer, View};
 use super::wire::read_page;
 use crate::diststore::TStoreSyncClient;
 use crate::error::Error;
@@ -51,6 +51,10 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// The longest that a leaving node waits for the others while nobody takes anything. Ten
 /// minutes: a member that never goes on must not keep it for ever.
 const RELIEF: Duration = Duration::from_secs(600);
+
+/// How long a leaving node, when those that were to take over have died, waits for
+/// somebody who comes: one may have joined whom only the dead had met.
+const FORSAKEN: Duration = Duration::from_secs(3);
 
 /// How long a tombstone is kept, in milliseconds: longer than a node is likely to
 /// be thought dead and come back with what it held. One hour.
@@ -302,17 +306,15 @@ impl Store {
     /// the log how it goes. Blocks as long as that takes.
     pub(super) fn wait_until_relieved(&self) {
         let keys = self.table.keys();
-        if self.moves().current().is_empty() {
-            if self.node.has_originals() {
-                self.put_to_originals();
-            } else if keys > 0 {
-                warn!("this was the last node of its network: {keys} keys end with it");
-            }
-            return;
-        }
+        let heirs = self.moves().current().clone();
+        let mut alone_since: Option<Instant> = None;
         let mut told_at = Instant::now();
         let (mut given, mut given_at) = (0, Instant::now());
         while !self.moves().may_end() && !self.stopped.load(Relaxed) {
+            if self.is_last(&heirs, &mut alone_since) {
+                self.end_as_last(keys);
+                return;
+            }
             if self.given.load(Relaxed) > given {
                 (given, given_at) = (self.given.load(Relaxed), Instant::now());
             }
@@ -327,5 +329,25 @@ impl Store {
             }
         }
         info!("handed over {} keys", self.given.load(Relaxed));
+    }
+
+    /// Has nobody stayed, of these or of others, nor come as long as that is waited for?
+    fn is_last(&self, heirs: &View, alone_since: &mut Option<Instant>) -> bool {
+        let moves = self.moves();
+        if !moves.current().is_empty() {
+            *alone_since = None;
+            return false;
+        }
+        let alone_for = alone_since.get_or_insert_with(Instant::now).elapsed();
+        let is_forsaken = heirs.members().any(|heir| moves.has_died(&heir));
+        !is_forsaken || alone_for >= FORSAKEN
+    }
+
+    fn end_as_last(&self, keys: usize) {
+        if self.node.has_originals() {
+            self.put_to_originals();
+        } else if keys > 0 {
+            warn!("this was the last node of its network: {keys} keys end with it");
+        }
     }
 }

@@ -425,6 +425,10 @@ pub async fn sweep(net: Net, me: Id, stripes: Vec<usize>) {
     let (current, replicas) = {
         let mut world = net.borrow_mut();
         let moves = world.moves(me);
+        if !moves.current().contains(moves.me()) {
+            // One that leaves drops nothing.
+            return;
+        }
         (moves.current().clone(), moves.replicas())
     };
     for stripe in stripes {

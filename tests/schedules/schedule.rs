@@ -93,7 +93,7 @@ impl Schedule {
         }
     }
 
-    /// `id` comes in by way of `peer`, or of anybody who serves, until it has company.
+    /// `id` comes in by way of `peer`, or of anybody there who serves, until it has company.
     fn join(&self, id: Id, peer: Id) {
         let net = self.net.clone();
         let steps = async move {
@@ -103,7 +103,8 @@ impl Schedule {
                 contact(&net, id, &location).await;
                 if net.borrow().processes[id].moves.others().is_empty() {
                     let mut world = net.borrow_mut();
-                    let serving = world.which(|process| process.moves.is_serving());
+                    let serving =
+                        world.which(|p| p.health != Health::Ended && p.moves.is_serving());
                     peer = world.choose(&serving).unwrap_or(peer);
                 } else {
                     net.borrow_mut().processes[id].entered = true;
@@ -283,14 +284,14 @@ impl Schedule {
         });
     }
 
-    /// A leaving node ends when it may, or when it is the last.
+    /// A leaving node ends when it may, or when it is the last. It waits for as long as
+    /// it takes for those to come who are there.
     fn end_relieved(&self) {
         let mut world = self.net.borrow_mut();
         for id in world.running() {
             let moves = &world.processes[id].moves;
-            if world.status_of_self(id) == Status::Left
-                && (moves.may_end() || moves.current().is_empty())
-            {
+            let is_last = moves.current().is_empty() && !world.is_anybody_to_come();
+            if world.status_of_self(id) == Status::Left && (moves.may_end() || is_last) {
                 world.end(id);
                 world.count("leaves");
             }

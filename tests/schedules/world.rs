@@ -336,6 +336,19 @@ impl World {
         })
     }
 
+    /// Is anybody there who neither leaves nor is taken for dead?
+    pub fn is_anybody_to_come(&self) -> bool {
+        let there = self.which(|process| {
+            matches!(
+                process.health,
+                Health::Running | Health::Hung { condemned: false }
+            )
+        });
+        there
+            .into_iter()
+            .any(|id| self.status_of_self(id) == Status::Alive)
+    }
+
     /// Does anybody read by a view that this process is in?
     pub fn is_relied_on(&self, id: Id) -> bool {
         let me = self.processes[id].moves.me();

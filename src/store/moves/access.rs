@@ -88,7 +88,7 @@ impl Moves {
         else {
             return false;
         };
-        let settled_before = asked <= read && !self.is_unsynced_founder();
+        let settled_before = asked <= read && self.holds_read;
         settled_before || (asked + 1 == self.views.len() && self.phase >= Phase::Synced)
     }
 
@@ -163,10 +163,5 @@ impl Moves {
             }
         }
         write.me == self.me && write.absences == self.absences && self.enrolled
-    }
-
-    /// One that founded among others has first to get what they hold.
-    pub(super) fn is_unsynced_founder(&self) -> bool {
-        self.views.len() == 1 && self.phase < Phase::Synced
     }
 }

@@ -23,11 +23,12 @@
 //! all have switched drops what somebody still reads. When a source of copies is
 //! gone all is copied anew, since another one may now be the first owner.
 //!
-//! A node that comes in is not *enrolled*. It takes the list over from one that is,
-//! keeps to it as long as anybody does, and begins to serve clients when every member
-//! has answered with it in view: from then on no write can miss it. Where nobody is
-//! enrolled, nobody holds what others rely on, and the first in sorted order founds
-//! the list anew.
+//! A node that comes in is not *enrolled*. It takes the list over from one that is and
+//! has it in view, so that the list is not forgotten meanwhile; keeps to it as long as
+//! anybody does; and begins to serve clients when every member has answered with it in
+//! view: from then on no write can miss it. Where nobody is enrolled, nobody holds all
+//! that others rely on: the first in sorted order founds the list anew, and nobody
+//! answers for a key before what all others hold of it is there.
 //!
 //! Assumed: a member that is found down is down, or comes back as another
 //! [`Peer`]. A split network breaks that: both halves go on, and when they meet,
@@ -38,6 +39,8 @@
 
 mod access;
 mod copying;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,6 +107,9 @@ pub struct Moves {
     views: Arc<Vec<Arc<View>>>,
     /// The view that is read by, one of `views`; none before the list was taken over.
     read: Option<Arc<View>>,
+    /// Is what this node owns in that view here? Not yet where nobody was enrolled: to a view
+    /// that was founded among others, each member has first to bring what it holds.
+    holds_read: bool,
     phase: Phase,
     enrolled: bool,
     /// While this node has been out of touch: the members that have since said that
@@ -152,6 +158,7 @@ impl Moves {
             ended: BTreeSet::new(),
             views: Arc::new(vec![alone]),
             read: None,
+            holds_read: false,
             phase: Phase::Installed,
             enrolled: false,
             lease: None,
@@ -176,6 +183,7 @@ impl Moves {
         let current = self.current().clone();
         self.enrolled = true;
         self.read = Some(current.clone());
+        self.holds_read = false;
         self.views = Arc::new(vec![current]);
         self.restart(Phase::Installed);
     }
@@ -226,8 +234,12 @@ impl Moves {
 
     /// Is this process gone for good?
     pub fn is_gone(&self, peer: &Peer) -> bool {
-        let leaving = self.standing.leaving.contains(peer) && !self.ended.contains(peer);
-        !(leaving || *peer == self.me || self.standing.live.contains(peer))
+        *peer != self.me && (self.has_died(peer) || self.ended.contains(peer))
+    }
+
+    /// Is this process gone without having left?
+    pub fn has_died(&self, peer: &Peer) -> bool {
+        !self.standing.live.contains(peer) && !self.standing.leaving.contains(peer)
     }
 
     // State, for those who drive and those who look.
@@ -283,9 +295,12 @@ impl Moves {
             .collect()
     }
 
-    /// May a node that leaves end now? When all that stay read by a view without it.
+    /// May a node that leaves end now? When all that stay read by a view without it. If
+    /// nobody stays, it is for its driver to say how long somebody is waited for.
     pub fn may_end(&self) -> bool {
-        !self.current().contains(&self.me)
+        let current = self.current();
+        !current.is_empty()
+            && !current.contains(&self.me)
             && self.phase >= Phase::Drained
             && self.all_are(Phase::Switched)
     }
@@ -342,6 +357,7 @@ impl Moves {
             .iter()
             .find(|view| view.id() == history.read)
             .cloned();
+        self.holds_read = false;
         let mut views = history.views;
         views.retain(|view| view.id() != current.id());
         views.push(current);
@@ -369,9 +385,11 @@ impl Moves {
         let copied = self.sources.values().all(Option::is_none);
         if self.phase == Phase::Drained && copied && self.read.is_some() {
             self.phase = Phase::Synced;
+            self.holds_read |= self.reads_by_current();
         }
         if self.phase == Phase::Synced && self.all_are(Phase::Synced) {
             self.read = Some(self.current().clone());
+            self.holds_read = true;
             self.phase = Phase::Switched;
         }
         let switched = !self.rules.settle_after_switch || self.nobody_reads_by_another();
@@ -380,6 +398,11 @@ impl Moves {
             self.offers_all = false;
             self.phase = Phase::Settled;
         }
+    }
+
+    fn reads_by_current(&self) -> bool {
+        let current = self.current().id();
+        self.read.as_ref().is_some_and(|read| read.id() == current)
     }
 
     fn is_drained(&self) -> bool {

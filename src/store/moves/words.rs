@@ -132,16 +132,12 @@ impl Moves {
         if let Some(history) = history
             && !self.enrolled
             && word.enrolled
-            && !self.goes_by_a_list_with(&word)
+            && sees_me
+            && self.needs_list_of(&word)
         {
             self.adopt(history);
         }
-        if sees_me
-            && self
-                .read
-                .as_ref()
-                .is_some_and(|read| word.views.contains(&read.id()))
-        {
+        if sees_me && self.shares_list_with(&word) {
             self.confirmed.insert(word.from.clone());
         }
         self.words.insert(word.from.clone(), word);
@@ -154,15 +150,21 @@ impl Moves {
         !self.enrolled
     }
 
-    /// Is the list that this node took over that of any enrolled member, going by this
-    /// word and the last ones of all others? It keeps to that one: among two networks that
-    /// meet, it would begin anew with each word.
-    fn goes_by_a_list_with(&self, word: &Word) -> bool {
+    /// Is the list of this word's teller to be taken over? In the place of an older one of
+    /// the same network, yes. Of two networks that meet, one: this node would begin anew
+    /// with each word if it did not keep to its list as long as anybody enrolled does.
+    fn needs_list_of(&self, word: &Word) -> bool {
+        let is_ours = self
+            .read
+            .as_ref()
+            .is_some_and(|read| word.views.contains(&read.id()));
         let mut others = self.words.iter().filter(|(peer, _)| **peer != word.from);
-        self.shares_list_with(word)
-            || others.any(|(_, known)| known.enrolled && self.shares_list_with(known))
+        let mut is_kept =
+            || others.any(|(_, known)| known.enrolled && self.shares_list_with(known));
+        !self.shares_list_with(word) && (is_ours || !is_kept())
     }
 
+    /// Does each have on its list what the other one reads by?
     fn shares_list_with(&self, word: &Word) -> bool {
         let Some(read) = self.read.as_ref().map(|read| read.id()) else {
             return false;
@@ -179,130 +181,6 @@ impl Moves {
         });
         if all_see {
             self.lease = None;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Rules, Standing};
-    use super::*;
-    use crate::location::Location;
-
-    fn peer(port: u16, started: i64) -> Peer {
-        Peer::new(Location::new("127.0.0.1", port).unwrap(), started)
-    }
-
-    fn moves(me: &Peer) -> Moves {
-        Moves::new(me.clone(), Some(2), Rules::default())
-    }
-
-    fn stand(moves: &mut Moves, me: &Peer, live: &[&Peer], leaving: &[&Peer]) {
-        moves.stand(Standing {
-            me: me.clone(),
-            live: live.iter().copied().cloned().collect(),
-            leaving: leaving.iter().copied().cloned().collect(),
-        });
-    }
-
-    /// Each asks the other how far it is, and copies the little there is, until all is settled.
-    fn settle(one: &mut Moves, other: &mut Moves) {
-        for _ in 0..5 {
-            ask(one, other);
-            ask(other, one);
-        }
-        assert!(one.is_settled() && other.is_settled());
-        assert!(one.is_serving() && other.is_serving());
-    }
-
-    fn ask(asker: &mut Moves, asked: &Moves) {
-        asker.hear(Some(asker.asking()), asked.word(&asker.me), asked.history());
-        copy_nothing(asker);
-    }
-
-    /// All sources have nothing to give.
-    fn copy_nothing(moves: &mut Moves) {
-        for (source, _) in moves.pulls() {
-            moves.pulled(moves.attempt(), &source, None);
-        }
-    }
-
-    #[test]
-    fn what_was_said_to_one_given_up_does_not_let_in_who_comes_back() {
-        let (one, other, again) = (peer(1, 1), peer(2, 1), peer(2, 2));
-        let (mut stays, mut hangs) = (moves(&one), moves(&other));
-        stays.found(2);
-        stand(&mut stays, &one, &[&one, &other], &[]);
-        stand(&mut hangs, &other, &[&one, &other], &[]);
-        settle(&mut stays, &mut hangs);
-
-        let (asked, late) = (hangs.asking(), stays.word(&other));
-        let history = stays.history();
-        stand(&mut stays, &one, &[&one], &[]);
-        assert!(stays.is_settled(), "it goes on without the other");
-        stand(&mut hangs, &again, &[&one, &again], &[]);
-        hangs.hear(Some(asked), late.clone(), history);
-        hangs.hear(None, late, None);
-        assert!(!hangs.is_serving(), "it lacks what was written meanwhile");
-
-        stand(&mut stays, &one, &[&one, &again], &[]);
-        settle(&mut stays, &mut hangs);
-    }
-
-    #[test]
-    fn of_two_words_the_one_said_later_counts() {
-        let (one, other, guest) = (peer(1, 1), peer(2, 1), peer(3, 1));
-        let (mut mine, mut theirs) = (moves(&one), moves(&other));
-        mine.found(2);
-        stand(&mut mine, &one, &[&one, &other], &[]);
-        stand(&mut theirs, &other, &[&one, &other], &[]);
-        settle(&mut mine, &mut theirs);
-
-        // The view is the same again after a guest has come and gone.
-        let late = theirs.word(&one);
-        for live in [&[&one, &other, &guest][..], &[&one, &other]] {
-            stand(&mut mine, &one, live, &[]);
-            stand(&mut theirs, &other, live, &[]);
-            ask(&mut mine, &theirs);
-        }
-        assert_eq!(late.view, mine.current().id());
-        mine.hear(None, late, None);
-        assert_eq!(mine.phase(), Phase::Synced, "the other one copies still");
-        settle(&mut mine, &mut theirs);
-    }
-
-    #[test]
-    fn who_joins_two_networks_that_meet_keeps_to_the_list_of_one() {
-        let [one, other, new] = [1, 2, 3].map(|port| peer(port, 1));
-        let [mut first, mut second, mut joins] = [&one, &other, &new].map(moves);
-        first.found(2);
-        second.found(2);
-        for (node, me) in [
-            (&mut first, &one),
-            (&mut second, &other),
-            (&mut joins, &new),
-        ] {
-            stand(node, me, &[&one, &other, &new], &[]);
-        }
-        let mut attempts = BTreeSet::new();
-        for told in [&first, &second, &first, &second] {
-            joins.hear(Some(joins.asking()), told.word(&new), told.history());
-            attempts.insert(joins.attempt());
-        }
-        assert_eq!(attempts.len(), 1, "it copies anew with each word");
-
-        copy_nothing(&mut joins);
-        assert_eq!(joins.phase(), Phase::Synced);
-        for _ in 0..4 {
-            ask(&mut first, &joins);
-            ask(&mut first, &second);
-            ask(&mut second, &joins);
-            ask(&mut second, &first);
-            ask(&mut joins, &first);
-            ask(&mut joins, &second);
-        }
-        for node in [first, second, joins] {
-            assert!(node.is_settled() && node.is_serving(), "{node:?}");
         }
     }
 }
