@@ -129,10 +129,12 @@ impl Moves {
         {
             seen.insert(word.from.clone());
         }
+        // One that leaves is in nobody's view, and takes a list over only to give what it has.
+        let is_lasting = sees_me || !self.current().contains(&self.me);
         if let Some(history) = history
             && !self.enrolled
             && word.enrolled
-            && sees_me
+            && is_lasting
             && self.needs_list_of(&word)
         {
             self.adopt(history);
