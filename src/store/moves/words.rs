@@ -122,24 +122,18 @@ impl Moves {
         if known.is_some_and(|known| known.changes > word.changes) {
             return;
         }
-        let sees_me = word.sees == Some(self.me.started);
         if asked == Some(self.absences)
-            && sees_me
+            && self.is_seen_by(&word)
             && let Some(seen) = &mut self.lease
         {
             seen.insert(word.from.clone());
         }
-        // One that leaves is in nobody's view, and takes a list over only to give what it has.
-        let is_lasting = sees_me || !self.current().contains(&self.me);
         if let Some(history) = history
-            && !self.enrolled
-            && word.enrolled
-            && is_lasting
             && self.needs_list_of(&word)
         {
             self.adopt(history);
         }
-        if sees_me && self.shares_list_with(&word) {
+        if self.is_seen_by(&word) && self.shares_list_with(&word) {
             self.confirmed.insert(word.from.clone());
         }
         self.words.insert(word.from.clone(), word);
@@ -152,18 +146,23 @@ impl Moves {
         !self.enrolled
     }
 
+    fn is_seen_by(&self, word: &Word) -> bool {
+        word.sees == Some(self.me.started)
+    }
+
     /// Is the list of this word's teller to be taken over? In the place of an older one of
     /// the same network, yes. Of two networks that meet, one: this node would begin anew
     /// with each word if it did not keep to its list as long as anybody enrolled does.
     fn needs_list_of(&self, word: &Word) -> bool {
-        let is_ours = self
-            .read
-            .as_ref()
-            .is_some_and(|read| word.views.contains(&read.id()));
+        // One that leaves is in nobody's view, and needs a list only to give what it has.
+        let is_lasting = self.is_seen_by(word) || !self.current().contains(&self.me);
+        if self.enrolled || !word.enrolled || !is_lasting || self.shares_list_with(word) {
+            return false;
+        }
+        let is_older = |read: &Arc<View>| word.views.contains(&read.id());
         let mut others = self.words.iter().filter(|(peer, _)| **peer != word.from);
-        let mut is_kept =
-            || others.any(|(_, known)| known.enrolled && self.shares_list_with(known));
-        !self.shares_list_with(word) && (is_ours || !is_kept())
+        self.read.as_ref().is_some_and(is_older)
+            || !others.any(|(_, known)| known.enrolled && self.shares_list_with(known))
     }
 
     /// Does each have on its list what the other one reads by?
