@@ -589,6 +589,23 @@ fn the_last_node_says_how_many_keys_end_with_it() {
 }
 
 #[test]
+fn a_node_that_leaves_says_what_ends_with_it_when_its_heir_is_killed_meanwhile() {
+    let _machine = machine();
+    let mut stores = Stores::start(2, &["--replicas", "1", "--slow-moves", "2000"]);
+    for index in 0..100 {
+        stores.clients()[0]
+            .put(format!("key {index}").as_bytes(), b"value")
+            .unwrap();
+    }
+    let mut leaver = stores.nodes.remove(1);
+    leaver.signal("INT");
+    leaver.wait_for("handing over");
+    stores.kill(0);
+    assert!(leaver.wait().success());
+    leaver.wait_for("keys end with it");
+}
+
+#[test]
 fn a_second_signal_ends_a_node_at_once_and_says_what_is_at_risk() {
     let _machine = machine();
     for signal in ["INT", "TERM"] {

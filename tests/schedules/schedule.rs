@@ -284,14 +284,15 @@ impl Schedule {
         });
     }
 
-    /// A leaving node ends when it may, or when it is the last. It waits for as long as
-    /// it takes for those to come who are there.
+    /// A leaving node ends when it may, or when it is the last. It waits for those who
+    /// would know nobody else, as long as it takes.
     fn end_relieved(&self) {
         let mut world = self.net.borrow_mut();
         for id in world.running() {
             let moves = &world.processes[id].moves;
-            let is_last = moves.current().is_empty() && !world.is_anybody_to_come();
-            if world.status_of_self(id) == Status::Left && (moves.may_end() || is_last) {
+            let may_end = moves.may_end() || moves.current().is_empty();
+            let leaves = world.status_of_self(id) == Status::Left;
+            if leaves && may_end && !world.would_strand(id) {
                 world.end(id);
                 world.count("leaves");
             }

@@ -336,17 +336,25 @@ impl World {
         })
     }
 
-    /// Is anybody there who neither leaves nor is taken for dead?
-    pub fn is_anybody_to_come(&self) -> bool {
-        let there = self.which(|process| {
-            matches!(
-                process.health,
+    /// Would one who is there and not in this leaver's view be alone without it, or with
+    /// others who know as little? It may be one that hung as soon as it had met the leaver.
+    pub fn would_strand(&self, leaver: Id) -> bool {
+        let stays = |id: &Id| {
+            let is_there = matches!(
+                self.processes[*id].health,
                 Health::Running | Health::Hung { condemned: false }
-            )
-        });
-        there
-            .into_iter()
-            .any(|id| self.status_of_self(id) == Status::Alive)
+            );
+            is_there && self.status_of_self(*id) == Status::Alive
+        };
+        let heirs = self.processes[leaver].moves.current();
+        (0..self.processes.len()).filter(stays).any(|id| {
+            let process = &self.processes[id];
+            let knows_another = process.members.iter().any(|member| {
+                let other = self.at(&member.location).filter(stays);
+                member.status != Status::Left && other.is_some_and(|other| other != id)
+            });
+            !heirs.contains(process.moves.me()) && (heirs.is_empty() || !knows_another)
+        })
     }
 
     /// Does anybody read by a view that this process is in?
