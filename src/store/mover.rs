@@ -331,7 +331,8 @@ impl Store {
         info!("handed over {} keys", self.given.load(Relaxed));
     }
 
-    /// Has nobody stayed, of these or of others, nor come as long as that is waited for?
+    /// Is nobody there to hand over to, and nobody waited for any more? `heirs` are those who
+    /// were there when this node left.
     fn is_last(&self, heirs: &View, alone_since: &mut Option<Instant>) -> bool {
         let moves = self.moves();
         if !moves.current().is_empty() {
