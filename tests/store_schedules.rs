@@ -173,12 +173,8 @@ fn what_a_leaver_that_died_had_to_give_comes_from_the_next_owner_only_if_all_is_
     }
 }
 
-/// Two copies, at two nodes, of whom the first owner leaves while another one joins.
-/// The joiner has had from the one that stays all that this has to give, when the
-/// leaver's process ends. Does the joiner have the key when all is settled?
-fn copies_after_a_leaver_died(rules: Rules) -> bool {
-    let network = Few::new(3, 2, rules);
-    let [one, other, joiner] = [0, 1, 2];
+/// One founds with two copies, another one joins, and both hold the key.
+fn found_with_the_key(network: &Few, one: usize, other: usize) {
     network.stand(one, &[one], &[]);
     network.at(one).found(2);
     for node in [one, other] {
@@ -187,6 +183,15 @@ fn copies_after_a_leaver_died(rules: Rules) -> bool {
     network.talk(&[one, other], &[one, other]);
     network.write(one);
     network.write(other);
+}
+
+/// Two copies, at two nodes, of whom the first owner leaves while another one joins.
+/// The joiner has had from the one that stays all that this has to give, when the
+/// leaver's process ends. Does the joiner have the key when all is settled?
+fn copies_after_a_leaver_died(rules: Rules) -> bool {
+    let network = Few::new(3, 2, rules);
+    let [one, other, joiner] = [0, 1, 2];
+    found_with_the_key(&network, one, other);
     let first = network
         .at(one)
         .primary(Few::key())
@@ -218,14 +223,7 @@ fn copies_after_a_leaver_died(rules: Rules) -> bool {
 fn who_leaves_waits_for_others_when_who_was_to_take_over_has_died() {
     let network = Few::new(3, 2, Rules::default());
     let [leaver, heir, joiner] = [0, 1, 2];
-    network.stand(leaver, &[leaver], &[]);
-    network.at(leaver).found(2);
-    for node in [leaver, heir] {
-        network.stand(node, &[leaver, heir], &[]);
-    }
-    network.talk(&[leaver, heir], &[leaver, heir]);
-    network.write(leaver);
-    network.write(heir);
+    found_with_the_key(&network, leaver, heir);
     network.stand(leaver, &[heir], &[]);
     network.stand(leaver, &[], &[]);
     assert!(

@@ -37,6 +37,13 @@ pub enum Health {
     Ended,
 }
 
+impl Health {
+    /// Is it there, and not to be found down?
+    fn is_sound(self) -> bool {
+        !matches!(self, Health::Ended | Health::Hung { condemned: true })
+    }
+}
+
 /// One process of the network, as it was and is.
 pub struct Process {
     pub location: Location,
@@ -312,12 +319,7 @@ impl World {
     /// Is every member at rest, and of one mind?
     pub fn is_settled(&self) -> bool {
         let members = self.members();
-        let all = self.which(|process| {
-            !matches!(
-                process.health,
-                Health::Ended | Health::Hung { condemned: true }
-            )
-        });
+        let all = self.which(|process| process.health.is_sound());
         if members != all || members.is_empty() {
             return false;
         }
@@ -340,11 +342,7 @@ impl World {
     /// others who know as little? It may be one that hung as soon as it had met the leaver.
     pub fn would_strand(&self, leaver: Id) -> bool {
         let stays = |id: &Id| {
-            let is_there = matches!(
-                self.processes[*id].health,
-                Health::Running | Health::Hung { condemned: false }
-            );
-            is_there && self.status_of_self(*id) == Status::Alive
+            self.processes[*id].health.is_sound() && self.status_of_self(*id) == Status::Alive
         };
         let heirs = self.processes[leaver].moves.current();
         (0..self.processes.len()).filter(stays).any(|id| {

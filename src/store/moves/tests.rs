@@ -22,6 +22,16 @@ fn stand(moves: &mut Moves, me: &Peer, live: &[&Peer], leaving: &[&Peer]) {
     });
 }
 
+/// One that founded, and one that joined it.
+fn two_settled(one: &Peer, other: &Peer) -> (Moves, Moves) {
+    let (mut first, mut second) = (moves(one), moves(other));
+    first.found(2);
+    stand(&mut first, one, &[one, other], &[]);
+    stand(&mut second, other, &[one, other], &[]);
+    settle(&mut first, &mut second);
+    (first, second)
+}
+
 /// Each asks the other how far it is, and copies the little there is, until all is settled.
 fn settle(one: &mut Moves, other: &mut Moves) {
     for _ in 0..5 {
@@ -47,11 +57,7 @@ fn copy_nothing(moves: &mut Moves) {
 #[test]
 fn what_was_said_to_one_given_up_does_not_let_in_who_comes_back() {
     let (one, other, again) = (peer(1, 1), peer(2, 1), peer(2, 2));
-    let (mut stays, mut hangs) = (moves(&one), moves(&other));
-    stays.found(2);
-    stand(&mut stays, &one, &[&one, &other], &[]);
-    stand(&mut hangs, &other, &[&one, &other], &[]);
-    settle(&mut stays, &mut hangs);
+    let (mut stays, mut hangs) = two_settled(&one, &other);
 
     let (asked, late) = (hangs.asking(), stays.word(&other));
     let history = stays.history();
@@ -69,11 +75,7 @@ fn what_was_said_to_one_given_up_does_not_let_in_who_comes_back() {
 #[test]
 fn of_two_words_the_one_said_later_counts() {
     let (one, other, guest) = (peer(1, 1), peer(2, 1), peer(3, 1));
-    let (mut mine, mut theirs) = (moves(&one), moves(&other));
-    mine.found(2);
-    stand(&mut mine, &one, &[&one, &other], &[]);
-    stand(&mut theirs, &other, &[&one, &other], &[]);
-    settle(&mut mine, &mut theirs);
+    let (mut mine, mut theirs) = two_settled(&one, &other);
 
     // The view is the same again after a guest has come and gone.
     let late = theirs.word(&one);
