@@ -4,12 +4,12 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
+use crate::rpc::courtesy::give_way;
 use crate::rpc::session::Session;
 use crate::rpc::turn::Wait;
 
@@ -57,10 +57,14 @@ impl Read for Waiting<'_> {
         match wait {
             Wait::Asleep => (),
             Wait::GivingWay => match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
-                Err(Errno::EAGAIN) => thread::yield_now(),
+                Err(Errno::EAGAIN) => {
+                    give_way();
+                }
                 read => return read.map_err(io::Error::from),
             },
-            Wait::AfterOthers => thread::yield_now(),
+            Wait::AfterOthers => {
+                give_way();
+            }
         }
         stream.read(buffer)
     }

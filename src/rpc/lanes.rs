@@ -22,9 +22,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use crate::location::Location;
+use crate::rpc::courtesy::give_way;
 
 /// How often a sender who waits gives way to other threads before it sleeps, while no other
 /// one does; the second gives way half as often, the third a third as often, and so on. Where
@@ -353,8 +353,11 @@ impl<A> Delivery<A> {
                 break;
             }
             drop(progress);
-            thread::yield_now();
+            let gave_way = give_way();
             progress = self.progress();
+            if !gave_way {
+                break;
+            }
         }
         giving_way.fetch_sub(1, Relaxed);
         while !progress.is_ready() {
@@ -443,6 +446,7 @@ impl<A> Drop for Receipt<A> {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::thread;
 
     impl Item for u32 {
         fn weight(&self) -> usize {

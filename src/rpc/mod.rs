@@ -11,6 +11,7 @@ mod channel;
 pub mod client;
 mod complaints;
 mod connection;
+mod courtesy;
 mod crowd;
 pub mod identity;
 pub mod lanes;
