@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const TOO_LONG: Duration = Duration::from_millis(2);
 
 /// For how long nobody gives way then: what it cost is a small part of it.
-const SUSPENDED: Duration = Duration::from_millis(250);
+const SUSPENDED: Duration = Duration::from_millis(100);
 
 /// Gives way to other threads, and tells whether it did. Blocks for a slice of theirs at the
 /// most, and for none while giving way costs too much.
