@@ -15,6 +15,7 @@
 //! waits, since to wake a thread costs more than to let it look again. The more of them there
 //! are, the less often each does so: to give way to others who only look again is no use, and
 //! those whom all wait for need the processors. For 50 connections that is a quarter more reads.
+//! Nobody does while that costs too much, as `courtesy` tells.
 //!
 //! Each item in a lane has a thread that waits for it, so lanes are as bounded as the
 //! threads that use them.

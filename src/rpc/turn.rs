@@ -10,6 +10,8 @@
 //! that was called a few times in a row gives way before it looks for more, as memcached
 //! serves no more than so many requests of a connection at a time. (What a client has sent
 //! at once, and what was read at once, is served at once: only waiting is decided here.)
+//!
+//! Nobody gives way while that costs too much, as `courtesy` tells.
 
 /// Calls from one of a connection to its next, that one counted, while one other connection
 /// is called as often. Then nothing was measured to be gained by giving way.
