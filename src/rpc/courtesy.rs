@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// More than this is not for threads that soon wait for something: less than the slice of a
-/// thread that computes.
+/// Who let only threads go first that soon wait for something is back sooner; who let one go
+/// first that computes is back later, as its slice was measured to be four milliseconds.
 const TOO_LONG: Duration = Duration::from_millis(2);
 
 /// For how long nobody gives way then: what it cost is a small part of it.
