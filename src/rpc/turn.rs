@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_call_that_comes_early_or_late_makes_no_other_of_it() {
-        let early = |n: u64| if n % 8 == 0 { 50 * n - 48 } else { 50 * n };
+        let early = |n: u64| 50 * n - if n.is_multiple_of(8) { 48 } else { 0 };
         let among_many = waits((1..=160).map(early));
         assert!(!among_many[48..].contains(&Wait::GivingWay));
         let late = |n: u64| 5 * n + n / 8 * 1000;
