@@ -3,6 +3,7 @@
 use std::error;
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
 
 use clap::ValueEnum;
 use log::debug;
@@ -87,7 +88,9 @@ impl Load {
     }
 
     /// So many callers that have made a call each, and make none from here on. One after
-    /// the other: a server takes only some connections at one instant.
+    /// the other: a server takes only some connections at one instant. On a thread of its
+    /// own: those that this one starts later would be kept apart from the server's by the
+    /// kernel for some seconds, if this one had woken thousands (as `rpc::acceptor` tells).
     ///
     /// # Errors
     /// The peer cannot be called.
@@ -97,7 +100,8 @@ impl Load {
             caller.call();
             Ok(caller)
         };
-        (0..count).map(called).collect()
+        let call_all = || (0..count).map(called).collect();
+        thread::scope(|scope| scope.spawn(call_all).join().expect("no caller panics"))
     }
 
     fn caller_by(&self, way: Way, number: usize) -> StoreCaller<'_> {

@@ -5,6 +5,7 @@
 //! original speaks it: strict headers are written, strict and old ones are read. The
 //! stream is TCP as it is or, for those who were given an [`identity`], TLS.
 
+mod acceptor;
 pub mod by_hand;
 pub(crate) mod bytes;
 mod channel;

@@ -50,6 +50,7 @@ use thrift::server::TProcessor;
 use thrift::{ProtocolError, ProtocolErrorKind};
 
 use crate::error::told;
+use crate::rpc::acceptor::{Door, keep_accepting};
 use crate::rpc::channel::Channel;
 use crate::rpc::complaints::Complaints;
 use crate::rpc::connection::{Begun, Input, LONGEST_MESSAGE, LONGEST_METHOD, Output, protocols};
@@ -257,8 +258,9 @@ impl Server {
             state: self.stopper.state.clone(),
         });
         for listener in self.listeners {
-            let accepting = service.clone();
-            if spawn("accept", move || accepting.accept(&listener)).is_none() {
+            let door = service.clone();
+            let accept = move || keep_accepting(&listener, &door.state.stopped, &door);
+            if spawn("accept", accept).is_none() {
                 warn!("no thread could be started to accept connections: the server ends");
                 service.state.stopped.request();
             }
@@ -386,17 +388,22 @@ impl From<io::Error> for End {
     }
 }
 
-impl<P: TProcessor + Send + Sync + 'static> Service<P> {
-    fn accept(self: &Arc<Self>, listener: &TcpListener) {
-        while !self.state.stopped.is_requested() {
-            match listener.accept() {
-                Ok((stream, peer)) => self.admit(stream, peer),
-                Err(e) => self.recover(&e),
-            }
+impl<P: TProcessor + Send + Sync + 'static> Door for Arc<Service<P>> {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let connection = Connection::new(&self.state, stream, peer.ip(), &self.limits);
+        let service = self.clone();
+        let talk = move || match service.converse(&connection, peer) {
+            Ok(()) => debug!("{peer} has closed its connection"),
+            Err(end) => service.state.tell_end(peer, end),
+        };
+        if spawn("connection", talk).is_none() {
+            let why = "no thread could be started".to_owned();
+            let reason = Some(Reason::NoThread);
+            self.state.tell_end(peer, End { reason, why });
+            thread::sleep(BREATH);
         }
     }
 
-    /// After a connection that could not be accepted.
     fn recover(&self, error: &io::Error) {
         let state = &self.state;
         state.counters.fail_accept();
@@ -413,22 +420,9 @@ impl<P: TProcessor + Send + Sync + 'static> Service<P> {
         }
         thread::sleep(BREATH);
     }
+}
 
-    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let connection = Connection::new(&self.state, stream, peer.ip(), &self.limits);
-        let service = self.clone();
-        let talk = move || match service.converse(&connection, peer) {
-            Ok(()) => debug!("{peer} has closed its connection"),
-            Err(end) => service.state.tell_end(peer, end),
-        };
-        if spawn("connection", talk).is_none() {
-            let why = "no thread could be started".to_owned();
-            let reason = Some(Reason::NoThread);
-            self.state.tell_end(peer, End { reason, why });
-            thread::sleep(BREATH);
-        }
-    }
-
+impl<P: TProcessor + Send + Sync + 'static> Service<P> {
     /// Answers calls until the peer closes, the server stops, nothing comes for too
     /// long, a message cannot be understood, or a call ends in an exception.
     fn converse(&self, connection: &Connection, peer: SocketAddr) -> Result<(), End> {
