@@ -74,8 +74,7 @@ pub struct Options {
 
     /// Measure also the load beside so many connections that are open and idle
     ///
-    /// Rounds of either take turns, and a node may be slower for some seconds after the idle
-    /// ones have gone: to see what they cost, measure one round of a node that has just started.
+    /// They make a call each before the load begins.
     #[arg(long, value_name = "N")]
     pub idle: Option<usize>,
 
