@@ -45,7 +45,7 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 16)]
     threads: usize,
 
-    /// Seconds of load before a node joins
+    /// Seconds of load before a node joins, and after it has
     #[arg(long, value_name = "N", default_value_t = 5)]
     seconds: u64,
 }
@@ -90,14 +90,18 @@ fn joins(options: &Options) -> Result<(), Error> {
     stores.add()?;
     let ((), during) = load::under(&load, "join", || wait_until(|| stores.are_settled()))?;
     let moved = stores.keys_of_last();
+    let ((), after) = load::under(&load, "after", || rest(options.seconds))?;
     println!("load before a join: {}", words(&before));
     println!("load during a join of {moved} keys: {}", words(&during));
+    println!("load after a join: {}", words(&after));
     println!(
-        "during the join: {:.2} of the calls a second, p99 {:.1} times that before",
+        "during the join: {:.2} of the calls a second before it, {:.2} of those after it, p99 {:.1} times that before",
         during.rate() / before.rate(),
+        during.rate() / after.rate(),
         during.percentile(0.99) / before.percentile(0.99)
     );
-    println!("failed calls: {}", before.failed() + during.failed());
+    let failed = before.failed() + during.failed() + after.failed();
+    println!("failed calls: {failed}");
     Ok(())
 }
 
