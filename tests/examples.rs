@@ -152,6 +152,7 @@ fn moves_tells_of_joins_at_rest_and_under_load_and_of_a_kill() {
     for what in [
         "join at rest: ",
         "during the join: ",
+        "after the join: ",
         "failed calls: 0",
         "after kill -9 of one of five nodes with 2000 keys: settled in ",
     ] {

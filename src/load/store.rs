@@ -4,6 +4,7 @@ use std::error;
 use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use log::debug;
@@ -19,6 +20,9 @@ use crate::location::Location;
 use crate::rpc::client::{self, Patience};
 use crate::store::operations::Client;
 use crate::store::table::Key;
+
+/// In that time a server ends the threads of thousands of connections.
+const ENDED: Duration = Duration::from_secs(1);
 
 /// A load on a store.
 pub struct Load {
@@ -87,21 +91,19 @@ impl Load {
             .collect()
     }
 
-    /// So many callers that have made a call each, and make none from here on. One after
-    /// the other: a server takes only some connections at one instant. On a thread of its
-    /// own: those that this one starts later would be kept apart from the server's by the
-    /// kernel for some seconds, if this one had woken thousands (as `rpc::acceptor` tells).
+    /// So many connections, each called once, and not again. One after the other: a server
+    /// takes only some connections at one instant.
     ///
     /// # Errors
     /// The peer cannot be called.
-    pub fn idle(&self, count: usize) -> Result<Vec<StoreCaller<'_>>, Error> {
+    pub fn idle(&self, count: usize) -> Result<Idle<'_>, Error> {
         let called = |number| {
             let mut caller = self.caller_by(self.connect()?, number);
             caller.call();
             Ok(caller)
         };
-        let call_all = || (0..count).map(called).collect();
-        thread::scope(|scope| scope.spawn(call_all).join().expect("no caller panics"))
+        let callers: Result<_, Error> = elsewhere(|| (0..count).map(called).collect());
+        callers.map(Idle)
     }
 
     fn caller_by(&self, way: Way, number: usize) -> StoreCaller<'_> {
@@ -178,6 +180,24 @@ impl Load {
             reply: head + FIELD + reply + STOP,
         }
     }
+}
+
+/// Connections that are idle. They are closed when this is dropped, which blocks until the
+/// server has had time to end them, lest whoever calls next find it busy with that.
+pub struct Idle<'a>(Vec<StoreCaller<'a>>);
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        elsewhere(|| self.0.clear());
+        thread::sleep(ENDED);
+    }
+}
+
+/// Does what wakes thousands of a server's threads on a thread of its own: the kernel would
+/// keep those that this one starts later apart from them for some seconds (`rpc::acceptor`
+/// tells why).
+fn elsewhere<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(work).join().expect("no caller panics"))
 }
 
 /// One connection's calls to a store.

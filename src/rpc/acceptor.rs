@@ -1,17 +1,21 @@
 //! Accepts the connections of one listener, on a thread that is replaced after a burst.
 //!
-//! Linux counts for each thread how often it woke another one than the last time, and takes
-//! whoever has woken many for a master of workers: it no longer brings those two together on
-//! one processor that wake each other. (`wakee_flips` and `wake_wide` in its scheduler.) A
-//! new thread begins with the count of the thread that started it, and it is halved once a
-//! second at the most.
+//! Linux counts for each thread how often it woke another one than the last time. Two that
+//! wake each other are brought together on one processor, but not if both have woken several,
+//! and one of them many more than the other: it is taken for the master of many workers.
+//! (`wakee_flips` and `wake_wide` in its scheduler.) A thread begins with the count of the
+//! one that started it, and the count is halved once a second at the most.
 //!
 //! While many connections come at once, their threads and the one that starts them wait for
 //! the memory map of the process again and again, and wake each other when they let go of it:
-//! starting 5,000, it woke 500. So each connection that was accepted later began as a master
-//! of hundreds, and was kept apart from its client: 50 of them were served 0.7 of the calls
-//! for their first six seconds, and as many as ever from then on. That is why another thread,
-//! which starts nothing else, starts a new acceptor for what comes after a burst.
+//! starting 5,000, it woke 500. So each connection that was accepted later began with
+//! hundreds, and was kept apart from its client: 50 of them were served 0.7 of the calls for
+//! their first six seconds, and as many as ever from then on. That is why what comes after a
+//! burst is accepted by a new thread, started by one that starts nothing else.
+//!
+//! While connections come without a pause there is no new acceptor: those of one burst may be
+//! kept apart from their clients for some seconds, and those that come while the threads of
+//! thousands end, which hold the memory map as well.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,15 +24,15 @@ use std::time::{Duration, Instant};
 
 use crate::shutdown::Shutdown;
 
-/// A connection that comes so soon after another may find that one's thread still starting,
-/// and one that comes later ends the burst.
+/// A connection that was waited for less long may come while the thread of the last one is
+/// still starting.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// So many that come soon after another are a burst.
+/// When so many have come without a pause before them, the next pause ends a burst.
 const BURST: usize = 16;
 
-/// Stack of an acceptor's thread; only what is used takes memory.
-const STACK: usize = 256 * 1024;
+/// What `accept` gives.
+type Accepted = (TcpStream, SocketAddr);
 
 /// What is done with what a listener gives. Called on the acceptor's thread; the next
 /// connection waits until it returns.
@@ -40,68 +44,60 @@ pub(crate) trait Door: Sync {
     fn recover(&self, error: &io::Error);
 }
 
-/// Accepts connections until the service is asked to stop, and one more has come. Blocks.
+/// Accepts connections until the service is asked to stop, which is noticed with the next
+/// one. Blocks as long. While no other thread can be started, it accepts on its own.
 pub(crate) fn keep_accepting(listener: &TcpListener, stopped: &Shutdown, door: &impl Door) {
     let mut at_hand = None;
     while !stopped.is_requested() {
         let mut accept = || at_hand = accept_burst(at_hand.take(), listener, stopped, door);
-        let fresh = thread::Builder::new()
-            .name("acceptor".into())
-            .stack_size(STACK);
-        let is_started = thread::scope(|scope| {
-            let started = fresh.spawn_scoped(scope, &mut accept);
-            started.map(|acceptor| acceptor.join()).is_ok()
-        });
-        if !is_started {
-            accept();
+        let acceptor = thread::Builder::new().name("acceptor".into());
+        // By reference: what is at hand is not lost with a thread that cannot be started.
+        if thread::scope(|scope| acceptor.spawn_scoped(scope, &mut accept).is_err()) {
+            let next = at_hand.take().map_or_else(|| listener.accept(), Ok);
+            let_in(next, door);
         }
     }
 }
 
 /// Accepts connections until a burst of them is over, and gives back the first one after it.
 fn accept_burst(
-    at_hand: Option<(TcpStream, SocketAddr)>,
+    at_hand: Option<Accepted>,
     listener: &TcpListener,
     stopped: &Shutdown,
     door: &impl Door,
-) -> Option<(TcpStream, SocketAddr)> {
-    let mut burst = Burst::new(Instant::now());
-    if let Some((stream, peer)) = at_hand {
-        door.admit(stream, peer);
+) -> Option<Accepted> {
+    if let Some(first) = at_hand {
+        let_in(Ok(first), door);
     }
+    let mut burst = Burst::default();
     while !stopped.is_requested() {
-        match listener.accept() {
-            Ok(next) if burst.is_over(Instant::now()) => return Some(next),
-            Ok((stream, peer)) => door.admit(stream, peer),
-            Err(e) => door.recover(&e),
+        let began = Instant::now();
+        let next = listener.accept();
+        if next.is_ok() && burst.count(began.elapsed()) {
+            return next.ok();
         }
+        let_in(next, door);
     }
     None
 }
 
-/// Connections that an acceptor has let in.
-struct Burst {
-    /// How many came soon after another.
-    close: usize,
-    /// When the last one came.
-    last: Instant,
+fn let_in(next: io::Result<Accepted>, door: &impl Door) {
+    match next {
+        Ok((stream, peer)) => door.admit(stream, peer),
+        Err(e) => door.recover(&e),
+    }
 }
 
-impl Burst {
-    /// With one that comes now, or none.
-    fn new(now: Instant) -> Burst {
-        Burst {
-            close: 0,
-            last: now,
-        }
-    }
+/// How many connections an acceptor has accepted without a pause before them.
+#[derive(Default)]
+struct Burst(usize);
 
-    /// One comes now. Was there a burst, and is this one the first after it?
-    fn is_over(&mut self, now: Instant) -> bool {
-        let is_close = now.saturating_duration_since(self.last) < PAUSE;
-        self.last = now;
-        self.close += usize::from(is_close);
-        !is_close && self.close >= BURST
+impl Burst {
+    /// Counts one that was waited for so long. Is it the first one after a burst?
+    fn count(&mut self, waited: Duration) -> bool {
+        let is_pause = waited >= PAUSE;
+        self.0 += usize::from(!is_pause);
+        is_pause && self.0 >= BURST
     }
 }
 
@@ -123,9 +119,8 @@ mod tests {
             self.0.send(thread::current().id()).unwrap();
         }
 
-        fn recover(&self, error: &io::Error) {
-            panic!("{error}");
-        }
+        /// Then the next is waited for in vain.
+        fn recover(&self, _: &io::Error) {}
     }
 
     /// The thread on which the next connection comes.
@@ -155,7 +150,8 @@ mod tests {
         }
         assert_ne!(last, first);
         stop.request();
-        connect();
+        // If it has ended already, nobody is there to be called.
+        let _ = TcpStream::connect(address);
         let mut end = told.recv_timeout(WAIT);
         if end.is_ok() {
             // The acceptor had looked whether it is to stop before it was told to.
@@ -166,28 +162,19 @@ mod tests {
 
     #[test]
     fn a_burst_is_over_when_many_have_come_and_then_none_for_a_while() {
-        let begun = Instant::now();
-        let mut burst = Burst::new(begun);
+        let mut burst = Burst::default();
         let soon = PAUSE - Duration::from_nanos(1);
-        let mut now = begun;
-        let mut comes_after = |pause| {
-            now += pause;
-            burst.is_over(now)
-        };
         for _ in 1..BURST {
-            assert!(
-                !comes_after(soon) && !comes_after(PAUSE),
-                "these are too few"
-            );
+            let is_over = burst.count(soon) || burst.count(PAUSE);
+            assert!(!is_over, "these are too few");
         }
-        assert!(!comes_after(soon), "more may come");
-        assert!(comes_after(PAUSE));
+        assert!(!burst.count(soon), "more may come");
+        assert!(burst.count(PAUSE));
     }
 
     #[test]
     fn connections_that_come_one_by_one_are_no_burst() {
-        let begun = Instant::now();
-        let mut burst = Burst::new(begun);
-        assert!((1..1000).all(|n| !burst.is_over(begun + PAUSE * n)));
+        let mut burst = Burst::default();
+        assert!((1..1000).all(|_| !burst.count(PAUSE)));
     }
 }

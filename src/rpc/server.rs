@@ -260,7 +260,7 @@ impl Server {
         for listener in self.listeners {
             let door = service.clone();
             let accept = move || keep_accepting(&listener, &door.state.stopped, &door);
-            if spawn("accept", accept).is_none() {
+            if spawn("acceptors", accept).is_none() {
                 warn!("no thread could be started to accept connections: the server ends");
                 service.state.stopped.request();
             }
