@@ -13,28 +13,18 @@
 //! So a lone sender never waits for another thread, and a lane has no threads of its
 //! own that could end or be missing.
 //!
-//! A sender who waits gives way to other threads some times before it sleeps: with several
-//! connections that is a sixth more reads passed on and a tenth more writes, and shorter
-//! waits, since to wake a thread costs more than to let it look again. The more of them there
-//! are, the less often each does so: to give way to others who only look again is no use, and
-//! those whom all wait for need the processors. For 50 connections that is a quarter more reads.
-//! Nobody does while that costs too much, as `courtesy` tells.
+//! How senders wait is told in `delivery`.
 //!
 //! Each item in a lane has a thread that waits for it, so lanes are as bounded as the
 //! threads that use them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::location::Location;
 use crate::rpc::courtesy::give_way;
-
-/// How often a sender who waits gives way to other threads before it sleeps, while no other
-/// one does; the second gives way half as often, the third a third as often, and so on. Where
-/// all processors are busy, it has mostly been answered by then, and nobody had to wake it;
-/// where one is idle, these are some microseconds.
-const YIELDS: usize = 32;
+use crate::rpc::delivery::{Delivery, Receipt, Woken};
 
 /// While fewer items wait, more are worth to give way for before they go. Beyond it, fewer
 /// and larger calls save less than giving way costs.
@@ -173,12 +163,9 @@ impl<Q: Item, A> Lanes<Q, A> {
                 lanes.push(self.lane(&location));
                 lanes[lanes.len() - 1].clone()
             });
-            let receipt = Receipt {
-                place,
-                delivery: delivery.clone(),
-                is_signed: false,
-            };
-            lane.state().waiting.push_back((item, receipt));
+            lane.state()
+                .waiting
+                .push_back((item, delivery.receipt(place)));
         }
         lanes
     }
@@ -278,11 +265,11 @@ impl<Q, A> Lane<Q, A> {
         }
         state.is_shared |= !state.waiting.is_empty();
         let mut waiting = state.waiting.iter();
-        let next = waiting.find_map(|(_, receipt)| receipt.delivery.hand(&self.location));
+        let next = waiting.find_map(|(_, receipt)| receipt.hand(&self.location));
         state.is_led = next.is_some();
         drop(state);
         if let Some(next) = next {
-            next.rouse(next.progress());
+            next.rouse();
         }
     }
 }
@@ -311,157 +298,6 @@ impl<Q, A> Drop for Lead<'_, Q, A> {
     fn drop(&mut self) {
         self.0.state().is_led = false;
         self.0.pass_on();
-    }
-}
-
-/// The answers that one sender waits for.
-struct Delivery<A> {
-    progress: Mutex<Progress<A>>,
-    changed: Condvar,
-}
-
-struct Progress<A> {
-    given: Vec<Option<A>>,
-    missing: usize,
-    /// Does the sender wait, or give way before it does?
-    is_parked: bool,
-    /// Does it sleep, so that it must be notified?
-    is_asleep: bool,
-    /// Where the sender has been given the lead.
-    to_lead: Option<Location>,
-}
-
-impl<A> Delivery<A> {
-    fn of(count: usize) -> Delivery<A> {
-        let progress = Progress {
-            given: (0..count).map(|_| None).collect(),
-            missing: count,
-            is_parked: false,
-            is_asleep: false,
-            to_lead: None,
-        };
-        Delivery {
-            progress: Mutex::new(progress),
-            changed: Condvar::new(),
-        }
-    }
-
-    /// How far it is; held for a moment.
-    fn progress(&self) -> MutexGuard<'_, Progress<A>> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the answers if all are there; else the sender may be given the lead of a lane in
-    /// which it waits, from here on.
-    fn park_or_take(&self) -> Option<Vec<Option<A>>> {
-        let mut progress = self.progress();
-        progress.is_parked = progress.missing > 0;
-        (!progress.is_parked).then(|| std::mem::take(&mut progress.given))
-    }
-
-    /// The sender has something to do; where it was given the lead, if anywhere.
-    fn unpark(&self) -> Option<Location> {
-        let mut progress = self.progress();
-        progress.is_parked = false;
-        progress.to_lead.take()
-    }
-
-    /// Waits until there is something to do: gives way to other threads some times, the less
-    /// often the more others do so, and only then sleeps.
-    fn wait(&self, giving_way: &AtomicUsize) -> Woken<A> {
-        let others = giving_way.fetch_add(1, Relaxed);
-        let mut progress = self.progress();
-        for _ in 0..(YIELDS / (others + 1)).max(1) {
-            if progress.is_ready() {
-                break;
-            }
-            drop(progress);
-            let gave_way = give_way();
-            progress = self.progress();
-            if !gave_way {
-                break;
-            }
-        }
-        giving_way.fetch_sub(1, Relaxed);
-        while !progress.is_ready() {
-            progress.is_asleep = true;
-            progress = self
-                .changed
-                .wait(progress)
-                .unwrap_or_else(PoisonError::into_inner);
-            progress.is_asleep = false;
-        }
-        progress.is_parked = false;
-        match progress.to_lead.take() {
-            Some(location) => Woken::ToLead(location),
-            None => Woken::Complete(std::mem::take(&mut progress.given)),
-        }
-    }
-
-    /// Gives the sender the lead of a lane, if it waits; it is to be [roused](Delivery::rouse)
-    /// then.
-    fn hand(self: &Arc<Self>, location: &Location) -> Option<Arc<Delivery<A>>> {
-        let mut progress = self.progress();
-        let waits = progress.is_parked && !progress.is_ready();
-        if waits {
-            progress.to_lead = Some(location.clone());
-        }
-        waits.then(|| self.clone())
-    }
-
-    /// Wakes the sender if it sleeps. To notify costs a system call, whoever waits.
-    fn rouse(&self, progress: MutexGuard<'_, Progress<A>>) {
-        let is_asleep = progress.is_asleep;
-        drop(progress);
-        if is_asleep {
-            self.changed.notify_one();
-        }
-    }
-}
-
-impl<A> Progress<A> {
-    /// Is there something to do for a sender that waits?
-    fn is_ready(&self) -> bool {
-        self.missing == 0 || self.to_lead.is_some()
-    }
-}
-
-/// Why a sender waits no longer.
-enum Woken<A> {
-    /// All answers are there.
-    Complete(Vec<Option<A>>),
-    /// It has the lead of the lane to this location.
-    ToLead(Location),
-}
-
-/// Says of one item that it was delivered, or, dropped unsigned, that it never will be.
-struct Receipt<A> {
-    place: usize,
-    delivery: Arc<Delivery<A>>,
-    is_signed: bool,
-}
-
-impl<A> Receipt<A> {
-    fn sign(mut self, answer: A) {
-        self.is_signed = true;
-        self.hand_back(Some(answer));
-    }
-
-    fn hand_back(&self, answer: Option<A>) {
-        let mut progress = self.delivery.progress();
-        progress.given[self.place] = answer;
-        progress.missing -= 1;
-        if progress.missing == 0 {
-            self.delivery.rouse(progress);
-        }
-    }
-}
-
-impl<A> Drop for Receipt<A> {
-    fn drop(&mut self) {
-        if !self.is_signed {
-            self.hand_back(None);
-        }
     }
 }
 

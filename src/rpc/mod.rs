@@ -14,6 +14,7 @@ mod complaints;
 mod connection;
 mod courtesy;
 mod crowd;
+mod delivery;
 pub mod identity;
 pub mod lanes;
 pub mod links;
