@@ -572,15 +572,17 @@ fn a_joiner_with_another_number_of_copies_is_refused() {
     stores.settle();
 }
 
+fn put_few(stores: &Stores, count: usize) {
+    let client = &stores.clients()[0];
+    let keys = (0..count).map(|index| format!("key {index}").into_bytes());
+    keys.for_each(|key| client.put(&key, b"value").unwrap());
+}
+
 #[test]
 fn the_last_node_says_how_many_keys_end_with_it() {
     let _machine = machine();
     let mut stores = Stores::start(2, &[]);
-    for index in 0..17 {
-        stores.clients()[0]
-            .put(format!("key {index}").as_bytes(), b"value")
-            .unwrap();
-    }
+    put_few(&stores, 17);
     assert!(stores.send_away(0).wait().success());
     stores.settle();
     let mut last = stores.send_away(0);
@@ -592,11 +594,7 @@ fn the_last_node_says_how_many_keys_end_with_it() {
 fn a_node_that_leaves_says_what_ends_with_it_when_its_heir_is_killed_meanwhile() {
     let _machine = machine();
     let mut stores = Stores::start(2, &["--replicas", "1", "--slow-moves", "2000"]);
-    for index in 0..100 {
-        stores.clients()[0]
-            .put(format!("key {index}").as_bytes(), b"value")
-            .unwrap();
-    }
+    put_few(&stores, 100);
     let mut leaver = stores.nodes.remove(1);
     leaver.signal("INT");
     leaver.wait_for("handing over");
@@ -606,15 +604,28 @@ fn a_node_that_leaves_says_what_ends_with_it_when_its_heir_is_killed_meanwhile()
 }
 
 #[test]
+fn a_node_is_told_that_the_only_one_it_could_join_by_is_leaving() {
+    let _machine = machine();
+    let mut stores = Stores::start(2, &["--replicas", "1", "--slow-moves", "2000"]);
+    put_few(&stores, 100);
+    let mut leaver = stores.nodes.remove(1);
+    leaver.signal("INT");
+    leaver.wait_for("handing over");
+    let heir = stores.kill(0);
+    leaver.wait_for(&format!("removed {}", heir.location));
+    let mut comer = stores.spawn("0", leaver.at());
+    assert_eq!(comer.wait().code(), Some(3));
+    comer.wait_for(&format!("{} is leaving its network", leaver.location));
+    assert!(leaver.wait().success());
+    leaver.wait_for("keys end with it");
+}
+
+#[test]
 fn a_second_signal_ends_a_node_at_once_and_says_what_is_at_risk() {
     let _machine = machine();
     for signal in ["INT", "TERM"] {
         let mut stores = Stores::start(2, &["--replicas", "1", "--slow-moves", "2000"]);
-        for index in 0..100 {
-            stores.clients()[0]
-                .put(format!("key {index}").as_bytes(), b"value")
-                .unwrap();
-        }
+        put_few(&stores, 100);
         let keys = holdings(&stores.nodes[0].location).unwrap().keys.unwrap();
         let mut leaver = stores.send_away(0);
         leaver.wait_for("once more to end at once");

@@ -13,7 +13,7 @@ use crate::discover::find_peer;
 use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{BaseSyncClient, TBaseSyncClient};
-use crate::membership::Change;
+use crate::membership::{Change, Status};
 use crate::rpc::client::Caller;
 use crate::shutdown::Shutdown;
 
@@ -107,9 +107,12 @@ impl Node {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::NoPeer(format!(
-                    "{peer} answers, but does not let this node in"
-                )));
+                return Err(Error::NoPeer(match state.membership.status_of(peer) {
+                    Some(Status::Left) => format!(
+                        "{peer} is leaving its network, and no other node of it answers: join by one that stays"
+                    ),
+                    _ => format!("{peer} answers, but does not let this node in"),
+                }));
             }
             if self.endpoint().shutdown().is_requested() {
                 return Err(asked_to_end());
