@@ -572,6 +572,7 @@ fn a_joiner_with_another_number_of_copies_is_refused() {
     stores.settle();
 }
 
+/// Puts so many keys by the first node.
 fn put_few(stores: &Stores, count: usize) {
     let client = &stores.clients()[0];
     let keys = (0..count).map(|index| format!("key {index}").into_bytes());
@@ -590,15 +591,21 @@ fn the_last_node_says_how_many_keys_end_with_it() {
     last.wait_for("17 keys end with it");
 }
 
+/// A node that hands its keys over when the only other one is killed; the location of that.
+fn forsaken_leaver() -> (Stores, NodeProcess, Location) {
+    let mut stores = Stores::start(2, &["--replicas", "1", "--slow-moves", "2000"]);
+    put_few(&stores, 100);
+    let leaver = stores.nodes.remove(1);
+    leaver.signal("INT");
+    leaver.wait_for("handing over");
+    let heir = stores.kill(0).location.clone();
+    (stores, leaver, heir)
+}
+
 #[test]
 fn a_node_that_leaves_says_what_ends_with_it_when_its_heir_is_killed_meanwhile() {
     let _machine = machine();
-    let mut stores = Stores::start(2, &["--replicas", "1", "--slow-moves", "2000"]);
-    put_few(&stores, 100);
-    let mut leaver = stores.nodes.remove(1);
-    leaver.signal("INT");
-    leaver.wait_for("handing over");
-    stores.kill(0);
+    let (_, mut leaver, _) = forsaken_leaver();
     assert!(leaver.wait().success());
     leaver.wait_for("keys end with it");
 }
@@ -606,13 +613,8 @@ fn a_node_that_leaves_says_what_ends_with_it_when_its_heir_is_killed_meanwhile()
 #[test]
 fn a_node_is_told_that_the_only_one_it_could_join_by_is_leaving() {
     let _machine = machine();
-    let mut stores = Stores::start(2, &["--replicas", "1", "--slow-moves", "2000"]);
-    put_few(&stores, 100);
-    let mut leaver = stores.nodes.remove(1);
-    leaver.signal("INT");
-    leaver.wait_for("handing over");
-    let heir = stores.kill(0);
-    leaver.wait_for(&format!("removed {}", heir.location));
+    let (stores, mut leaver, heir) = forsaken_leaver();
+    leaver.wait_for(&format!("removed {heir}"));
     let mut comer = stores.spawn("0", leaver.at());
     assert_eq!(comer.wait().code(), Some(3));
     comer.wait_for(&format!("{} is leaving its network", leaver.location));
