@@ -17,7 +17,7 @@ use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::load::report::machine;
 use thrifty_p2p::load::rounds::median;
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::call;
+use thrifty_p2p::rpc::dialer::call;
 
 mod beside;
 

@@ -1,17 +1,12 @@
-//! `Endpoint`: a claimed port, the location announced for it, and the switch that
-//! ends what is served there.
+//! `Endpoint`: a bound port, the location that is advertised for it, and the request to stop.
 //!
-//! Binding is the claim: two nodes started at the same instant never take the same
-//! port, because a port is taken by listening, not by asking who else does.
+//! A port is taken by listening on it, so two nodes that start at the same instant never take
+//! the same one.
 //!
-//! The location must be one at which *others* reach the node. It is, in this order:
-//! the address given; the address from which this host reaches the peer given,
-//! unless that is a loopback address, which says nothing about other hosts; what
-//! the host name resolves to, with the same exception (many systems resolve their
-//! own name to 127.0.1.1); and 127.0.0.1. The service listens there and on
-//! loopback, where programs on this host look for it, and nowhere else unless told.
-//! Where that can be reached from other hosts and no [`Identity`] is asked of them, the
-//! log is told what that means.
+//! The advertised address must be one at which other hosts reach the node. It is the first
+//! non-loopback of: the local address on the route to the peer; the address of the host name.
+//! Otherwise it is 127.0.0.1. The service listens at that address, and on loopback for programs
+//! of this host.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -22,122 +17,123 @@ use log::warn;
 
 use crate::error::Error;
 use crate::location::Location;
-use crate::rpc::client::Caller;
-use crate::rpc::identity::Identity;
-use crate::rpc::server::{Limits, Meter, Server};
-use crate::rpc::traffic::Traffic;
+use crate::rpc::dialer::Dialer;
+use crate::rpc::limits::ServerLimits;
+use crate::rpc::server::{Server, StatsHandle};
+use crate::rpc::stats::ServerStats;
+use crate::rpc::tls::identity::Identity;
 use crate::shutdown::Shutdown;
 
 /// The first port of the original's networks.
 pub const FIRST_PORT: u16 = 9900;
 
-/// Where a service should be.
+/// Where a service listens, and on which conditions.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct BindOptions {
     /// The ports to try, in this order.
     pub ports: RangeInclusive<u16>,
-    /// The address to announce; none to find it.
-    pub address: Option<IpAddr>,
-    /// The address to listen at instead of the one announced and loopback.
+    /// The address to advertise. None to determine it.
+    pub advertise: Option<IpAddr>,
+    /// The address to listen at, instead of the advertised one and loopback.
     pub bind: Option<IpAddr>,
-    /// A peer that the service must be able to reach.
+    /// A peer to which the advertised address must have a route.
     pub peer: Option<Location>,
-    /// Who the service is to its peers, which must show a certificate of the same CA;
-    /// none to let everybody in.
+    /// The identity of the service. Peers must then show a certificate of the same CA. None for
+    /// no TLS.
     pub identity: Option<Identity>,
-    /// What strangers may use up.
-    pub limits: Limits,
+    /// What the server accepts.
+    pub limits: ServerLimits,
 }
 
-impl Place {
-    /// The first free one of `count` ports from [`FIRST_PORT`] on.
-    pub fn first_of(count: u16) -> Place {
-        Place::at(FIRST_PORT..=FIRST_PORT + count.saturating_sub(1))
+impl BindOptions {
+    /// Binds the first free one of `count` ports from [`FIRST_PORT`] on.
+    pub fn default_ports(count: u16) -> BindOptions {
+        BindOptions::at(FIRST_PORT..=FIRST_PORT + count.saturating_sub(1))
     }
 
-    /// The first free one of `ports`; port 0 is one that the system chooses.
-    pub fn at(ports: RangeInclusive<u16>) -> Place {
-        Place {
+    /// Binds the first free one of `ports`. For port 0 the system chooses one.
+    pub fn at(ports: RangeInclusive<u16>) -> BindOptions {
+        BindOptions {
             ports,
-            address: None,
+            advertise: None,
             bind: None,
             peer: None,
             identity: None,
-            limits: Limits::default(),
+            limits: ServerLimits::default(),
         }
     }
 }
 
-/// A claimed port of this host, with the location announced for it.
+/// A bound port of this host, with the location that is advertised for it.
 pub struct Endpoint {
     location: Location,
-    caller: Caller,
+    dialer: Dialer,
     shutdown: Shutdown,
-    meter: Meter,
-    /// The server until it is run; taken once.
+    stats_handle: StatsHandle,
+    /// The server. None once it runs.
     server: Mutex<Option<Server>>,
 }
 
 impl Endpoint {
-    /// Claims a port.
+    /// Binds a port.
     ///
-    /// Looks up host names, which may block.
+    /// Resolves host names, which may block.
     ///
     /// # Errors
-    /// [`Error::Bind`] when the port of the place is taken, or its address is not this
-    /// host's; [`Error::Usage`] when all its ports are taken, or its identity is a client's.
-    pub fn bind(place: &Place) -> Result<Endpoint, Error> {
-        place
-            .identity
+    /// [`Error::Bind`] if the only port is in use, or the address is not one of this host;
+    /// [`Error::Usage`] if all ports are in use, or the identity is for clients only.
+    pub fn bind(options: &BindOptions) -> Result<Endpoint, Error> {
+        let identity = &options.identity;
+        identity
             .as_ref()
-            .map_or(Ok(()), Identity::check_as_node)?;
-        let address = match (place.address, place.bind) {
+            .map_or(Ok(()), Identity::check_usable_by_node)?;
+        let address = match (options.advertise, options.bind) {
             (Some(address), _) => address,
             (None, Some(bind)) if !bind.is_unspecified() => bind,
-            (None, _) => own_address(place.peer.as_ref()),
+            (None, _) => advertised_address(options.peer.as_ref()),
         };
-        let listen = listening(place, address);
-        let server = first_free(place, address, &listen)?;
+        let listen = listen_addresses(options, address);
+        let server = bind_first_free(options, address, &listen)?;
         let location = Location::from(SocketAddr::new(address, server.port()));
-        if place.identity.is_none() && !listen.iter().all(IpAddr::is_loopback) {
+        if identity.is_none() && !listen.iter().all(IpAddr::is_loopback) {
             warn!(
-                "whoever can connect to {location} can read, write and delete everything: there \
-                 is no TLS; give --tls-cert, --tls-key and --tls-ca, or --address 127.0.0.1"
+                "there is no TLS: whoever can connect to {location} can read, write and delete \
+                 everything; give --tls-cert, --tls-key and --tls-ca, or --advertise 127.0.0.1"
             );
         }
         Ok(Endpoint {
             location,
-            caller: Caller::new(place.identity.clone()),
+            dialer: Dialer::new(identity.clone()),
             shutdown: Shutdown::new(),
-            meter: server.meter(),
-            server: Mutex::new(Some(server.secured_by(place.identity.clone()))),
+            stats_handle: server.stats_handle(),
+            server: Mutex::new(Some(server.with_tls(identity.clone()))),
         })
     }
 
-    /// Where others reach the service.
+    /// The advertised location.
     pub fn location(&self) -> &Location {
         &self.location
     }
 
-    /// For calls to others in the name of the service.
-    pub fn caller(&self) -> &Caller {
-        &self.caller
+    /// Makes calls to peers with the identity of the service.
+    pub fn dialer(&self) -> &Dialer {
+        &self.dialer
     }
 
-    /// The switch that ends the service.
+    /// The request to stop the service.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
     }
 
-    /// What has come to the service so far.
-    pub fn traffic(&self) -> Traffic {
-        self.meter.traffic()
+    /// The counters of the server.
+    pub fn stats(&self) -> ServerStats {
+        self.stats_handle.stats()
     }
 
-    /// The server that holds the port, to be run.
+    /// Takes the server, to run it.
     ///
     /// # Errors
-    /// [`Error::Bind`] when it was taken before: the port is in use by this very endpoint.
+    /// [`Error::Bind`] if it was taken before.
     pub(crate) fn take_server(&self) -> Result<Server, Error> {
         let taken = self
             .server
@@ -148,40 +144,44 @@ impl Endpoint {
     }
 }
 
-fn first_free(place: &Place, address: IpAddr, listen: &[IpAddr]) -> Result<Server, Error> {
+fn bind_first_free(
+    options: &BindOptions,
+    address: IpAddr,
+    listen: &[IpAddr],
+) -> Result<Server, Error> {
     let mut failure = io::Error::from(io::ErrorKind::AddrInUse);
-    for port in place.ports.clone() {
-        match Server::bind(listen, port, place.limits.clone()) {
+    for port in options.ports.clone() {
+        match Server::bind(listen, port, options.limits.clone()) {
             Ok(server) => return Ok(server),
             Err(e) => failure = e,
         }
     }
-    let (first, last) = (*place.ports.start(), *place.ports.end());
+    let (first, last) = (*options.ports.start(), *options.ports.end());
     if first < last && failure.kind() == io::ErrorKind::AddrInUse {
-        let all =
-            format!("ports {first} to {last} of {address} are all in use: name another with -p");
-        return Err(Error::Usage(all));
+        return Err(Error::Usage(format!(
+            "ports {first} to {last} of {address} are all in use: name another with -p"
+        )));
     }
     Err(Error::Bind(SocketAddr::new(address, first).into(), failure))
 }
 
-fn listening(place: &Place, address: IpAddr) -> Vec<IpAddr> {
-    match place.bind {
+fn listen_addresses(options: &BindOptions, advertised: IpAddr) -> Vec<IpAddr> {
+    match options.bind {
         Some(bind) => vec![bind],
-        None if address.is_loopback() => vec![address],
-        None => vec![address, Ipv4Addr::LOCALHOST.into()],
+        None if advertised.is_loopback() => vec![advertised],
+        None => vec![advertised, Ipv4Addr::LOCALHOST.into()],
     }
 }
 
-/// The address of this host at which others reach it, as well as it can be told.
-fn own_address(peer: Option<&Location>) -> IpAddr {
+/// The address of this host at which others probably reach it.
+fn advertised_address(peer: Option<&Location>) -> IpAddr {
     peer.and_then(address_towards)
-        .or_else(named_address)
+        .or_else(host_name_address)
         .unwrap_or_else(|| Ipv4Addr::LOCALHOST.into())
 }
 
-/// The address that packets to the peer come from. Nothing is sent: connecting a
-/// UDP socket only asks the system for its route.
+/// The local address on the route to `peer`, if it is not a loopback address. Sends nothing:
+/// connecting a UDP socket only looks up the route.
 fn address_towards(peer: &Location) -> Option<IpAddr> {
     let peer = *peer.resolve().ok()?.first()?;
     let any = if peer.is_ipv4() {
@@ -195,14 +195,15 @@ fn address_towards(peer: &Location) -> Option<IpAddr> {
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
-/// What the host name resolves to, if that is an address of this host.
-fn named_address() -> Option<IpAddr> {
+/// An IPv4 address of this host to which the host name resolves, except loopback: many systems
+/// resolve their own name to 127.0.1.1.
+fn host_name_address() -> Option<IpAddr> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let found = (name.trim(), 0).to_socket_addrs().ok()?;
-    let own = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
-    found
+    let sockets = (name.trim(), 0).to_socket_addrs().ok()?;
+    let is_local = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
+    sockets
         .map(|socket| socket.ip())
-        .find(|ip| ip.is_ipv4() && !ip.is_loopback() && own(ip))
+        .find(|ip| ip.is_ipv4() && !ip.is_loopback() && is_local(ip))
 }
 
 #[cfg(test)]
@@ -210,26 +211,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claimed_port_is_not_given_twice() {
-        let first = Endpoint::bind(&Place::at(0..=0)).unwrap();
+    fn a_bound_port_is_not_bound_again() {
+        let first = Endpoint::bind(&BindOptions::at(0..=0)).unwrap();
         let port = first.location().port();
         assert!(matches!(
-            Endpoint::bind(&Place::at(port..=port)),
+            Endpoint::bind(&BindOptions::at(port..=port)),
             Err(Error::Bind(..))
         ));
-        let next = Endpoint::bind(&Place::at(port..=port.saturating_add(20))).unwrap();
+        let next = Endpoint::bind(&BindOptions::at(port..=port.saturating_add(20))).unwrap();
         assert_ne!(next.location().port(), port);
     }
 
     #[test]
-    fn an_address_that_is_not_this_hosts_is_refused() {
-        let mut place = Place::at(0..=0);
-        place.address = Some("192.0.2.1".parse().unwrap());
-        assert!(matches!(Endpoint::bind(&place), Err(Error::Bind(..))));
+    fn an_address_of_another_host_is_rejected() {
+        let mut options = BindOptions::at(0..=0);
+        options.advertise = Some("192.0.2.1".parse().unwrap());
+        assert!(matches!(Endpoint::bind(&options), Err(Error::Bind(..))));
     }
 
     #[test]
-    fn a_peer_on_loopback_says_nothing_about_other_hosts() {
+    fn a_route_to_loopback_gives_no_advertised_address() {
         assert_eq!(address_towards(&"127.0.0.1:9900".parse().unwrap()), None);
     }
 }

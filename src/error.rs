@@ -1,5 +1,4 @@
-//! `Error`: what can go wrong between a node and its peers, told apart by what it
-//! means for the caller.
+//! `Error`: why a call or the start of a node failed, and what that means for the caller.
 
 use std::fmt;
 use std::io;
@@ -8,103 +7,104 @@ use thrift::{ApplicationErrorKind, TransportErrorKind};
 
 use crate::diststore::Refused;
 use crate::location::{BadLocation, Location};
-use crate::trust::is_distrust;
 
-/// Why a call, or the start of a node, failed. None of them changes the state of
-/// the node that reports it.
+/// The start of the message of every TLS failure. [`Error::of_call`] recognizes them by it.
+pub(crate) const TLS_MARK: &str = "TLS";
+
+/// Why a call or the start of a node failed. The state of the node that reports it is
+/// unchanged.
 #[derive(Debug)]
 pub enum Error {
-    /// The text names no location. Nothing was tried.
+    /// The text is not a location. Nothing was sent.
     BadLocation(BadLocation),
     /// The location's host name does not resolve. Nothing was sent.
     Unresolved(Location, io::Error),
-    /// The host is up and nothing listens at the port. Nothing was sent.
+    /// The host is up, and no process listens at the port. Nothing was sent.
     Refused(Location, io::Error),
-    /// There is no way to the host, or no connection in time. Nothing was sent.
-    Unreached(Location, io::Error),
-    /// One side does not trust the other's certificate or has none, or only one side
-    /// speaks TLS. Who turns the other away does nothing.
-    Untrusted(Location, thrift::Error),
-    /// No answer in time. The peer may have done what was asked.
-    Silent(Location, thrift::Error),
-    /// The connection ended in mid-call, or what came back is not Thrift. The peer
-    /// may have done what was asked.
-    Broken(Location, thrift::Error),
-    /// The peer answered with an exception: it did not do what was asked.
-    Answered(Location, thrift::Error),
-    /// A node cannot listen where it was told to.
+    /// There is no route to the host, or no connection in time. Nothing was sent.
+    Unreachable(Location, io::Error),
+    /// One side rejects the other's certificate or has none, or only one side uses TLS. The peer
+    /// did nothing.
+    Tls(Location, thrift::Error),
+    /// No reply in time. The peer may have executed the call.
+    Timeout(Location, thrift::Error),
+    /// The connection ended before the reply, or the reply is not Thrift. The peer may have
+    /// executed the call.
+    ConnectionLost(Location, thrift::Error),
+    /// The peer replied with an exception: it did not execute the call.
+    Remote(Location, thrift::Error),
+    /// A node cannot listen at this location.
     Bind(Location, io::Error),
-    /// The peer belongs to another kind of network. Nothing was exchanged.
-    Foreign {
-        /// The peer that was asked.
+    /// The peer belongs to another network. No state was exchanged.
+    WrongNetwork {
+        /// The peer.
         peer: Location,
-        /// What it serves, or the name of its network.
+        /// Its service type, or the name of its network.
         found: String,
-        /// What was looked for.
+        /// The expected one.
         expected: String,
     },
-    /// No peer was found where one was looked for.
+    /// No peer was found, or none accepts this node. The text says where and why.
     NoPeer(String),
-    /// This host or process lacks something: a descriptor for a connection, an open
-    /// stdin or stdout. It says nothing of any peer.
-    Local(io::Error),
-    /// What was asked for is not taken, by the options or limits given. Nothing was done.
+    /// This host or process lacks a resource, for example a file descriptor, a thread or an open
+    /// stdout. No peer is involved.
+    Io(io::Error),
+    /// An argument or a combination of options is invalid, or exceeds a limit. Nothing was done.
     Usage(String),
 }
 
 impl Error {
-    /// Sorts the failure of a call that had a connection to `location`.
+    /// Classifies the failure of a call that had a connection to `location`.
     pub(crate) fn of_call(location: &Location, error: thrift::Error) -> Error {
         let location = location.clone();
         match &error {
             thrift::Error::Transport(e) if e.kind == TransportErrorKind::TimedOut => {
-                Error::Silent(location, error)
+                Error::Timeout(location, error)
             }
-            // A peer that turns us away says so when the first answer is waited for.
-            thrift::Error::Transport(e) if is_distrust(&e.message) => {
-                Error::Untrusted(location, error)
+            // A peer's rejection of a certificate arrives instead of the first reply.
+            thrift::Error::Transport(e) if e.message.starts_with(TLS_MARK) => {
+                Error::Tls(location, error)
             }
             thrift::Error::Transport(_) | thrift::Error::Protocol(_) => {
-                Error::Broken(location, error)
+                Error::ConnectionLost(location, error)
             }
             thrift::Error::Application(_) | thrift::Error::User(_) => {
-                Error::Answered(location, error)
+                Error::Remote(location, error)
             }
         }
     }
 
-    /// Did the peer answer that it does not know the method, as a peer of an
-    /// older interface does?
+    /// Is the method unknown to the peer, as additions are to a legacy node?
     pub fn is_unknown_method(&self) -> bool {
-        matches!(self, Error::Answered(_, thrift::Error::Application(e))
+        matches!(self, Error::Remote(_, thrift::Error::Application(e))
             if e.kind == ApplicationErrorKind::UnknownMethod)
     }
 
-    /// Did the peer refuse what was asked, by an exception of the interface?
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Error::Answered(_, thrift::Error::User(_)))
+    /// Did the peer refuse the call by an exception of the interface?
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Error::Remote(_, thrift::Error::User(_)))
     }
 
-    /// Could nobody be reached there, by whatever failure?
+    /// Was there no reply? The peer may be down, or may have executed the call.
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self,
             Error::Refused(..)
-                | Error::Unreached(..)
-                | Error::Untrusted(..)
-                | Error::Silent(..)
-                | Error::Broken(..)
+                | Error::Unreachable(..)
+                | Error::Tls(..)
+                | Error::Timeout(..)
+                | Error::ConnectionLost(..)
         )
     }
 }
 
-/// What a Thrift error says; its own `Display` hides the message.
-pub(crate) fn told(error: &thrift::Error) -> String {
+/// The message of a Thrift error, which its own `Display` hides.
+pub(crate) fn message(error: &thrift::Error) -> String {
     match error {
         thrift::Error::Transport(e) => e.message.clone(),
         thrift::Error::Protocol(e) => e.message.clone(),
         thrift::Error::Application(e) => e.message.clone(),
-        // The generated `Display` of an exception names it and keeps its reason to itself.
+        // The generated `Display` of an exception has its name, but not its reason.
         thrift::Error::User(e) => match e.downcast_ref::<Refused>() {
             Some(refused) => refused.reason.clone().unwrap_or_default(),
             None => e.to_string(),
@@ -126,37 +126,37 @@ impl fmt::Display for Error {
             Error::Refused(at, e) => {
                 write!(
                     f,
-                    "nobody answers at {at}: {e}; is a node running there, at that port?"
+                    "nothing listens at {at}: {e}; is a node running there, at that port?"
                 )
             }
-            Error::Unreached(at, e) => {
+            Error::Unreachable(at, e) => {
                 write!(
                     f,
                     "no connection to {at}: {e}; is the host up, and the address right?"
                 )
             }
-            Error::Untrusted(at, e) => {
-                write!(f, "no trust between {at} and this program: {}", told(e))
+            Error::Tls(at, e) => {
+                write!(f, "no trust between {at} and this program: {}", message(e))
             }
-            Error::Silent(at, e) => write!(f, "no answer from {at} in time: {}", told(e)),
-            Error::Broken(at, e) => write!(f, "the call to {at} broke off: {}", told(e)),
-            Error::Answered(at, e) => write!(f, "{at} answered: {}", told(e)),
+            Error::Timeout(at, e) => write!(f, "no reply from {at} in time: {}", message(e)),
+            Error::ConnectionLost(at, e) => write!(f, "the connection to {at} was lost: {}", message(e)),
+            Error::Remote(at, e) => write!(f, "{at} replied: {}", message(e)),
             Error::Bind(at, e) if e.kind() == io::ErrorKind::AddrInUse => {
                 write!(f, "the address {at} is in use already: choose another port")
             }
             Error::Bind(at, e) => write!(f, "cannot listen at {at}: {e}"),
-            Error::Foreign {
+            Error::WrongNetwork {
                 peer,
                 found,
                 expected,
             } => {
                 write!(
                     f,
-                    "{peer} is of a network of {found}, not of {expected}: name another peer with -h"
+                    "{peer} belongs to a network of {found}, not of {expected}: name another peer with -h"
                 )
             }
             Error::NoPeer(what) | Error::Usage(what) => f.write_str(what),
-            Error::Local(e) => write!(f, "this host or process cannot go on: {e}"),
+            Error::Io(e) => write!(f, "this host or process cannot go on: {e}"),
         }
     }
 }
@@ -167,14 +167,14 @@ impl std::error::Error for Error {
             Error::BadLocation(e) => Some(e),
             Error::Unresolved(_, e)
             | Error::Refused(_, e)
-            | Error::Unreached(_, e)
+            | Error::Unreachable(_, e)
             | Error::Bind(_, e)
-            | Error::Local(e) => Some(e),
-            Error::Untrusted(_, e)
-            | Error::Silent(_, e)
-            | Error::Broken(_, e)
-            | Error::Answered(_, e) => Some(e),
-            Error::Foreign { .. } | Error::NoPeer(_) | Error::Usage(_) => None,
+            | Error::Io(e) => Some(e),
+            Error::Tls(_, e)
+            | Error::Timeout(_, e)
+            | Error::ConnectionLost(_, e)
+            | Error::Remote(_, e) => Some(e),
+            Error::WrongNetwork { .. } | Error::NoPeer(_) | Error::Usage(_) => None,
         }
     }
 }

@@ -33,7 +33,7 @@ use std::ops::RangeInclusive;
 
 use index::Index;
 use md5::{Digest, Md5};
-pub use preferred::Preferred;
+pub use preferred::PreferenceList;
 use walk::Walk;
 
 /// Labels of a node of average weight, each worth four points.
@@ -44,7 +44,7 @@ const SHIFTS: [u32; 3] = [4, 8, 12];
 
 /// The most nodes that a ring holds, far more than a network may have members. Beyond 65,536
 /// of them look-ups take somewhat longer.
-pub const MOST_NODES: usize = 1 << 20;
+pub const MAX_NODES: usize = 1 << 20;
 
 /// One past the largest point that a key can have.
 const KEY_SPACE: u64 = 1 << 32;
@@ -90,26 +90,26 @@ impl<N: Clone + Ord + Display> HashRing<N> {
     /// Of a node named twice the last weight counts; one of weight 0 has no points.
     ///
     /// # Panics
-    /// With more than [`MOST_NODES`] nodes.
+    /// With more than [`MAX_NODES`] nodes.
     pub fn weighted(nodes: impl IntoIterator<Item = (N, u32)>) -> HashRing<N> {
-        HashRing::new().changed(nodes, &[])
+        HashRing::new().updated(nodes, &[])
     }
 
     /// This ring with one more node, of weight 1.
     pub fn with(&self, node: N) -> HashRing<N> {
-        self.changed([(node, 1)], &[])
+        self.updated([(node, 1)], &[])
     }
 
     /// This ring without one node.
     pub fn without(&self, node: &N) -> HashRing<N> {
-        self.changed([], std::slice::from_ref(node))
+        self.updated([], std::slice::from_ref(node))
     }
 
     /// This ring with weighted nodes `added` and others `removed`, made at once.
     ///
     /// # Panics
-    /// With more than [`MOST_NODES`] nodes.
-    pub fn changed(&self, added: impl IntoIterator<Item = (N, u32)>, removed: &[N]) -> HashRing<N> {
+    /// With more than [`MAX_NODES`] nodes.
+    pub fn updated(&self, added: impl IntoIterator<Item = (N, u32)>, removed: &[N]) -> HashRing<N> {
         let mut nodes = Vec::with_capacity(self.nodes.len() + 1);
         let mut origins = Vec::with_capacity(self.nodes.len() + 1);
         for (place, old) in self.nodes.iter().enumerate() {
@@ -136,8 +136,8 @@ impl<N: Clone + Ord + Display> HashRing<N> {
             }
         }
         assert!(
-            nodes.len() <= MOST_NODES,
-            "a ring holds at most {MOST_NODES} nodes"
+            nodes.len() <= MAX_NODES,
+            "a ring holds at most {MAX_NODES} nodes"
         );
         count_labels(&mut nodes);
         let (kept, fresh) = self.places(&nodes, &origins);
@@ -174,32 +174,32 @@ impl<N: Clone + Ord + Display> HashRing<N> {
 
     /// The node that `key` belongs to; none on an empty ring.
     pub fn owner(&self, key: &[u8]) -> Option<&N> {
-        self.owner_of(point(key))
+        self.owner_at(point(key))
     }
 
     /// The node that the keys at `point` belong to; none on an empty ring.
-    pub fn owner_of(&self, point: u32) -> Option<&N> {
+    pub fn owner_at(&self, point: u32) -> Option<&N> {
         let node = match self.index.owner(point) {
             Some(owner) => usize::from(owner),
-            None => first_on(&self.entries, self.arc_of(point))?,
+            None => first_on(&self.entries, self.arc_at(point))?,
         };
         Some(&self.nodes[node].node)
     }
 
     /// All nodes in the order in which `key` prefers them: its owner, then each
     /// node met for the first time on the way once around the ring.
-    pub fn preferred(&self, key: &[u8]) -> Preferred<'_, N> {
-        self.preferred_at(point(key))
+    pub fn preference_list(&self, key: &[u8]) -> PreferenceList<'_, N> {
+        self.preference_list_at(point(key))
     }
 
     /// All nodes in the order in which the keys at `point` prefer them.
-    pub fn preferred_at(&self, point: u32) -> Preferred<'_, N> {
-        self.preferred_on(self.arc_of(point))
+    pub fn preference_list_at(&self, point: u32) -> PreferenceList<'_, N> {
+        self.preference_list_on(self.arc_at(point))
     }
 
     /// The arc on which the keys at `point` lie, a number below [`arcs`](HashRing::arcs).
     /// All keys on one arc prefer the nodes in the same order.
-    pub fn arc_of(&self, point: u32) -> usize {
+    pub fn arc_at(&self, point: u32) -> usize {
         let cell = self.index.cell(point);
         let passed = |entry: &u64| point_of(*entry) <= point;
         cell.start + self.entries[cell].partition_point(passed)
@@ -212,9 +212,9 @@ impl<N: Clone + Ord + Display> HashRing<N> {
     }
 
     /// The points among these, but for the first one, at which another arc begins, in order.
-    pub fn arcs_begin(&self, points: RangeInclusive<u32>) -> impl Iterator<Item = u32> {
+    pub fn arc_starts(&self, points: RangeInclusive<u32>) -> impl Iterator<Item = u32> {
         let (first, last) = points.into_inner();
-        let entries = &self.entries[self.arc_of(first)..];
+        let entries = &self.entries[self.arc_at(first)..];
         let points = entries.iter().map(|entry| point_of(*entry));
         points.take_while(move |point| *point <= last)
     }
@@ -223,8 +223,8 @@ impl<N: Clone + Ord + Display> HashRing<N> {
     ///
     /// # Panics
     /// With an arc that this ring does not have.
-    pub fn preferred_on(&self, arc: usize) -> Preferred<'_, N> {
-        Preferred::new(&self.nodes, Walk::from(&self.entries, arc))
+    pub fn preference_list_on(&self, arc: usize) -> PreferenceList<'_, N> {
+        PreferenceList::new(&self.nodes, Walk::from(&self.entries, arc))
     }
 
     /// Each node with its share of the keys, from 0 to 1; together they have all of them.
@@ -413,7 +413,7 @@ mod tests {
     fn an_empty_ring_owns_nothing() {
         let empty = ring(&[]);
         assert_eq!(empty.owner(b"a"), None);
-        assert_eq!(empty.preferred(b"a").count(), 0);
+        assert_eq!(empty.preference_list(b"a").count(), 0);
         assert_eq!(empty.shares(), []);
     }
 
@@ -447,7 +447,7 @@ mod tests {
         for size in [1, 2, 7, 300] {
             let ring = numbered(size);
             let last = first_on(&ring.entries, ring.entries.len());
-            let index = Index::of(&ring.entries, last, MOST_NODES);
+            let index = Index::of(&ring.entries, last, MAX_NODES);
             assert_eq!(index.owner(0), None, "so many nodes are too many for it");
             let large = HashRing {
                 index,
@@ -459,8 +459,8 @@ mod tests {
             let even = (0..=u32::MAX).step_by(1_000_003);
             for key in near.chain(even.clone()).chain([u32::MAX]) {
                 let owner = Some(points[first_past(&points, key)].1);
-                assert_eq!(ring.owner_of(key), owner, "{key} of {size}");
-                assert_eq!(large.owner_of(key), owner, "{key} of {size}");
+                assert_eq!(ring.owner_at(key), owner, "{key} of {size}");
+                assert_eq!(large.owner_at(key), owner, "{key} of {size}");
             }
             let told = even.clone().filter(|key| ring.index.owner(*key).is_some());
             assert!(
@@ -492,8 +492,8 @@ mod tests {
                         order.push(node);
                     }
                 }
-                let preferred: Vec<&String> = ring.preferred_at(key).collect();
-                assert_eq!(preferred, order, "{key} of {}", ring.len());
+                let preference_list: Vec<&String> = ring.preference_list_at(key).collect();
+                assert_eq!(preference_list, order, "{key} of {}", ring.len());
             }
         }
     }
@@ -502,17 +502,17 @@ mod tests {
     fn arcs_begin_where_their_numbers_change() {
         let ring = ring(&["a:1", "b:1", "c:1"]);
         let points = 5_000_000..=u32::MAX;
-        let begin: Vec<u32> = ring.arcs_begin(points).collect();
+        let begin: Vec<u32> = ring.arc_starts(points).collect();
         assert!(begin.is_sorted());
         for point in &begin {
-            assert_ne!(ring.arc_of(point - 1), ring.arc_of(*point), "{point}");
+            assert_ne!(ring.arc_at(point - 1), ring.arc_at(*point), "{point}");
         }
-        let arcs = begin.iter().map(|point| ring.arc_of(*point));
-        let met: std::collections::BTreeSet<usize> = arcs.chain([ring.arc_of(5_000_000)]).collect();
+        let arcs = begin.iter().map(|point| ring.arc_at(*point));
+        let met: std::collections::BTreeSet<usize> = arcs.chain([ring.arc_at(5_000_000)]).collect();
         let all = (5_000_000..=u32::MAX).step_by(10_007);
         assert!(
             all.into_iter()
-                .all(|point| met.contains(&ring.arc_of(point)))
+                .all(|point| met.contains(&ring.arc_at(point)))
         );
     }
 
@@ -524,7 +524,7 @@ mod tests {
             .without(&"x:1".into())
             .with("a:1".into())
             .with("a:1".into());
-        let with_two = ring(&["b:1", "d:1"]).changed([("a:1".into(), 1), ("c:1".into(), 1)], &[]);
+        let with_two = ring(&["b:1", "d:1"]).updated([("a:1".into(), 1), ("c:1".into(), 1)], &[]);
         for other in [one_by_one, with_two] {
             assert_eq!(at_once.entries, other.entries);
             assert_eq!(at_once.index, other.index);
@@ -555,8 +555,8 @@ mod tests {
         let last = first_on(&tied.entries, tied.entries.len());
         tied.index = Index::of(&tied.entries, last, tied.nodes.len());
         let below = point_of(shared) - 1;
-        assert_eq!(tied.owner_of(below), Some(&"a:1".to_string()));
-        assert_eq!(tied.preferred_at(below).count(), 2);
+        assert_eq!(tied.owner_at(below), Some(&"a:1".to_string()));
+        assert_eq!(tied.preference_list_at(below).count(), 2);
         let alone = tied.without(&"a:1".into());
         assert!(alone.entries.contains(&shared));
     }

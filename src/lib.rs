@@ -1,51 +1,71 @@
-//! A flat peer-to-peer location service over Thrift, and a replicated key-value
-//! store on it.
+//! A flat peer-to-peer location service over Thrift, and a replicated key-value store on it.
 //!
-//! Every node knows every node, and consistent hashing tells which of them a key
-//! belongs to. The programs `location` and `storeserver` run nodes; this library is
-//! all of them, for services of your own: see [`handler`] for how to extend it.
+//! Every node knows every node, and consistent hashing tells which of them a key belongs to.
+//! The programs `location` and `storeserver` run nodes. This library contains all of them, for
+//! services of your own: see [`handler`] for how to extend it, and the [`guide`] for how to
+//! run it.
 //!
-//! # The life of one `get`
+//! # The life of a `fetch`
 //!
-//! 1. A client connects to any node of a store. [`rpc::server`] gives the connection
-//!    a thread. What came whole it answers from bytes to bytes ([`rpc::shortcut`],
-//!    [`store::by_hand`]); all other calls it hands to the generated processor, which
-//!    calls [`store::handler`].
-//! 2. The key becomes a point: the first four bytes of its md5 ([`hash_ring::point`]).
-//! 3. The moves ([`store::moves`]) tell which ring is read by: the current one at
-//!    rest; while keys are on their way, the one before, where they still are. Its
-//!    first node past the point owns the key.
-//! 4. If that is this node, its table ([`store::table`]) has the answer.
-//! 5. If not, [`store::operations`] asks the owner over a kept connection
-//!    ([`rpc::client`]), as an owner in that ring. One that is not entitled to answer
-//!    refuses, and the next owner is asked: each has every acknowledged write.
-//! 6. If an owner cannot be reached, membership hears of it at once
-//!    ([`node::Node::unreachable`]) and finds out whether it is down.
+//! A client calls `fetch` at a node that does not hold the key. Each step names its file.
+//!
+//! 1. `rpc/dispatch.rs`: the connection's thread waits for the call. `rpc/message.rs` limits
+//!    its size and time, over TCP or TLS (`rpc/stream.rs`).
+//! 2. `store/fast_path.rs` recognizes a complete `fetch` in the buffer and decodes it
+//!    (`store/fetch_codec.rs`). Any other call goes to the generated code and
+//!    `store/handler.rs`.
+//! 3. `store/read.rs` loads the current [routing](store::rebalance::Routing) snapshot
+//!    (`store/rebalance/routing.rs`). It names the placement that reads use: the current one
+//!    at rest; during a rebalance the one before, where all keys still are.
+//! 4. `store/placement.rs` computes the key's point, the first four bytes of its md5, and its
+//!    owners: the first nodes past the point on the ring (`hash_ring.rs`). If this node were
+//!    the first, its table (`store/table.rs`) would answer.
+//! 5. `store/remote_read.rs` asks the first owner. `rpc/batcher.rs` sends the request at once
+//!    or, while a call is in flight, together with those of other threads. `rpc/fanout.rs`
+//!    and `rpc/pool.rs` use a kept connection; `rpc/binary.rs` writes the bytes.
+//! 6. The owner takes the same steps 1 to 3, checks that it may answer for that placement, and
+//!    answers from its table. If it refuses or cannot be reached, the next owner is asked:
+//!    each has every acknowledged write.
+//!
+//! # The life of a `write`
+//!
+//! 1. `rpc/dispatch.rs` hands the call to the generated code, which calls `store/handler.rs`.
+//!    `store/wire.rs` converts the structs.
+//! 2. `store/write.rs` looks up the key's primary in the routing snapshot
+//!    (`store/rebalance/routing.rs`, `store/placement.rs`, `hash_ring.rs`) and forwards the
+//!    write to it over a kept connection (`rpc/pool.rs`).
+//! 3. At the primary, `store/write_locks.rs` locks the key, `store/read.rs` reads the latest
+//!    version, and `store/versions.rs` makes a larger one. `store/limits.rs` checks the room.
+//! 4. `store/replicator.rs` sends copies to all owners in all placements of the list, through
+//!    `rpc/batcher.rs` and `rpc/fanout.rs`. Each owner applies them to its table
+//!    (`store/table.rs`).
+//! 5. When all owners have it, the primary applies the write and acknowledges it.
 //!
 //! # Map
 //!
-//! Bottom-up; imports only go down.
+//! Bottom-up. Imports only go down.
 //!
-//! | modules | what they are |
+//! | modules | contents |
 //! |---|---|
-//! | [`location`], [`hash_ring`], [`error`], `trust`, [`shutdown`], [`side_by_side`] | addresses, the ring, what can go wrong, with TLS in words of its own, small tools |
-//! | [`membership`] | pure: who is in, decided without sockets, clocks and threads |
-//! | [`rpc`] | the sockets: calls, kept connections, the server, TLS |
-//! | [`endpoint`], [`discover`] | a claimed port and the address to announce; port knocking |
-//! | [`node`] | the driver of membership, with one lock and a few threads |
+//! | [`location`], [`hash_ring`], [`error`], [`shutdown`], [`parallel`] | addresses, the ring, errors by their meaning, small tools |
+//! | [`membership`] | pure: who is a member, decided without sockets, clocks or threads |
+//! | [`retry`] | pauses with jitter |
+//! | [`rpc`] | sockets: the server, TLS, the four forms of calls to other nodes |
+//! | [`endpoint`], [`discover`] | a claimed port and the advertised address; finding a peer on this host |
+//! | [`node`] | drives the membership, with one lock and a few threads |
 //! | [`handler`] | what users extend, and `serve` |
-//! | [`store`] | diststore: tables, views and moves that decide; operations and handler around them |
-//! | [`client`], [`bulk`], [`status`], [`cli`] | for the programs: a store's clients, files of pairs, the network at a glance, options |
-//! | [`load`] | threads that call a store, or anything else, and reports of what came of it |
+//! | [`store`] | diststore: the table, the placement and the rebalance that decide; reads, writes and threads around them |
+//! | [`client`], [`bulk`], [`status`], [`cli`] | for the programs: clients of a store, files of pairs, the network at a glance, options |
 //! | [`locator`], [`diststore`] | stubs generated from `thrift/`, never edited |
+//! | [`guide`] | how to run it, how it behaves, how it is built |
 //!
 //! # Limits
 //!
-//! Everything is bounded: connections and messages ([`rpc::server::Limits`]), keys,
-//! values and memory ([`store::limits`]), members and calls under way
-//! ([`membership::Settings`]), and every wait. Nothing is written to disk. Without
-//! an [identity](rpc::identity), whoever can connect can call nearly everything; with
-//! one, whoever has a certificate of the network's CA.
+//! Everything is bounded: connections and messages ([`rpc::limits`]), keys, values and memory
+//! ([`store::limits`]), members and calls in flight ([`membership::Config`]), and every wait.
+//! Nothing is written to disk. Without an [identity](rpc::tls::identity), everyone who can
+//! connect can call nearly everything; with one, everyone who has a certificate of the
+//! network's CA.
 
 pub mod bulk;
 pub mod cli;
@@ -53,18 +73,18 @@ pub mod client;
 pub mod discover;
 pub mod endpoint;
 pub mod error;
+pub mod guide;
 pub mod handler;
 pub mod hash_ring;
-pub mod load;
 pub mod location;
 pub mod membership;
 pub mod node;
+pub mod parallel;
+pub mod retry;
 pub mod rpc;
 pub mod shutdown;
-pub mod side_by_side;
 pub mod status;
 pub mod store;
-mod trust;
 
 #[path = "gen/diststore.rs"]
 #[allow(missing_docs, clippy::all)]

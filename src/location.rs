@@ -1,10 +1,11 @@
 //! `Location`: where a node is reached, and its name on the ring.
 //!
-//! A location is an address (an IP address, or a host name that resolves to one)
-//! with a port, written `address:port`. That text is the node's name on the hash
-//! ring, so two spellings of one address would be two nodes: nodes announce IP
-//! addresses. On the wire the port is an `i16` whose 16 bits are those of an
-//! unsigned port, because the original's interface says `i16`.
+//! A location is an address (an IP address, or a host name that resolves to one) with a port,
+//! written `address:port`. That text is the node's name on the hash ring, so two spellings of
+//! one address would be two nodes. Therefore nodes advertise IP addresses only.
+//!
+//! The original's interface has the port as an `i16`. Its 16 bits are those of the unsigned
+//! port.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -14,20 +15,19 @@ use std::sync::Arc;
 
 use crate::locator;
 
-/// Longest address accepted, in bytes: that of a DNS name.
-pub const LONGEST_ADDRESS: usize = 255;
+/// The longest address, in bytes: that of a DNS name.
+pub const MAX_ADDRESS: usize = 255;
 
 /// Where a node is reached: a non-empty address and a port other than 0.
 ///
-/// Cloning shares the text. Locations are equal, ordered and hashed as their
-/// text `address:port`.
+/// Clones share the text. Locations are compared and hashed by their text `address:port`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Location {
     name: Arc<str>,
     port: u16,
 }
 
-/// Text or a wire value that names no location.
+/// Why a text or a wire value is not a location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLocation(String);
 
@@ -35,15 +35,15 @@ impl Location {
     /// The location of `port` at `address`.
     ///
     /// # Errors
-    /// An address that is empty, longer than [`LONGEST_ADDRESS`] or holds
-    /// spaces or control characters; port 0.
+    /// The address is empty, is longer than [`MAX_ADDRESS`], or has spaces or control
+    /// characters; the port is 0.
     pub fn new(address: &str, port: u16) -> Result<Location, BadLocation> {
         if address.is_empty() {
             return Err(BadLocation("a location needs an address".into()));
         }
-        if address.len() > LONGEST_ADDRESS {
+        if address.len() > MAX_ADDRESS {
             return Err(BadLocation(format!(
-                "an address has at most {LONGEST_ADDRESS} bytes"
+                "an address has at most {MAX_ADDRESS} bytes"
             )));
         }
         if address.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -76,17 +76,18 @@ impl Location {
         &self.name
     }
 
-    /// The socket addresses behind this location, IPv4 ones first, as the
-    /// original knew only those.
+    /// The socket addresses of this location, IPv4 first, because the original supports only
+    /// IPv4.
     ///
-    /// Blocks while a host name is looked up; an IP address needs no look-up.
+    /// Blocks while a host name is resolved. An IP address needs no resolution.
     ///
     /// # Errors
-    /// The resolver's, for a name that does not resolve.
+    /// The resolver's.
     pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
-        let mut found: Vec<SocketAddr> = (self.address(), self.port).to_socket_addrs()?.collect();
-        found.sort_by_key(SocketAddr::is_ipv6);
-        Ok(found)
+        let mut sockets: Vec<SocketAddr> =
+            (self.address(), self.port).to_socket_addrs()?.collect();
+        sockets.sort_by_key(SocketAddr::is_ipv6);
+        Ok(sockets)
     }
 }
 
@@ -102,7 +103,7 @@ impl From<SocketAddr> for Location {
 impl FromStr for Location {
     type Err = BadLocation;
 
-    /// Reads `address:port`; an IPv6 address may stand in brackets.
+    /// Parses `address:port`. An IPv6 address may be in brackets.
     fn from_str(text: &str) -> Result<Location, BadLocation> {
         let Some((address, port)) = text.rsplit_once(':') else {
             return Err(BadLocation(format!(
@@ -128,14 +129,14 @@ impl FromStr for Location {
 impl TryFrom<&locator::Location> for Location {
     type Error = BadLocation;
 
-    /// Reads what a node announced. Nodes announce IP addresses: a host name from
-    /// outside would be looked up here, for as long as its sender likes.
+    /// Decodes the location of a node. Only IP addresses are accepted: resolving a host name that
+    /// a peer chose could block for a long time.
     fn try_from(wire: &locator::Location) -> Result<Location, BadLocation> {
         let address = wire.address.as_deref().unwrap_or("");
         let location = Location::new(address, wire.port.unwrap_or(0) as u16)?;
         if address.parse::<IpAddr>().is_err() {
             return Err(BadLocation(format!(
-                "{address:?} is no IP address, as nodes announce it"
+                "{address:?} is not an IP address, as a node's must be"
             )));
         }
         Ok(location)
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn text_reads_back_as_written() {
+    fn a_location_parses_to_itself() {
         for text in ["127.0.0.1:9900", "localhost:1", "::1:65535"] {
             assert_eq!(location(text).to_string(), text);
         }
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_above_32767_survive_the_signed_wire() {
+    fn ports_above_32767_are_negative_on_the_wire() {
         let high = location("127.0.0.1:65535");
         let wire = locator::Location::from(&high);
         assert_eq!(wire.port, Some(-1));
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_place_is_refused() {
+    fn text_and_wire_values_that_are_not_locations_are_rejected() {
         for text in [
             "",
             "nonsense",
@@ -220,10 +221,10 @@ mod tests {
         ] {
             assert!(
                 text.parse::<Location>().is_err(),
-                "{text:?} was taken for a location"
+                "{text:?} was accepted"
             );
         }
-        assert!(Location::new(&"a".repeat(LONGEST_ADDRESS + 1), 1).is_err());
+        assert!(Location::new(&"a".repeat(MAX_ADDRESS + 1), 1).is_err());
         assert!(Location::try_from(&locator::Location::new(None, 9900)).is_err());
         let named = locator::Location::new("some.host".to_string(), 9900);
         assert!(Location::try_from(&named).is_err());
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_that_of_the_names() {
+    fn locations_are_ordered_by_their_text() {
         assert!(location("127.0.0.1:10000") < location("127.0.0.1:9900"));
     }
 }

@@ -1,12 +1,12 @@
-//! `Shutdown`: the switch that ends a service, and the wait for it.
+//! `Shutdown`: a request to stop a service, and the wait for it.
 
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// A switch that is turned once, from any thread: by ctrl-C, by `die()`, by a test.
+/// A flag that is set once, by any thread, for example on ctrl-C or by `die()`.
 ///
-/// Clones are the same switch.
+/// A cheap handle. Clones share the flag.
 #[derive(Clone, Default)]
 pub struct Shutdown {
     shared: Arc<Shared>,
@@ -14,61 +14,49 @@ pub struct Shutdown {
 
 #[derive(Default)]
 struct Shared {
-    requested: AtomicBool,
-    /// Held while the switch is turned and by those who begin to wait, so that none
-    /// misses the turning.
-    turning: Mutex<()>,
-    turned: Condvar,
+    is_requested: AtomicBool,
+    /// Held while the flag is set, and between a waiter's check of the flag and its wait, so
+    /// that no waiter misses the notification.
+    lock: Mutex<()>,
+    /// Notified when the flag is set.
+    requested: Condvar,
 }
 
 impl Shutdown {
-    /// A switch that has not been turned.
+    /// A flag that is not set.
     pub fn new() -> Shutdown {
         Shutdown::default()
     }
 
-    /// Asks the service to end; returns at once.
+    /// Requests the stop. Does not wait for it.
     pub fn request(&self) {
-        let turning = self.turning();
-        self.shared.requested.store(true, Release);
-        drop(turning);
-        self.shared.turned.notify_all();
+        let lock = self.lock();
+        self.shared.is_requested.store(true, Release);
+        drop(lock);
+        self.shared.requested.notify_all();
     }
 
-    /// Was the service asked to end? Never waits.
+    /// Was the stop requested? Takes no lock.
     pub fn is_requested(&self) -> bool {
-        self.shared.requested.load(Acquire)
+        self.shared.is_requested.load(Acquire)
     }
 
-    /// Blocks until the service is asked to end.
+    /// Blocks until the stop is requested.
     pub fn wait(&self) {
-        let mut turning = self.turning();
-        while !self.is_requested() {
-            turning = self
-                .shared
-                .turned
-                .wait(turning)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        let requested = &self.shared.requested;
+        drop(requested.wait_while(self.lock(), |()| !self.is_requested()));
     }
 
-    /// Blocks until the service is asked to end, for `time` at most; was it asked?
-    pub fn wait_for(&self, time: Duration) -> bool {
-        let deadline = Instant::now() + time;
-        let mut turning = self.turning();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if self.is_requested() || left.is_zero() {
-                return self.is_requested();
-            }
-            let woken = self.shared.turned.wait_timeout(turning, left);
-            turning = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
+    /// Blocks until the stop is requested, for `timeout` at most. Returns whether it was.
+    pub fn wait_for(&self, timeout: Duration) -> bool {
+        let requested = &self.shared.requested;
+        drop(requested.wait_timeout_while(self.lock(), timeout, |()| !self.is_requested()));
+        self.is_requested()
     }
 
-    fn turning(&self) -> MutexGuard<'_, ()> {
+    fn lock(&self) -> MutexGuard<'_, ()> {
         self.shared
-            .turning
+            .lock
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,13 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_ends_when_another_thread_turns_the_switch() {
+    fn a_wait_ends_when_another_thread_requests_the_stop() {
         let shutdown = Shutdown::new();
         assert!(!shutdown.wait_for(Duration::from_millis(1)));
         let other = shutdown.clone();
-        let turner = std::thread::spawn(move || other.request());
+        let requester = std::thread::spawn(move || other.request());
         shutdown.wait();
         assert!(shutdown.wait_for(Duration::ZERO));
-        turner.join().unwrap();
+        requester.join().unwrap();
     }
 }

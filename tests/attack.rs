@@ -15,15 +15,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::raw::{connect, message};
-use common::stores::{Stores, holdings};
+use common::stores::{Stores, stats};
 use common::strangers::{Siege, may_open};
 use common::{NodeProcess, SOON, eventually, resident_kilobytes};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient, Traffic};
+use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient, ServerStats};
 use thrifty_p2p::locator::TBaseSyncClient;
-use thrifty_p2p::rpc::client::{Caller, Patience};
-use thrifty_p2p::store::status::StoreStatus;
+use thrifty_p2p::rpc::dialer::{Dialer, Timeouts};
+use thrifty_p2p::status::store::StoreStatus;
 
 const NODES: usize = 3;
 
@@ -107,12 +107,12 @@ fn slowest_of_a_hundred(times: &[Duration]) -> Duration {
     times[times.len() * 99 / 100]
 }
 
-fn traffic(node: &NodeProcess) -> Traffic {
-    holdings(&node.location).unwrap().traffic.unwrap()
+fn stats(node: &NodeProcess) -> ServerStats {
+    stats(&node.location).unwrap().traffic.unwrap()
 }
 
 /// The sum of one count over all nodes.
-fn count(stores: &Stores, of: impl Fn(&Traffic) -> Option<i64>) -> i64 {
+fn count(stores: &Stores, of: impl Fn(&ServerStats) -> Option<i64>) -> i64 {
     let counts = stores.nodes.iter().map(|node| of(&traffic(node)).unwrap());
     counts.sum()
 }
@@ -153,7 +153,7 @@ fn a_siege_of_every_kind_shuts_nobody_out() {
         suspected: {}\n{}",
         times.len(),
         says("suspected"),
-        StoreStatus::ask(&Caller::default(), &stores.nodes[0].location)
+        StoreStatus::ask(&Dialer::default(), &stores.nodes[0].location)
             .unwrap()
             .table()
     );
@@ -163,8 +163,8 @@ fn a_siege_of_every_kind_shuts_nobody_out() {
         !says("removed ") || says("this node did not run for"),
         "a member was taken for dead"
     );
-    assert!(count(&stores, |traffic| traffic.crowded_out) > 0);
-    assert!(count(&stores, |traffic| traffic.garbage) > 0);
+    assert!(count(&stores, |traffic| traffic.evicted) > 0);
+    assert!(count(&stores, |traffic| traffic.malformed) > 0);
     assert!(count(&stores, |traffic| traffic.slow) > 0);
     stores.settle();
     let client = &stores.clients()[0];
@@ -242,7 +242,7 @@ fn each_limit_can_be_set_and_what_it_ends_is_counted_and_shown() {
         let traffic = traffic(&node);
         traffic.idle >= Some(2) && traffic.slow == Some(1) && traffic.long == Some(1)
     });
-    let shown = StoreStatus::ask(&Caller::default(), &node.location).unwrap();
+    let shown = StoreStatus::ask(&Dialer::default(), &node.location).unwrap();
     let table = shown.table();
     for words in ["idle", "1 too slow", "1 too long"] {
         assert!(table.contains(words), "{words}: {table}");
@@ -260,7 +260,7 @@ fn an_address_with_too_many_connections_costs_no_other_address() {
         .map(|_| connect_from([127, 0, 0, 2], &node))
         .collect();
     eventually("the crowd is cut down", SOON, || {
-        traffic(&node).address_full == Some(80)
+        traffic(&node).evicted_by_address == Some(80)
     });
     get_once(&mut other);
     node.wait_for("20 from that address are open");
@@ -282,9 +282,9 @@ fn connect_from(address: [u8; 4], node: &NodeProcess) -> TcpStream {
 fn a_client_that_calls_now_and_then_is_served_on_one_connection_in_a_full_house() {
     let limits = ["--alone", "--max-connections", "50"];
     let node = NodeProcess::start("storeserver", &limits);
-    let patience = Patience::default();
-    let mut client = Caller::default()
-        .connect(patience, StoreSyncClient::new, &node.location)
+    let timeouts = Timeouts::default();
+    let mut client = Dialer::default()
+        .connect(timeouts, StoreSyncClient::new, &node.location)
         .unwrap();
     client.ping().unwrap();
     let mut crowd = Vec::new();
@@ -297,5 +297,5 @@ fn a_client_that_calls_now_and_then_is_served_on_one_connection_in_a_full_house(
     }
     let traffic = traffic(&node);
     assert!(traffic.open <= Some(50), "{traffic:?}");
-    assert!(traffic.crowded_out >= Some(450), "{traffic:?}");
+    assert!(traffic.evicted >= Some(450), "{traffic:?}");
 }

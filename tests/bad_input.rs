@@ -11,7 +11,7 @@ use common::{NodeProcess, SOON, eventually, resident_kilobytes, run};
 use thrift::protocol::{TBinaryInputProtocol, TInputProtocol, TMessageType};
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, LocatorSyncClient, TBaseSyncClient, TLocatorSyncClient};
-use thrifty_p2p::rpc::client::call;
+use thrifty_p2p::rpc::dialer::call;
 
 fn is_serving(node: &NodeProcess) -> bool {
     call(LocatorSyncClient::new, &node.location, |peer| peer.ping()).is_ok()

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::stores::Stores;
 use common::{NodeProcess, SOON, eventually, program, run, run_with_input};
-use thrifty_p2p::bulk::lines::{decode, encode};
+use thrifty_p2p::bulk::tsv::{decode, encode};
 use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::location::Location;
 

@@ -116,8 +116,8 @@ fn the_lists_of_licences_are_one() {
     let deny = include_str!("../.ci/deny.toml");
     assert!(deny.contains(&format!("allow = [\n{quoted}]")), "{quoted}");
     let listed = COMPATIBLE.join(", ");
-    let readme = include_str!("../README.md").replace('\n', " ");
-    assert!(readme.contains(&listed), "{listed}");
+    let page = include_str!("../src/guide/design.md").replace('\n', " ");
+    assert!(page.contains(&listed), "{listed}");
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn moves_tells_of_joins_at_rest_and_under_load_and_of_a_kill() {
     let few = ["--keys", "2000", "--keys-at-kill", "2000", "--seconds", "1"];
     let told = String::from_utf8(example("moves", &few).stdout).unwrap();
     for what in [
-        "join at rest: ",
+        "join at next_page: ",
         "during the join: ",
         "after the join: ",
         "failed calls: 0",

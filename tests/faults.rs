@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 use common::namespace::Namespace;
 use common::network::free_port;
 use common::raw::{answer_to, connect};
-use common::stores::{Stores, holdings};
+use common::stores::{Stores, stats};
 use common::{NodeProcess, SOON, eventually, program};
 use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::diststore::Traffic;
+use thrifty_p2p::diststore::ServerStats;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{BaseSyncClient, TBaseSyncClient};
-use thrifty_p2p::rpc::client::call;
+use thrifty_p2p::rpc::dialer::call;
 
 /// A command that runs `program` by a shell that does this first.
 fn shell(before: &str, after: &str, name: &str, arguments: &[&str]) -> Command {
@@ -32,8 +32,8 @@ fn shell(before: &str, after: &str, name: &str, arguments: &[&str]) -> Command {
     command
 }
 
-fn traffic(node: &NodeProcess) -> Option<Traffic> {
-    holdings(&node.location)?.traffic
+fn stats(node: &NodeProcess) -> Option<ServerStats> {
+    stats(&node.location)?.traffic
 }
 
 fn answers(location: &Location) -> bool {
@@ -95,7 +95,7 @@ fn with_few_file_descriptors_a_node_takes_fewer_connections_and_says_so() {
     node.wait_for("at most 48 connections are open at once, not 10000");
     let crowd: Vec<TcpStream> = (0..200).map(|_| connect(&node)).collect();
     eventually("the crowd is cut down", SOON, || {
-        traffic(&node).is_some_and(|t| t.crowded_out >= Some(152) && t.open <= Some(48))
+        traffic(&node).is_some_and(|t| t.evicted >= Some(152) && t.open <= Some(48))
     });
     assert!(answers(&node.location));
     assert!(node.interrupt().success());
@@ -138,7 +138,7 @@ fn without_threads_connections_are_closed_and_calls_of_others_go_on() {
     node.wait_for("no thread could be started");
     drop(crowd);
     eventually("a call is answered", SOON, || answers(&node.location));
-    assert!(traffic(&node).unwrap().unserved > Some(0));
+    assert!(traffic(&node).unwrap().no_thread > Some(0));
     assert!(node.interrupt().success());
     // Where not even its own can be had, it ends, and says why.
     let mut command = with_threads(1).unwrap();

@@ -58,10 +58,10 @@ fn check(rings: &BTreeMap<String, HashRing<String>>) {
         let case = format!("ring {} key {}", row[0], row[1]);
         assert_eq!(point(&key).to_string(), row[2], "{case}: point");
         assert_eq!(ring.owner(&key), Some(&row[3]), "{case}: owner");
-        let preferred: Vec<&str> = ring.preferred(&key).take(5).map(String::as_str).collect();
-        assert_eq!(preferred.join(","), row[4], "{case}: order of preference");
+        let preference_list: Vec<&str> = ring.preference_list(&key).take(5).map(String::as_str).collect();
+        assert_eq!(preference_list.join(","), row[4], "{case}: order of preference");
         assert_eq!(
-            ring.preferred(&key).count(),
+            ring.preference_list(&key).count(),
             ring.len(),
             "{case}: every node is met once"
         );

@@ -8,7 +8,7 @@ use common::network::{all_agree, start_network};
 use common::{NodeProcess, SOON, eventually, run};
 use serde_json::Value;
 use thrifty_p2p::locator::{LocatorSyncClient, TBaseSyncClient};
-use thrifty_p2p::rpc::client::call;
+use thrifty_p2p::rpc::dialer::call;
 
 /// The exit status and what stands on stdout.
 fn status_of(node: &NodeProcess, more: &[&str]) -> (Option<i32>, String) {

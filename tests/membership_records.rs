@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator;
 use thrifty_p2p::membership::{
-    Event, Gossip, Member, Members, Membership, Merged, Now, Settings, Status, gossip,
+    Event, Gossip, Member, MemberTable, Membership, Merge, Now, Config, Status, gossip,
 };
 
 fn location(port: u16) -> Location {
@@ -24,11 +24,11 @@ fn status() -> impl Strategy<Value = Status> {
 
 /// Records of few members with few incarnations, so that they meet.
 fn member() -> impl Strategy<Value = Member> {
-    (1..6u16, 5..9i64, status(), 0..5i64).prop_map(|(port, incarnation, status, started)| Member {
+    (1..6u16, 5..9i64, status(), 0..5i64).prop_map(|(port, incarnation, status, generation)| Member {
         location: location(port),
         incarnation,
         status,
-        started,
+        generation,
     })
 }
 
@@ -40,15 +40,15 @@ fn saying() -> impl Strategy<Value = Member> {
     })
 }
 
-fn table<'a>(records: impl IntoIterator<Item = &'a Member>) -> Members {
-    let mut table = Members::default();
+fn table<'a>(records: impl IntoIterator<Item = &'a Member>) -> MemberTable {
+    let mut table = MemberTable::default();
     for record in records {
         table.merge(record.clone());
     }
     table
 }
 
-fn records(table: &Members) -> Vec<Member> {
+fn records(table: &MemberTable) -> Vec<Member> {
     table.iter().cloned().collect()
 }
 
@@ -60,15 +60,15 @@ fn now(millis: i64) -> Now {
 }
 
 fn node(millis: i64) -> Membership {
-    let (me, settings) = (location(1), Settings::default());
-    Membership::new(me, "test".into(), Vec::new(), settings, now(millis), 1)
+    let (me, config) = (location(1), Config::default());
+    Membership::new(me, "test".into(), Vec::new(), config, now(millis), 1)
 }
 
 fn gossip_of(members: Vec<Member>) -> Gossip {
     Gossip {
         sender: location(2),
         network: "test".into(),
-        view: 0,
+        digest: 0,
         members,
         full: true,
         refused: 0,
@@ -102,7 +102,7 @@ proptest! {
     #[test]
     fn merging_never_goes_back(a in saying(), b in saying()) {
         let merged = a.clone().merge(b.clone());
-        prop_assert!(!a.beats(&merged) && !b.beats(&merged));
+        prop_assert!(!a.supersedes(&merged) && !b.supersedes(&merged));
     }
 
     #[test]
@@ -117,7 +117,7 @@ proptest! {
         shuffled.extend(again);
         let (plain, mixed) = (table(&said), table(&shuffled));
         prop_assert_eq!(records(&plain), records(&mixed));
-        prop_assert_eq!(plain.view(), mixed.view());
+        prop_assert_eq!(plain.digest(), mixed.digest());
     }
 
     #[test]
@@ -138,7 +138,7 @@ proptest! {
     fn the_view_is_the_sum_of_the_live_records(
         said in prop::collection::vec((member(), any::<bool>()), 0..60),
     ) {
-        let mut table = Members::default();
+        let mut table = MemberTable::default();
         for (record, forget) in said {
             if forget {
                 table.forget(&record.location);
@@ -147,7 +147,7 @@ proptest! {
             }
             let live: Vec<&Member> = table.iter().filter(|m| m.status.is_live()).collect();
             let sum = live.iter().fold(0u64, |sum, m| sum.wrapping_add(m.digest()));
-            prop_assert_eq!(table.view(), sum);
+            prop_assert_eq!(table.digest(), sum);
             prop_assert_eq!(table.live(), live.len());
             let down = table.iter().filter(|m| m.status == Status::Down).count();
             prop_assert_eq!(table.down(), down);
@@ -159,11 +159,11 @@ proptest! {
         let mut table = table([&a]);
         let merged = table.merge(b.clone());
         let expected = if a == b {
-            Merged::Known
-        } else if b.beats(&a) {
-            Merged::Taken(Some(a))
+            Merge::Unchanged
+        } else if b.supersedes(&a) {
+            Merge::Applied(Some(a))
         } else {
-            Merged::Older
+            Merge::Stale
         };
         prop_assert_eq!(merged, expected);
     }
@@ -173,13 +173,13 @@ proptest! {
         accusations in prop::collection::vec((-50..50i64, status(), 0..1050i64), 1..20),
     ) {
         let mut node = node(1_000);
-        for (ahead, status, started) in accusations {
+        for (ahead, status, generation) in accusations {
             let incarnation = 1_000 + ahead;
             let accusation = Member {
                 location: location(1),
                 incarnation,
                 status,
-                started: started.min(incarnation),
+                generation: generation.min(incarnation),
             };
             let before = own(&node);
             let reply = node.receive(now(1_000), gossip_of(vec![accusation.clone()]));
@@ -187,15 +187,15 @@ proptest! {
             prop_assert_eq!(mine.status, Status::Alive);
             // One that was given up, however long ago, begins anew; one that was only
             // suspected does not.
-            let given_up = accusation.started == before.started
+            let given_up = accusation.generation == before.generation
                 && match accusation.status {
                     Status::Down => true,
-                    Status::Left => accusation.beats(&before),
+                    Status::Left => accusation.supersedes(&before),
                     Status::Alive | Status::Suspect => false,
                 };
-            let started = if given_up { mine.incarnation } else { before.started };
-            prop_assert_eq!(mine.started, started);
-            prop_assert!(mine == accusation || mine.beats(&accusation));
+            let generation = if given_up { mine.incarnation } else { before.generation };
+            prop_assert_eq!(mine.generation, generation);
+            prop_assert!(mine == accusation || mine.supersedes(&accusation));
             prop_assert!(reply.members.contains(&mine) || mine == accusation);
         }
     }
@@ -213,7 +213,7 @@ fn the_digest_is_the_same_for_ever() {
         location: location(9900),
         incarnation: 1_700_000_000_000,
         status: Status::Alive,
-        started: 1_700_000_000_000,
+        generation: 1_700_000_000_000,
     };
     // Reckoned by another program, from the definition in the documentation.
     assert_eq!(member.digest(), 0x90b5_9595_0bc3_9849);
@@ -248,11 +248,11 @@ fn wire_records_that_say_nothing_believable_are_left_out_and_counted() {
             ..good.clone()
         },
         locator::Member {
-            started: Some(-1),
+            generation: Some(-1),
             ..good.clone()
         },
         locator::Member {
-            started: Some(i64::MAX),
+            generation: Some(i64::MAX),
             ..good.clone()
         },
     ];
@@ -266,7 +266,7 @@ fn wire_records_that_say_nothing_believable_are_left_out_and_counted() {
 fn wire_gossip_that_cannot_be_answered_is_refused_whole() {
     let good = locator::Gossip::from(&gossip_of(vec![own(&node(1_000))]));
     assert!(Gossip::try_from(good.clone()).is_ok());
-    let many = vec![good.members.clone().unwrap()[0].clone(); gossip::MOST_RECORDS + 1];
+    let many = vec![good.members.clone().unwrap()[0].clone(); gossip::MAX_RECORDS + 1];
     for bad in [
         locator::Gossip {
             sender: None,
@@ -338,13 +338,13 @@ fn records_from_far_in_the_future_are_not_believed() {
 
 #[test]
 fn the_table_is_bounded_whatever_is_said() {
-    let settings = Settings {
-        most_live: 50,
-        most_tombstones: 20,
-        ..Settings::default()
+    let config = Config {
+        max_live: 50,
+        max_tombstones: 20,
+        ..Config::default()
     };
     let me = location(1);
-    let mut node = Membership::new(me, "test".into(), Vec::new(), settings, now(1_000), 1);
+    let mut node = Membership::new(me, "test".into(), Vec::new(), config, now(1_000), 1);
     for status in [
         Status::Down,
         Status::Left,
@@ -380,7 +380,7 @@ fn a_driver_that_never_answers_does_not_stop_the_node() {
         time = time.max(node.wake_at().as_millis() as i64 + 1);
         calls += node.tick(now(time)).len();
     }
-    let most = Settings::default().most_calls;
+    let most = Config::default().max_calls;
     assert!(calls > 4 * most, "{calls} calls in a minute: it gave up");
     assert!(
         calls <= 7 * most,

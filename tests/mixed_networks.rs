@@ -32,7 +32,7 @@ use thrifty_p2p::diststore::{
 };
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, BaseSyncHandler, LocatorSyncHandler};
-use thrifty_p2p::rpc::client::call;
+use thrifty_p2p::rpc::dialer::call;
 
 /// How long a program may take over one key of a network at rest.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -75,7 +75,7 @@ impl Original {
         Original::start_as(STORE, peer)
     }
 
-    fn start_as(lineage: &'static [&'static str], peer: Option<&Location>) -> Original {
+    fn start_as(service_chain: &'static [&'static str], peer: Option<&Location>) -> Original {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let location = Location::from(listener.local_addr().unwrap());
         let mut ring = BTreeSet::from([location.clone()]);
@@ -84,7 +84,7 @@ impl Original {
             say("join", peer, &location, None).unwrap();
         }
         let handler = Handler {
-            lineage,
+            service_chain,
             here: location.clone(),
             ring: Arc::new(Mutex::new(ring)),
             hidden: Arc::default(),
@@ -131,7 +131,7 @@ impl Drop for Original {
 
 #[derive(Clone)]
 struct Handler {
-    lineage: &'static [&'static str],
+    service_chain: &'static [&'static str],
     here: Location,
     ring: Arc<Mutex<BTreeSet<Location>>>,
     /// A member of which it says nothing, whatever it is told.
@@ -158,7 +158,7 @@ impl Handler {
     }
 
     fn methods(&self) -> &[&str] {
-        let of_a_store = if self.lineage == STORE { 0 } else { 2 };
+        let of_a_store = if self.service_chain == STORE { 0 } else { 2 };
         &METHODS[..METHODS.len() - of_a_store]
     }
 
@@ -195,11 +195,11 @@ impl BaseSyncHandler for Handler {
     }
 
     fn handle_service_type(&self) -> thrift::Result<String> {
-        Ok(self.lineage[self.lineage.len() - 1].to_owned())
+        Ok(self.service_chain[self.service_chain.len() - 1].to_owned())
     }
 
     fn handle_service_types(&self) -> thrift::Result<Vec<String>> {
-        Ok(self.lineage.iter().map(ToString::to_string).collect())
+        Ok(self.service_chain.iter().map(ToString::to_string).collect())
     }
 
     fn handle_debug(&self) -> thrift::Result<()> {
@@ -255,7 +255,7 @@ impl LocatorSyncHandler for Handler {
         unreachable!("not one of the original's methods")
     }
 
-    fn handle_reach(&self, _location: locator::Location) -> thrift::Result<bool> {
+    fn handle_ping_req(&self, _location: locator::Location) -> thrift::Result<bool> {
         unreachable!("not one of the original's methods")
     }
 }
@@ -276,7 +276,7 @@ impl StoreSyncHandler for Handler {
         unreachable!("not one of the original's methods")
     }
 
-    fn handle_fetch(&self, _key: Vec<u8>) -> thrift::Result<diststore::Found> {
+    fn handle_fetch(&self, _key: Vec<u8>) -> thrift::Result<diststore::ReadResult> {
         unreachable!("not one of the original's methods")
     }
 
@@ -286,16 +286,16 @@ impl StoreSyncHandler for Handler {
 
     fn handle_write_many(
         &self,
-        _pairs: Vec<diststore::Pair>,
-    ) -> thrift::Result<Vec<diststore::Written>> {
+        _pairs: Vec<diststore::KeyValue>,
+    ) -> thrift::Result<Vec<diststore::WriteResult>> {
         unreachable!("not one of the original's methods")
     }
 
-    fn handle_fetch_many(&self, _keys: Vec<Vec<u8>>) -> thrift::Result<Vec<diststore::Found>> {
+    fn handle_fetch_many(&self, _keys: Vec<Vec<u8>>) -> thrift::Result<Vec<diststore::ReadResult>> {
         unreachable!("not one of the original's methods")
     }
 
-    fn handle_roll(&self) -> thrift::Result<diststore::Roll> {
+    fn handle_topology(&self) -> thrift::Result<diststore::Topology> {
         unreachable!("not one of the original's methods")
     }
 
@@ -307,31 +307,31 @@ impl StoreSyncHandler for Handler {
         unreachable!("not one of the original's methods")
     }
 
-    fn handle_coordinate(
+    fn handle_write_as_primary(
         &self,
-        _pairs: Vec<diststore::Pair>,
+        _pairs: Vec<diststore::KeyValue>,
         _started: i64,
-    ) -> thrift::Result<Vec<diststore::Written>> {
+    ) -> thrift::Result<Vec<diststore::WriteResult>> {
         unreachable!("not one of the original's methods")
     }
 
     fn handle_replicate(
         &self,
-        _pairs: Vec<diststore::Pair>,
+        _pairs: Vec<diststore::KeyValue>,
         _view: i64,
     ) -> thrift::Result<diststore::Kept> {
         unreachable!("not one of the original's methods")
     }
 
-    fn handle_fetch_at(
+    fn handle_fetch_as_owner(
         &self,
         _keys: Vec<Vec<u8>>,
         _view: i64,
-    ) -> thrift::Result<Vec<diststore::Found>> {
+    ) -> thrift::Result<Vec<diststore::ReadResult>> {
         unreachable!("not one of the original's methods")
     }
 
-    fn handle_tell(
+    fn handle_rebalance_status(
         &self,
         _word: diststore::Word,
         _wants_history: bool,
@@ -343,7 +343,7 @@ impl StoreSyncHandler for Handler {
         unreachable!("not one of the original's methods")
     }
 
-    fn handle_holdings(&self, _: bool) -> thrift::Result<diststore::Holdings> {
+    fn handle_stats(&self, _: bool) -> thrift::Result<diststore::NodeStats> {
         unreachable!("not one of the original's methods")
     }
 }

@@ -338,7 +338,7 @@ fn storebench_does_as_many_operations_as_it_is_told_one_by_one_or_in_batches() {
     };
     assert_eq!(run(&[]), (1000.into(), 1000.into()));
     let shares = ["--read-share", "0.5"];
-    // Of 334, 333 and 333 operations by 16 each caller makes 21 calls.
+    // Of 334, 333 and 333 operations by 16 each dialer makes 21 calls.
     let batches = (1008.into(), 63.into());
     assert_eq!(run(&[&shares[..], &["--batch", "16"]].concat()), batches);
     for through in ["ring", "shared-ring"] {

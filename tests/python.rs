@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{NodeProcess, run};
+use tempfile::TempDir;
 
 const CLIENT: &str = r#"
 import sys
@@ -36,8 +37,16 @@ print(" ".join("%s:%d" % (node.address, node.port & 0xffff) for node in nodes))
 transport.close()
 "#;
 
-#[test]
-fn a_python_client_puts_gets_and_lists_nodes() {
+/// The client of the README.
+fn readme_client() -> &'static str {
+    let readme = include_str!("../README.md");
+    let (_, block) = readme.split_once("```python\n").unwrap();
+    block.split("```").next().unwrap()
+}
+
+/// A Python that has the package `thrift`, and the folder of generated stubs; nothing,
+/// with a message, where a tool is missing.
+fn python() -> Option<(String, TempDir)> {
     let python = std::env::var("THRIFTY_PYTHON").unwrap_or_else(|_| "python3".into());
     let has = |program: &str, arguments: &[&str]| {
         Command::new(program)
@@ -47,7 +56,7 @@ fn a_python_client_puts_gets_and_lists_nodes() {
     };
     if !has("thrift", &["--version"]) || !has(&python, &["-c", "import thrift.protocol"]) {
         eprintln!("skipped: needs the Thrift compiler and a Python with the package thrift");
-        return;
+        return None;
     }
     let folder = tempfile::tempdir().unwrap();
     let interface = Path::new(env!("CARGO_MANIFEST_DIR")).join("thrift/diststore.thrift");
@@ -57,7 +66,26 @@ fn a_python_client_puts_gets_and_lists_nodes() {
         .arg(folder.path())
         .arg(interface);
     assert!(compiler.status().unwrap().success());
+    Some((python, folder))
+}
 
+/// What a Python program prints.
+fn printed(python: &str, stubs: &TempDir, arguments: &[&str]) -> String {
+    let output = Command::new(python)
+        .args(arguments)
+        .env("PYTHONPATH", stubs.path())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn a_python_client_puts_gets_and_lists_nodes() {
+    let Some((python, stubs)) = python() else {
+        return;
+    };
     let first = NodeProcess::start_alone("storeserver");
     let second = NodeProcess::start("storeserver", &["-h", first.at()]);
     assert!(
@@ -65,25 +93,25 @@ fn a_python_client_puts_gets_and_lists_nodes() {
             .status
             .success()
     );
-    let output = Command::new(&python)
-        .args([
-            "-c",
-            CLIENT,
-            first.location.address(),
-            &first.location.port().to_string(),
-        ])
-        .env("PYTHONPATH", folder.path())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
+    let (address, port) = (first.location.address(), first.location.port().to_string());
+    let listed = printed(&python, &stubs, &["-c", CLIENT, address, &port]);
     let mut nodes = [first.at(), second.at()];
     nodes.sort_unstable();
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout).trim(),
-        nodes.join(" ")
-    );
+    assert_eq!(listed, nodes.join(" "));
     common::eventually("what was put one way is there", common::SOON, || {
         run("storeget", &["--raw", "-h", second.at(), "python"]).stdout == b"\x00\xff"
     });
+}
+
+#[test]
+fn the_python_client_of_the_readme_reads_what_it_has_written() {
+    let Some((python, stubs)) = python() else {
+        return;
+    };
+    let node = NodeProcess::start_alone("storeserver");
+    let at = format!("\"{}\", {}", node.location.address(), node.location.port());
+    let client = readme_client();
+    assert!(client.contains("\"127.0.0.1\", 9900"));
+    let client = client.replace("\"127.0.0.1\", 9900", &at);
+    assert_eq!(printed(&python, &stubs, &["-c", &client]), "b'banana'");
 }

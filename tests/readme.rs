@@ -1,68 +1,106 @@
-//! Do the README's walks do what the README shows?
+//! Do the walks of the README and of the guide do what they show?
 //!
-//! Its `console` blocks are run as they stand, as child processes: what a node says
-//! must be there, what a client prints must be exactly that. The walks use the
-//! well-known ports from 9900 upward, as a reader would, one after another, and are
-//! skipped, saying so, where somebody else has them.
+//! The `console` blocks of a chapter are run in order, as child processes. A line
+//! `**Terminal N**` says in which terminal the blocks below it are typed; each terminal
+//! has its own environment and at most one running node. In a block
+//!
+//! - `$ ` begins a command; a `\` at its end continues it on the next line,
+//! - `^C` is ctrl-C, which interrupts the node of this terminal,
+//! - every other line is output; a line that begins with two spaces continues it.
+//!
+//! A node must print every line that is shown, a client exactly these lines. The walks
+//! use the default ports from 9900 upward, one walk at a time. They are skipped, with a
+//! message, where another process uses one of the ports.
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use common::{NodeProcess, example, program};
 use tempfile::TempDir;
 
-/// One walk at a time has the well-known ports.
+const README: &str = include_str!("../README.md");
+const OPERATIONS: &str = include_str!("../src/guide/operations.md");
+
+/// Held while a walk uses the default ports.
 static PORTS: Mutex<()> = Mutex::new(());
 
-/// A command of the walk and what is shown below it.
+/// What is typed in a terminal, and the output that is shown below it.
 struct Step {
-    command: String,
+    terminal: String,
+    typed: String,
     shown: Vec<String>,
 }
 
-/// The steps of the chapter with that heading.
-fn steps(heading: &str) -> Vec<Step> {
-    let readme = include_str!("../README.md");
-    let (_, walk) = readme.split_once(heading).unwrap();
-    let walk = walk.split("\n## ").next().unwrap();
-    let walk = walk.split("\n### ").next().unwrap();
+impl Step {
+    fn new(terminal: &str, typed: &str) -> Step {
+        Step {
+            terminal: terminal.into(),
+            typed: typed.into(),
+            shown: Vec::new(),
+        }
+    }
+
+    /// Adds one more line of its block.
+    fn add(&mut self, line: &str) {
+        if let Some(typed) = self.typed.strip_suffix('\\') {
+            self.typed = format!("{typed}{}", line.trim_start());
+            return;
+        }
+        match (line.strip_prefix("  "), self.shown.last_mut()) {
+            (Some(rest), Some(last)) => *last += &format!(" {rest}"),
+            _ => self.shown.push(line.into()),
+        }
+    }
+}
+
+/// The steps of the chapter with this heading.
+fn steps(page: &str, heading: &str) -> Vec<Step> {
+    let (_, chapter) = page.split_once(&format!("{heading}\n")).unwrap();
+    let chapter = chapter.split("\n## ").next().unwrap();
+    let chapter = chapter.split("\n### ").next().unwrap();
     let mut steps: Vec<Step> = Vec::new();
-    for block in walk.split("```console\n").skip(1) {
-        for line in block.split("```").next().unwrap().lines() {
-            match line.strip_prefix("$ ") {
-                Some(command) => steps.push(Step {
-                    command: command.into(),
-                    shown: Vec::new(),
-                }),
-                None => steps.last_mut().unwrap().shown.push(line.into()),
-            }
+    let (mut terminal, mut is_console) = ("", false);
+    for line in chapter.lines() {
+        if let Some(named) = line.strip_prefix("**Terminal ") {
+            terminal = named.trim_end_matches('*');
+        } else if line.starts_with("```") {
+            is_console = line == "```console";
+        } else if is_console {
+            add_line(&mut steps, terminal, line);
         }
     }
     steps
 }
 
-/// What is said, without the time and the level before it.
-fn said(line: &str) -> &str {
-    line.split_once("] ").map_or(line, |(_, said)| said)
-}
-
-/// Where a walk is walked: a folder of its own, and what was exported there.
-struct Shell {
-    folder: TempDir,
-    exported: Vec<(String, String)>,
-}
-
-impl Shell {
-    fn new() -> Shell {
-        Shell {
-            folder: tempfile::tempdir().unwrap(),
-            exported: Vec::new(),
-        }
+fn add_line(steps: &mut Vec<Step>, terminal: &str, line: &str) {
+    if let Some(command) = line.strip_prefix("$ ") {
+        steps.push(Step::new(terminal, command));
+    } else if let Some(output) = line.strip_prefix("^C") {
+        steps.push(Step::new(terminal, "^C"));
+        steps.last_mut().unwrap().add(output);
+    } else {
+        steps.last_mut().unwrap().add(line);
     }
+}
 
+/// A line of the log without its time and level; any other line as it is.
+fn message(line: &str) -> &str {
+    line.split_once("] ").map_or(line, |(_, message)| message)
+}
+
+/// One terminal: its exported variables and its node.
+#[derive(Default)]
+struct Terminal {
+    exported: Vec<(String, String)>,
+    node: Option<(String, NodeProcess)>,
+}
+
+impl Terminal {
     fn export(&mut self, pairs: &str) {
         let pairs = pairs.split_whitespace();
         let pair = |pair: &str| {
@@ -72,92 +110,154 @@ impl Shell {
         self.exported.extend(pairs.map(pair));
     }
 
-    /// What `cargo run` would run.
-    fn command(&self, line: &str) -> Command {
-        let rest = line.strip_prefix("cargo run -q --").unwrap();
-        let mut words = rest.split_whitespace().filter(|word| *word != "--");
-        let mut command = match (words.next(), words.next().unwrap()) {
-            (Some("bin"), name) => Command::new(program(name)),
-            (_, name) => Command::new(example(name)),
+    /// A command of this terminal, in `folder`.
+    fn command(&self, line: &str, folder: &TempDir) -> Command {
+        let mut words = line.split_whitespace();
+        let mut command = match line.strip_prefix("cargo run -q --example ") {
+            Some(rest) => {
+                words = rest.split_whitespace();
+                let command = Command::new(example(words.next().unwrap()));
+                assert_eq!(words.next(), Some("--"), "{line}");
+                command
+            }
+            None => {
+                let path = words.next().unwrap();
+                let name = path.strip_prefix("target/debug/");
+                Command::new(program(name.unwrap_or_else(|| panic!("not run: {line}"))))
+            }
         };
-        command.args(words).current_dir(self.folder.path());
+        command.args(words).current_dir(folder.path());
         command.envs(self.exported.iter().cloned());
         command
     }
 }
 
-fn check_client(shell: &Shell, step: &Step) {
-    let output = shell.command(&step.command).output().unwrap();
-    let answers: Vec<&str> = step
-        .shown
-        .iter()
-        .map(String::as_str)
-        .filter(|line| !line.starts_with('['))
-        .collect();
-    let told: Vec<&str> = step
-        .shown
-        .iter()
-        .filter(|line| line.starts_with('['))
-        .map(|line| said(line))
-        .collect();
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(
-        stdout.lines().collect::<Vec<_>>(),
-        answers,
-        "{}: {stderr}",
-        step.command
-    );
-    assert_eq!(
-        stderr.lines().map(said).collect::<Vec<_>>(),
-        told,
-        "{}",
-        step.command
-    );
+/// All terminals of a walk, and the folder they are in.
+struct Walk {
+    folder: TempDir,
+    terminals: BTreeMap<String, Terminal>,
 }
 
-/// Does every step of a walk, which has so many at least.
-fn walk(heading: &str, least: usize) {
+impl Walk {
+    fn run(&mut self, step: &Step) {
+        let typed = step.typed.as_str();
+        let terminal = self.terminals.entry(step.terminal.clone()).or_default();
+        if typed == "cargo build --bins" {
+            // The programs are built already: Cargo builds them for this test.
+        } else if typed == "^C" {
+            let (_, mut node) = terminal.node.take().expect("a node to interrupt");
+            assert!(node.interrupt().success());
+            wait_for(&node, step);
+        } else if let Some(pairs) = typed.strip_prefix("export ") {
+            terminal.export(pairs);
+        } else if let Some(pattern) = typed.strip_prefix("pkill -9 -f ") {
+            self.kill(pattern.trim_matches('\''));
+        } else if typed.starts_with("target/debug/storeserver") {
+            assert!(terminal.node.is_none(), "the terminal has a node: {typed}");
+            let command = terminal.command(typed, &self.folder);
+            let mut node = NodeProcess::spawn_command(command, typed.to_owned());
+            node.wait_until_it_serves();
+            wait_for(&node, step);
+            terminal.node = Some((typed.to_owned(), node));
+        } else {
+            check_client(terminal.command(typed, &self.folder), step);
+        }
+    }
+
+    /// Kills the one node whose command contains `pattern`.
+    fn kill(&mut self, pattern: &str) {
+        let matching = |terminal: &&mut Terminal| {
+            let node = terminal.node.as_ref();
+            node.is_some_and(|(command, _)| command.contains(pattern))
+        };
+        let mut found: Vec<&mut Terminal> = self.terminals.values_mut().filter(matching).collect();
+        assert_eq!(found.len(), 1, "nodes that match {pattern}");
+        let (_, mut node) = found[0].node.take().unwrap();
+        node.kill();
+    }
+}
+
+fn wait_for(node: &NodeProcess, step: &Step) {
+    let lines = step.shown.iter();
+    lines.for_each(|line| node.wait_for(message(line)));
+}
+
+fn check_client(mut command: Command, step: &Step) {
+    let output = command.output().unwrap();
+    let is_log = |line: &&str| line.starts_with('[');
+    let shown = || step.shown.iter().map(String::as_str);
+    let results: Vec<&str> = shown().filter(|line| !is_log(line)).collect();
+    let logs: Vec<&str> = shown().filter(is_log).map(message).collect();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let typed = &step.typed;
+    let printed: Vec<&str> = stdout.lines().collect();
+    assert_eq!(printed, results, "{typed}: {stderr}");
+    let logged: Vec<&str> = stderr.lines().map(message).collect();
+    assert_eq!(logged, logs, "{typed}");
+}
+
+/// Runs every step of a chapter, which has at least so many.
+fn walk(page: &str, heading: &str, least: usize) {
     let _ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     if (9900..9910).any(|port| TcpListener::bind(("127.0.0.1", port)).is_err()) {
         eprintln!("skipped: ports 9900 to 9909 are not all free");
         return;
     }
-    let steps = steps(heading);
-    assert!(
-        steps.len() >= least,
-        "a walk of {} steps shows nothing",
-        steps.len()
-    );
-    let mut shell = Shell::new();
-    let mut nodes: Vec<NodeProcess> = Vec::new();
-    for step in &steps {
-        match step.command.as_str() {
-            "kill -INT the first" => {
-                assert!(nodes[0].interrupt().success());
-                step.shown
-                    .iter()
-                    .for_each(|line| nodes[0].wait_for(said(line)));
-            }
-            "kill -9 the second" => nodes[1].kill(),
-            node if node.contains("--bin storeserver") => {
-                let mut node = NodeProcess::spawn_command(shell.command(node), node.to_owned());
-                node.wait_until_it_serves();
-                step.shown.iter().for_each(|line| node.wait_for(said(line)));
-                nodes.push(node);
-            }
-            export if export.starts_with("export ") => shell.export(&export["export ".len()..]),
-            _ => check_client(&shell, step),
-        }
+    let steps = steps(page, heading);
+    let count = steps.len();
+    assert!(count >= least, "a walk of {count} steps shows too little");
+    let mut walk = Walk {
+        folder: tempfile::tempdir().unwrap(),
+        terminals: BTreeMap::new(),
+    };
+    steps.iter().for_each(|step| walk.run(step));
+}
+
+#[test]
+fn the_quick_start_prints_what_the_readme_shows() {
+    walk(README, "## Quick start", 12);
+}
+
+#[test]
+fn the_walk_under_tls_prints_what_the_guide_shows() {
+    walk(OPERATIONS, "## TLS, step by step", 8);
+}
+
+#[test]
+fn the_links_of_the_readme_lead_to_files() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let links: Vec<&str> = README
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+        .collect();
+    assert!(links.len() > 7, "{links:?}");
+    for link in links {
+        assert!(root.join(link).is_file(), "{link}");
     }
 }
 
 #[test]
-fn the_walk_goes_as_the_readme_shows_it() {
-    walk("## A walk in three terminals", 11);
-}
-
-#[test]
-fn the_walk_under_tls_goes_as_the_readme_shows_it() {
-    walk("### Who may come in", 7);
+fn the_readme_and_the_guide_have_short_lines() {
+    let pages = [
+        ("README.md", README),
+        ("bulk.md", include_str!("../src/guide/bulk.md")),
+        ("design.md", include_str!("../src/guide/design.md")),
+        ("failures.md", include_str!("../src/guide/failures.md")),
+        ("fuzzing.md", include_str!("../src/guide/fuzzing.md")),
+        ("operations.md", OPERATIONS),
+        ("original.md", include_str!("../src/guide/original.md")),
+        (
+            "performance.md",
+            include_str!("../src/guide/performance.md"),
+        ),
+    ];
+    for (name, page) in pages {
+        for (number, line) in (1..).zip(page.lines()) {
+            let length = line.chars().count();
+            assert!(length <= 120, "{name}:{number} has {length} characters");
+        }
+    }
+    assert!(README.lines().count() <= 245);
 }

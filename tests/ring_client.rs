@@ -12,7 +12,7 @@ use common::{NodeProcess, SOON, eventually};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::error::Error;
-use thrifty_p2p::store::limits::{LONGEST_KEY, LONGEST_VALUE};
+use thrifty_p2p::store::limits::{MAX_KEY, MAX_VALUE};
 use thrifty_p2p::store::table::Key;
 
 /// A client that threads share.
@@ -53,8 +53,8 @@ fn keys_and_values_of_any_bytes_and_lengths_come_back() {
         (1, 0),
         (0, 1),
         (300, 70_000),
-        (LONGEST_KEY, 5),
-        (3, LONGEST_VALUE),
+        (MAX_KEY, 5),
+        (3, MAX_VALUE),
     ];
     let pairs = lengths.map(|(key, value)| (bytes(key, value), bytes(value, key)));
     for (key, value) in &pairs {
@@ -87,7 +87,7 @@ fn what_no_store_takes_is_refused_without_a_call() {
     let node = NodeProcess::start_alone("storeserver");
     let client = RingClient::connect(&node.location).unwrap();
     drop(node);
-    let (key, value) = (vec![0; LONGEST_KEY + 1], vec![0; LONGEST_VALUE + 1]);
+    let (key, value) = (vec![0; MAX_KEY + 1], vec![0; MAX_VALUE + 1]);
     let usage = |outcome: Result<(), Error>| matches!(outcome, Err(Error::Usage(_)));
     assert!(usage(client.put(b"key", &value)));
     assert!(usage(client.put(&key, b"value")));
@@ -202,7 +202,7 @@ fn a_refused_write_fails_no_other_that_shares_its_message() {
                     let key = format!("{number} {round}").into_bytes();
                     if number % 4 == 0 {
                         let refused = client.put(&key, &[0; 101]).unwrap_err();
-                        assert!(refused.is_refusal(), "{refused}");
+                        assert!(refused.is_refused(), "{refused}");
                         let told = refused.to_string();
                         assert!(
                             told.contains("a value of 101 bytes; 100 are taken"),

@@ -1,4 +1,4 @@
-//! Does bad input cost a store's caller a clear error, and the store nothing?
+//! Does bad input cost a store's dialer a clear error, and the store nothing?
 
 mod common;
 
@@ -8,20 +8,20 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::{Command, Output};
 
 use common::raw::{answer_to, connect, message};
-use common::stores::{Stores, holdings};
+use common::stores::{Stores, stats};
 use common::{NodeProcess, peak_kilobytes, program, resident_kilobytes};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::diststore::{
-    Cursor, Pair, Peer, Phase, Pull, Refused, StoreSyncClient, StoreSyncHandler, TStoreSyncClient,
+    Cursor, KeyValue, Peer, Phase, Pull, Refused, StoreSyncClient, StoreSyncHandler, TStoreSyncClient,
     Word,
 };
-use thrifty_p2p::endpoint::Place;
+use thrifty_p2p::endpoint::BindOptions;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::locator::Location;
 use thrifty_p2p::node::Node;
-use thrifty_p2p::rpc::client::{Input, Output as Outgoing, call};
+use thrifty_p2p::rpc::dialer::{Input, Output as MessageWriter, call};
 use thrifty_p2p::store::handler::{SERVICE, StoreHandler};
-use thrifty_p2p::store::limits::Limits;
+use thrifty_p2p::store::limits::StoreLimits;
 
 /// A store of one node, which is sent bad input.
 struct Target {
@@ -45,7 +45,7 @@ impl Target {
 
     fn call<T>(
         &self,
-        body: impl FnOnce(&mut StoreSyncClient<Input, Outgoing>) -> thrift::Result<T>,
+        body: impl FnOnce(&mut StoreSyncClient<Input, MessageWriter>) -> thrift::Result<T>,
     ) -> Result<T, Error> {
         call(StoreSyncClient::new, &self.node().location, body)
     }
@@ -54,11 +54,11 @@ impl Target {
     fn refuses<T>(
         &self,
         sentence: &str,
-        body: impl FnOnce(&mut StoreSyncClient<Input, Outgoing>) -> thrift::Result<T>,
+        body: impl FnOnce(&mut StoreSyncClient<Input, MessageWriter>) -> thrift::Result<T>,
     ) {
         let told = match self.call(body) {
             Ok(_) => panic!("taken, where expected: {sentence}"),
-            Err(Error::Answered(_, thrift::Error::User(thrown))) => {
+            Err(Error::Remote(_, thrift::Error::User(thrown))) => {
                 let refused = thrown.downcast_ref::<Refused>().unwrap();
                 refused.reason.clone().unwrap()
             }
@@ -170,10 +170,10 @@ fn ten_thousand_strangers_that_tell_of_themselves_leave_nothing_behind() {
 
 #[test]
 fn a_stranger_that_keeps_other_copies_does_not_end_a_node_that_is_not_in_yet() {
-    let node = Node::bind(&Place::at(0..=0), SERVICE).unwrap();
+    let node = Node::bind(&BindOptions::at(0..=0), SERVICE).unwrap();
     let joiner = StoreHandler::new(node, Some(2), Limits::default());
     // Nobody has told the node yet who is in its network.
-    joiner.handle_tell(word_of(peer(1), vec![5]), true).unwrap();
+    joiner.handle_rebalance_status(word_of(peer(1), vec![5]), true).unwrap();
     assert!(joiner.store().failure().is_none());
 }
 
@@ -182,7 +182,7 @@ fn a_copy_that_cannot_be_true_is_refused_and_not_kept() {
     let target = Target::start(&["--max-value", "1000"]);
     let now = target.call(|c| c.write(b"now".to_vec(), vec![])).unwrap();
     let key = Some(b"forged".to_vec());
-    let pair = |key: Option<Vec<u8>>, bytes, version| Pair::new(key, vec![0; bytes], version);
+    let pair = |key: Option<Vec<u8>>, bytes, version| KeyValue::new(key, vec![0; bytes], version);
     let forgeries = [
         ("is not a version of this time", pair(key.clone(), 5, 0)),
         ("is not a version of this time", pair(key.clone(), 5, -1)),
@@ -224,10 +224,10 @@ fn what_is_asked_of_another_view_or_another_primary_is_declined() {
         });
     }
     target.refuses("without a key", |c| {
-        c.coordinate(vec![Pair::new(None, b"value".to_vec(), 0)], 0)
+        c.write_as_primary(vec![KeyValue::new(None, b"value".to_vec(), 0)], 0)
     });
-    let pair = Pair::new(b"stray".to_vec(), b"value".to_vec(), 0);
-    let declined = target.call(|c| c.coordinate(vec![pair.clone()], 0));
+    let pair = KeyValue::new(b"stray".to_vec(), b"value".to_vec(), 0);
+    let declined = target.call(|c| c.write_as_primary(vec![pair.clone()], 0));
     assert_eq!(
         declined.unwrap()[0].version,
         Some(-1),
@@ -273,7 +273,7 @@ fn a_put_that_is_lost_costs_one_short_line_whatever_its_key() {
     target.node().wait_for("a key of 1048576 bytes");
     for line in target.node().lines() {
         assert!(line.len() < 1000, "a line of {} bytes", line.len());
-        assert!(!line.starts_with("[2009"), "a line that a caller wrote");
+        assert!(!line.starts_with("[2009"), "a line that a dialer wrote");
     }
     target.takes_a_second_node();
 }
@@ -305,8 +305,8 @@ fn a_write_that_ends_too_soon_writes_nothing() {
 /// A connection that was closed says so too.
 fn is_an_error(answer: &[u8], method: &str) -> bool {
     let result = answer.get(12 + method.len()..);
-    let is_refusal = result.is_some_and(|result| result.starts_with(&[0x0c, 0, 1]));
-    answer.is_empty() || answer[3] == 3 || answer[3] == 2 && is_refusal
+    let is_refused = result.is_some_and(|result| result.starts_with(&[0x0c, 0, 1]));
+    answer.is_empty() || answer[3] == 3 || answer[3] == 2 && is_refused
 }
 
 #[test]
@@ -427,7 +427,7 @@ fn any_bytes_are_a_key_of_their_own_on_every_node() {
             assert_eq!(value, Some(vec![number as u8]), "{key:?}");
         }
     }
-    let held = |node: &NodeProcess| holdings(&node.location).unwrap().keys.unwrap();
+    let held = |node: &NodeProcess| stats(&node.location).unwrap().keys.unwrap();
     let all: i64 = stores.nodes.iter().map(held).sum();
     assert_eq!(all, strange_keys().len() as i64, "each key has one copy");
 }

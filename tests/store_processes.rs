@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use common::checker::{AnyNode, DELETES, Keeps, Load, Report};
 use common::network::free_port;
-use common::stores::{SETTLED, Stores, holdings, is_copying};
+use common::stores::{SETTLED, Stores, stats, is_copying};
 use common::{NodeProcess, SOON, eventually, example};
 use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::diststore::{Pair, StoreSyncClient, TStoreSyncClient};
+use thrifty_p2p::diststore::{KeyValue, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::{Caller, call};
-use thrifty_p2p::store::status::StoreStatus;
+use thrifty_p2p::rpc::dialer::{Dialer, call};
+use thrifty_p2p::status::store::StoreStatus;
 
 /// One network at a time: a machine that is busy with others stalls too.
 static MACHINE: Mutex<()> = Mutex::new(());
@@ -427,7 +427,7 @@ fn keys_and_values_of_every_length_come_back_equal_and_deleted_ones_stay_deleted
     stores.restart(&gone);
     stores.settle();
     all_as_written(&stores, "after a restart");
-    let status = StoreStatus::ask(&Caller::default(), &stores.nodes[0].location).unwrap();
+    let status = StoreStatus::ask(&Dialer::default(), &stores.nodes[0].location).unwrap();
     assert_eq!(status.keys(), pairs.len() as u64);
 }
 
@@ -483,7 +483,7 @@ fn write_in_one_call(
     pairs: &[(&[u8], Option<&[u8]>)],
 ) -> Result<Vec<bool>, thrifty_p2p::error::Error> {
     let pair = |(key, value): &(&[u8], Option<&[u8]>)| {
-        Pair::new(key.to_vec(), value.map(<[u8]>::to_vec), 0)
+        KeyValue::new(key.to_vec(), value.map(<[u8]>::to_vec), 0)
     };
     let pairs = || pairs.iter().map(pair).collect();
     let written = call(StoreSyncClient::new, at, |node| node.write_many(pairs()))?;
@@ -534,7 +534,7 @@ fn pairs_of_one_call_have_room_together_or_are_refused() {
         said.contains("memory for keys and values is full"),
         "{said}"
     );
-    assert_eq!(holdings(at).unwrap().keys, Some(0));
+    assert_eq!(stats(at).unwrap().keys, Some(0));
     write_in_one_call(at, &pairs[..10]).unwrap();
 }
 
@@ -628,7 +628,7 @@ fn a_second_signal_ends_a_node_at_once_and_says_what_is_at_risk() {
     for signal in ["INT", "TERM"] {
         let mut stores = Stores::start(2, &["--replicas", "1", "--slow-moves", "2000"]);
         put_few(&stores, 100);
-        let keys = holdings(&stores.nodes[0].location).unwrap().keys.unwrap();
+        let keys = stats(&stores.nodes[0].location).unwrap().keys.unwrap();
         let mut leaver = stores.send_away(0);
         leaver.wait_for("once more to end at once");
         eventually("the leaver is off the ring", SOON, || {
@@ -658,9 +658,9 @@ fn a_store_of_one_copy_has_each_key_where_the_ring_says() {
                 .iter()
                 .filter(|owner| **owner == node.location)
                 .count() as i64;
-            let held = holdings(&node.location).unwrap();
+            let held = stats(&node.location).unwrap();
             assert_eq!(
-                (held.keys, held.as_primary),
+                (held.keys, held.primary_keys),
                 (Some(its), Some(its)),
                 "{}",
                 node.at()
@@ -685,7 +685,7 @@ fn two_stores_started_at_the_same_instant_become_one() {
         clients[0].put(b"key", b"value").unwrap();
         assert_eq!(clients[1].get(b"key").unwrap(), Some(b"value".to_vec()));
         eventually("both are one store", SETTLED, || {
-            let status = StoreStatus::ask(&Caller::default(), &nodes[0].location).unwrap();
+            let status = StoreStatus::ask(&Dialer::default(), &nodes[0].location).unwrap();
             status.is_settled() && status.nodes.len() == 2
         });
     }

@@ -16,7 +16,7 @@ use std::time::Instant;
 use schedules::few::Few;
 use schedules::schedule::run;
 use schedules::world::Counts;
-use thrifty_p2p::store::moves::Rules;
+use thrifty_p2p::store::rebalance::Rules;
 
 /// Steps of a schedule before it comes to rest.
 const STEPS: usize = 3000;

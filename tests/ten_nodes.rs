@@ -5,7 +5,7 @@ mod common;
 use std::thread::{self, JoinHandle};
 
 use common::{SOON, eventually};
-use thrifty_p2p::endpoint::Place;
+use thrifty_p2p::endpoint::BindOptions;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::handler::{PlainLocator, serve};
 use thrifty_p2p::location::Location;
@@ -13,13 +13,13 @@ use thrifty_p2p::locator::{
     LocatorSyncClient, LocatorSyncProcessor, TBaseSyncClient, TLocatorSyncClient,
 };
 use thrifty_p2p::node::Node;
-use thrifty_p2p::rpc::client::call;
+use thrifty_p2p::rpc::dialer::call;
 
 type Serving = JoinHandle<Result<(), Error>>;
 
 /// Starts a node that joins `peer`, or begins a network when the peer is itself.
 fn start(peer: Option<&Location>) -> (Node, Serving) {
-    let node = Node::bind(&Place::at(0..=0), "ten.Nodes").unwrap();
+    let node = Node::bind(&BindOptions::at(0..=0), "ten.Nodes").unwrap();
     let peer = peer.unwrap_or(node.location()).clone();
     let handler = PlainLocator { node: node.clone() };
     (

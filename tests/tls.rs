@@ -27,12 +27,12 @@ use thrift::transport::{
     TBufferedReadTransport, TBufferedWriteTransport, TIoChannel, TTlsClientChannel,
 };
 use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::endpoint::{Endpoint, Place};
+use thrifty_p2p::endpoint::{BindOptions, Endpoint};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::handler::{BaseHandler, serve_base};
 use thrifty_p2p::locator::{BaseSyncClient, BaseSyncProcessor, TBaseSyncClient};
-use thrifty_p2p::rpc::client::{Caller, call};
-use thrifty_p2p::rpc::identity::Identity;
+use thrifty_p2p::rpc::dialer::{Dialer, call};
+use thrifty_p2p::rpc::tls::identity::Identity;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -79,8 +79,8 @@ impl Certificates {
         Identity::load(&file("pem"), &file("key"), &authority).unwrap()
     }
 
-    fn caller(&self) -> Caller {
-        Caller::new(Some(self.identity("client")))
+    fn dialer(&self) -> Dialer {
+        Dialer::new(Some(self.identity("client")))
     }
 }
 
@@ -157,7 +157,7 @@ fn stores_under_tls_gossip_copy_and_keep_what_was_put_when_one_is_killed() {
 fn large_values_go_over_tls_whole() {
     let certificates = Certificates::new();
     let node = start_alone("storeserver", &certificates);
-    let store = StoreClient::of(certificates.caller(), node.location.clone());
+    let store = StoreClient::of(certificates.dialer(), node.location.clone());
     let value: Vec<u8> = (0..=250).cycle().take(16 * 1024 * 1024).collect();
     for length in [1, 16_384, 65_536, 65_537, value.len()] {
         store.put(b"key", &value[..length]).unwrap();
@@ -203,7 +203,7 @@ fn a_peer_without_a_certificate_gets_nothing_not_even_a_ping() {
     let plain = call(BaseSyncClient::new, &node.location, |peer| peer.ping());
     let told = plain.as_ref().map_err(ToString::to_string);
     assert!(
-        matches!(plain, Err(Error::Untrusted(..))),
+        matches!(plain, Err(Error::Tls(..))),
         "a plain ping: {told:?}"
     );
     assert!(told.unwrap_err().contains("--tls-cert"));
@@ -408,7 +408,7 @@ fn time_until_closed(stream: &mut TcpStream, mut say: impl FnMut(&mut TcpStream)
 #[test]
 fn who_does_not_shake_hands_in_time_is_closed_and_delays_nobody() {
     let certificates = Certificates::new();
-    let mut place = Place::at(0..=0);
+    let mut place = BindOptions::at(0..=0);
     place.identity = Some(certificates.identity("node"));
     place.limits.handshake = Duration::from_secs(2);
     let endpoint = Arc::new(Endpoint::bind(&place).unwrap());
@@ -422,9 +422,9 @@ fn who_does_not_shake_hands_in_time_is_closed_and_delays_nobody() {
     // The head of a long handshake message, of which a byte comes now and then.
     slow.write_all(&[0x16, 3, 1, 0x3f, 0xff, 1, 0, 0x3f, 0xfb])
         .unwrap();
-    let caller = certificates.caller();
+    let dialer = certificates.dialer();
     let began = Instant::now();
-    let pinged = caller.call(BaseSyncClient::new, &location, |peer| peer.ping());
+    let pinged = dialer.call(BaseSyncClient::new, &location, |peer| peer.ping());
     pinged.unwrap();
     assert!(
         began.elapsed() < place.limits.handshake,
@@ -436,7 +436,7 @@ fn who_does_not_shake_hands_in_time_is_closed_and_delays_nobody() {
     let time = time_until_closed(&mut silent, |_| ());
     assert!(time < 4 * place.limits.handshake, "{time:?}");
 
-    let died = caller.call(BaseSyncClient::new, &location, |peer| peer.die());
+    let died = dialer.call(BaseSyncClient::new, &location, |peer| peer.die());
     died.unwrap();
     serving.join().unwrap().unwrap();
 }

@@ -10,14 +10,14 @@ use std::thread;
 use std::time::Duration;
 
 use thrifty_p2p::diststore::{
-    Cursor, Found, Holdings, Kept, Page, Pair, Pull, Roll, StoreSyncClient, StoreSyncHandler,
-    StoreSyncProcessor, TStoreSyncClient, Told, Word, Written,
+    Cursor, ReadResult, NodeStats, Kept, Page, KeyValue, Pull, Topology, StoreSyncClient, StoreSyncHandler,
+    StoreSyncProcessor, TStoreSyncClient, Told, Word, WriteResult,
 };
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, BaseSyncHandler, Gossip, LocatorSyncHandler};
 use thrifty_p2p::locator::{TBaseSyncClient, TLocatorSyncClient};
-use thrifty_p2p::rpc::client::{Input, Output, call};
-use thrifty_p2p::rpc::server::{Limits, Methods, Server};
+use thrifty_p2p::rpc::dialer::{Input, Output, call};
+use thrifty_p2p::rpc::server::{ServerLimits, Methods, Server};
 
 struct Row {
     header: String,
@@ -126,7 +126,7 @@ impl LocatorSyncHandler for Recorded {
     fn handle_members(&self) -> thrift::Result<Gossip> {
         Err("not recorded".into())
     }
-    fn handle_reach(&self, _: locator::Location) -> thrift::Result<bool> {
+    fn handle_ping_req(&self, _: locator::Location) -> thrift::Result<bool> {
         Err("not recorded".into())
     }
 }
@@ -149,40 +149,40 @@ impl StoreSyncHandler for Recorded {
     fn handle_write(&self, _: Vec<u8>, _: Vec<u8>) -> thrift::Result<i64> {
         Err("not recorded".into())
     }
-    fn handle_fetch(&self, _: Vec<u8>) -> thrift::Result<Found> {
+    fn handle_fetch(&self, _: Vec<u8>) -> thrift::Result<ReadResult> {
         Err("not recorded".into())
     }
     fn handle_unset(&self, _: Vec<u8>) -> thrift::Result<bool> {
         Err("not recorded".into())
     }
-    fn handle_write_many(&self, _: Vec<Pair>) -> thrift::Result<Vec<Written>> {
+    fn handle_write_many(&self, _: Vec<KeyValue>) -> thrift::Result<Vec<WriteResult>> {
         Err("not recorded".into())
     }
-    fn handle_fetch_many(&self, _: Vec<Vec<u8>>) -> thrift::Result<Vec<Found>> {
+    fn handle_fetch_many(&self, _: Vec<Vec<u8>>) -> thrift::Result<Vec<ReadResult>> {
         Err("not recorded".into())
     }
-    fn handle_roll(&self) -> thrift::Result<Roll> {
+    fn handle_topology(&self) -> thrift::Result<Topology> {
         Err("not recorded".into())
     }
     fn handle_scan(&self, _: i64, _: Cursor) -> thrift::Result<Page> {
         Err("not recorded".into())
     }
-    fn handle_coordinate(&self, _: Vec<Pair>, _: i64) -> thrift::Result<Vec<Written>> {
+    fn handle_write_as_primary(&self, _: Vec<KeyValue>, _: i64) -> thrift::Result<Vec<WriteResult>> {
         Err("not recorded".into())
     }
-    fn handle_replicate(&self, _: Vec<Pair>, _: i64) -> thrift::Result<Kept> {
+    fn handle_replicate(&self, _: Vec<KeyValue>, _: i64) -> thrift::Result<Kept> {
         Err("not recorded".into())
     }
-    fn handle_fetch_at(&self, _: Vec<Vec<u8>>, _: i64) -> thrift::Result<Vec<Found>> {
+    fn handle_fetch_as_owner(&self, _: Vec<Vec<u8>>, _: i64) -> thrift::Result<Vec<ReadResult>> {
         Err("not recorded".into())
     }
-    fn handle_tell(&self, _: Word, _: bool) -> thrift::Result<Told> {
+    fn handle_rebalance_status(&self, _: Word, _: bool) -> thrift::Result<Told> {
         Err("not recorded".into())
     }
     fn handle_pull(&self, _: Pull) -> thrift::Result<Page> {
         Err("not recorded".into())
     }
-    fn handle_holdings(&self, _: bool) -> thrift::Result<Holdings> {
+    fn handle_stats(&self, _: bool) -> thrift::Result<NodeStats> {
         Err("not recorded".into())
     }
 }

@@ -1,58 +1,58 @@
 /**
  * A distributed key-value store on the location service.
  *
- * `get` and `put` are those of thrifty-p2p's diststore (2009); there, keys and
- * values were `string`, which is the same bytes on the wire. The others are this
- * program's additions: `write`, `fetch` and `unset` are acknowledged, the rest is
- * for nodes among themselves and for programs that show the store.
+ * `get` and `put` are those of thrifty-p2p's diststore (2009). There, keys and values were
+ * `string`, which has the same bytes on the wire. The other methods are additions: `write`,
+ * `fetch` and `unset` are acknowledged; the rest is for calls between nodes and for programs
+ * that show the store.
  */
 include "locator.thrift"
 
-/** The call was not carried out; the reason says why, for a person to read. */
+/** The call was refused, for this reason (text for a person). */
 exception Refused {
     1: string reason,
 }
 
-/** What is held for a key. Without a value and with version 0: nothing ever was. */
-struct Found {
+/** The result of a read. No value and version 0: the key was never written. */
+struct ReadResult {
     1: optional binary value,
     2: i64 version,
 }
 
-/** A key with its value, or, without one, with the mark of its deletion. */
-struct Pair {
-    /** Never absent; optional, lest a pair that lacks it be taken for one of the empty key. */
+/** A key with its value or, without a value, its tombstone. */
+struct KeyValue {
+    /** Always present. Optional so that a missing field is not read as the empty key. */
     1: optional binary key,
     2: optional binary value,
     3: i64 version,
 }
 
-/** What came of a write. */
-struct Written {
+/** The result of a write. */
+struct WriteResult {
     1: i64 version,
     /** Was there a value before? */
     2: bool existed,
 }
 
-/** A copy that an owner declined to keep: its place among those sent, from 0, and why. */
-struct Declined {
-    1: i32 place,
+/** A copy that an owner did not keep: its index among those sent, from 0, and why. */
+struct Rejection {
+    1: i32 index,
     2: string reason,
 }
 
-/** What came of copies: the callee's current view, and which it declined. */
-struct Kept {
-    1: i64 view,
-    2: list<Declined> declined,
+/** The result of `replicate`: the callee's current placement, and the copies it did not keep. */
+struct ReplicateResult {
+    1: i64 placement_id,
+    2: list<Rejection> rejections,
 }
 
-/** A process: a location, and the incarnation with which it became a member. */
-struct Peer {
+/** One process: a location, and the incarnation with which the process became a member. */
+struct NodeId {
     1: locator.Location location,
-    2: i64 started,
+    2: i64 generation,
 }
 
-/** How far a node is with the moves to its current view. */
+/** How far a node is with the rebalance to its current placement. */
 enum Phase {
     INSTALLED = 0,
     DRAINED = 1,
@@ -61,152 +61,160 @@ enum Phase {
     SETTLED = 4,
 }
 
-/** What a node tells others of its moves. */
-struct Word {
-    1: Peer teller,
-    2: i64 view,
+/** What a node reports of its rebalance. */
+struct RebalanceStatus {
+    1: NodeId sender,
+    2: i64 placement_id,
     3: Phase phase,
-    4: bool enrolled,
-    /** The view that is read by; absent before the list of views was taken over. */
-    5: optional i64 reads_by,
-    6: list<i64> views,
-    /** The start of the one spoken to, if it is in the teller's current view. */
-    7: optional i64 sees,
-    /** Copies kept of each key; absent while it is not known. */
+    4: bool admitted,
+    /** The placement that reads use; absent before the history was adopted. */
+    5: optional i64 read_placement_id,
+    /** All placements of the sender's history, oldest first. */
+    6: list<i64> placement_ids,
+    /** The receiver's generation, if the receiver is in the sender's current placement. */
+    7: optional i64 seen_generation,
+    /** Copies kept of each key; absent while unknown. */
     8: optional i32 replicas,
-    /** How much the teller had been through: more in a word that it said later. */
-    9: i64 changes,
+    /** Larger in a status that was sent later. */
+    9: i64 sequence,
 }
 
-/** The list of views of a node that is enrolled, oldest first. */
-struct History {
-    1: list<list<Peer>> views,
-    2: i64 reads_by,
+/** The placements of an admitted node, oldest first. */
+struct PlacementHistory {
+    1: list<list<NodeId>> placements,
+    2: i64 read_placement_id,
     3: i32 replicas,
 }
 
-/** The answer to a word. */
-struct Told {
-    1: Word word,
-    2: optional History history,
+/** The reply to a status: the callee's own, and its history if it was asked for. */
+struct StatusReply {
+    1: RebalanceStatus status,
+    2: optional PlacementHistory history,
 }
 
-/** Where the copying of a table goes on: in this stripe, after this key of it. Keys are
+/** Where the copying of a table resumes: in this stripe, after this key of it. Keys are
  * ordered by their points, those of one point by their bytes. */
 struct Cursor {
     1: i32 stripe,
     2: optional binary after,
 }
 
-/** A request for a page of what the puller owns. */
+/** A request for a page of the keys that the puller owns. */
 struct Pull {
-    1: Peer puller,
-    2: i64 view,
-    3: i64 reads_by,
-    4: list<Peer> gone,
+    1: NodeId puller,
+    2: i64 placement_id,
+    3: i64 read_placement_id,
+    /** Processes that the puller takes for down. */
+    4: list<NodeId> down,
     5: Cursor cursor,
 }
 
-/** Some of what the puller owns; without `rest`, the last of it. */
+/** Some keys that the puller owns. Without `next_page`, the last page. */
 struct Page {
-    1: list<Pair> pairs,
-    2: optional Cursor rest,
-    /** Clients keep the giver busy: who asks for pages had better take its time. */
+    1: list<KeyValue> pairs,
+    2: optional Cursor next_page,
+    /** The source is busy with clients: pull slowly. */
     3: bool busy,
 }
 
-/** What came to a node's server since it started. */
-struct Traffic {
-    /** Connections that are open now. */
+/** Counters of a node's server since it started. */
+struct ServerStats {
+    /** Connections open now. */
     1: i64 open,
-    /** Connections that were accepted. */
+    /** Connections accepted. */
     2: i64 opened,
-    /** Calls that were served. */
+    /** Calls served. */
     3: i64 calls,
-    /** Connections closed because too many were open, in all or from one address. */
-    4: i64 crowded_out,
-    5: i64 address_full,
-    /** Connections closed because no call came for too long. */
+    /** Connections closed because too many were open in all. */
+    4: i64 evicted,
+    /** Connections closed because too many were open from one address. */
+    5: i64 evicted_by_address,
+    /** Connections closed because no call came within the idle timeout. */
     6: i64 idle,
-    /** Connections closed because of a message that was no message, too slow or too long. */
-    7: i64 garbage,
-    8: i64 slow,
-    9: i64 long,
+    /** Connections closed because of a malformed message. */
+    7: i64 malformed,
+    /** Connections closed because a message took too long. */
+    8: i64 timed_out,
+    /** Connections closed because a message was too large. */
+    9: i64 too_large,
     /** Connections closed after a call that ended in an application exception. */
     10: i64 exceptions,
-    /** Connections closed because there was no thread to serve them. */
-    11: i64 unserved,
-    /** Times that a connection could not be accepted. */
+    /** Connections closed because no thread could be started for them. */
+    11: i64 no_thread,
+    /** Failed attempts to accept a connection. */
     12: i64 failed_accepts,
 }
 
 /** What one node holds, for programs that show the store. */
-struct Holdings {
+struct NodeStats {
     /** Keys with a value. */
     1: i64 keys,
-    /** Of these, those whose primary the node is, if they were to be counted. */
-    2: optional i64 as_primary,
-    /** Memory that they take, in bytes, as the node reckons it. */
+    /** Of these, the keys whose primary the node is, if it was asked to count them. */
+    2: optional i64 primary_keys,
+    /** Estimated memory for keys and values, in bytes. */
     3: i64 bytes,
     4: i32 replicas,
     5: Phase phase,
-    /** Does the node answer clients? */
+    /** Does the node serve clients? */
     6: bool serving,
-    /** Keys copied here in the move that is under way; 0 when it is done. */
-    7: i64 moved,
-    /** The node's current view. */
-    8: i64 view,
-    9: Traffic traffic,
+    /** Keys received in the rebalance under way; 0 after it. */
+    7: i64 keys_received,
+    /** The node's current placement. */
+    8: i64 placement_id,
+    9: ServerStats server,
 }
 
-/** Who holds keys, for clients that call each key's primary themselves. */
-struct Roll {
-    /** The members of the callee's current view, on the ring and keeping copies: a key is written at its primary among them. */
-    1: list<Peer> members,
+/** Who holds which keys, for clients that call primaries themselves. */
+struct Topology {
+    /** The members of the callee's current placement: a key is written at its primary among them. */
+    1: list<NodeId> members,
     /**
-     * Leave it to the callee to find the owners of keys: there are nodes on the ring
-     * that are not among the members, and need to be told in their own way.
+     * There are legacy nodes on the ring, which are not among the members: let the callee
+     * route every call.
      */
-    2: bool mixed,
-    /** The members of the view that the callee reads by, if that is another one: while keys move, a key is read at its primary among these. */
-    3: list<Peer> readers,
+    2: bool has_legacy,
+    /** The members of the placement that reads use, if it is another one: during a
+     * rebalance a key is read at its primary among these. */
+    3: list<NodeId> read_members,
 }
 
 service Store extends locator.Locator {
     binary get(1: binary key),
     oneway void put(1: binary key, 2: binary value),
 
-    /** Returns when the value is in place on all its owners; its version. */
+    /** Writes a value. Returns its version when it is in place on all owners. */
     i64 write(1: binary key, 2: binary value) throws (1: Refused refused),
-    /** The value, if there is one. */
-    Found fetch(1: binary key) throws (1: Refused refused),
-    /** Deletes; was there a value? */
+    /** Reads a value, if there is one. */
+    ReadResult fetch(1: binary key) throws (1: Refused refused),
+    /** Deletes a key. Was there a value? */
     bool unset(1: binary key) throws (1: Refused refused),
 
-    /** As `write` and `unset` for each pair in turn; versions in the pairs mean nothing here. */
-    list<Written> write_many(1: list<Pair> pairs) throws (1: Refused refused),
-    /** As `fetch` for each key. */
-    list<Found> fetch_many(1: list<binary> keys) throws (1: Refused refused),
-    Roll roll(),
+    /** `write` or `unset` for each pair in turn. Versions in the pairs are ignored. */
+    list<WriteResult> write_many(1: list<KeyValue> pairs) throws (1: Refused refused),
+    /** `fetch` for each key. */
+    list<ReadResult> fetch_many(1: list<binary> keys) throws (1: Refused refused),
+    Topology topology(),
     /**
-     * Some of the pairs whose primary the callee is in that view. Refused unless the
-     * callee is settled in it (its holdings name it), so that who scans all members at
-     * one view sees every key once.
+     * A page of the pairs whose primary the callee is in that placement. Refused unless the
+     * callee is settled in it (see `stats`), so that a client that scans all members at one
+     * placement sees every key once.
      */
-    Page scan(1: i64 view, 2: Cursor cursor) throws (1: Refused refused),
+    Page scan(1: i64 placement_id, 2: Cursor cursor) throws (1: Refused refused),
 
     /**
-     * Write these as their primary, which became a member at that incarnation: asked of
-     * it by another node. Their versions are given by the primary. A process that has
-     * been taken for dead since declines: the caller has turned to another one.
+     * Forwards writes to their primary, the process of that generation, which assigns their
+     * versions. A process that was declared down since then refuses: the caller has turned
+     * to another primary.
      */
-    list<Written> coordinate(1: list<Pair> pairs, 2: i64 started) throws (1: Refused refused),
-    /** Keep these as one of their owners, for a primary with that current view. */
-    Kept replicate(1: list<Pair> pairs, 2: i64 view),
-    /** What the callee holds for each key as an owner in that view. */
-    list<Found> fetch_at(1: list<binary> keys, 2: i64 view) throws (1: Refused refused),
-    Told tell(1: Word word, 2: bool wants_history) throws (1: Refused refused),
+    list<WriteResult> write_as_primary(1: list<KeyValue> pairs, 2: i64 generation) throws (1: Refused refused),
+    /** Keeps copies, as one of their owners, for a primary with that current placement. */
+    ReplicateResult replicate(1: list<KeyValue> pairs, 2: i64 placement_id),
+    /** What the callee holds for each key as an owner in that placement. */
+    list<ReadResult> fetch_as_owner(1: list<binary> keys, 2: i64 placement_id) throws (1: Refused refused),
+    /** Exchanges the state of the rebalance. */
+    StatusReply rebalance_status(1: RebalanceStatus status, 2: bool wants_history) throws (1: Refused refused),
+    /** Copies a page of what the puller owns. */
     Page pull(1: Pull pull) throws (1: Refused refused),
-    /** What the callee holds. To count the keys whose primary it is takes a look at each of them. */
-    Holdings holdings(1: bool counted),
+    /** What the callee holds. `count_primary` also asks for the number of its primary keys. */
+    NodeStats stats(1: bool count_primary),
 }

@@ -1,11 +1,11 @@
 /**
- * The location service: every node knows every node, and consistent hashing
- * tells which of them a key belongs to.
+ * The location service: every node knows every node, and consistent hashing tells which of
+ * them a key belongs to.
  *
- * Names, order and field ids up to `get_node` are those of thrifty-p2p (2009)
- * and never change: nodes of that program take part in a network of this one.
- * `exchange` and `reach` are this program's additions; a node that does not
- * know them answers "unknown method" and is spoken to in the older words.
+ * Names, order and field ids up to `get_node` are those of thrifty-p2p (2009) and never
+ * change: nodes of that program take part in the same network. `exchange`, `members` and
+ * `ping_req` are additions. A legacy node answers them with "unknown method" and is then
+ * called by the original's methods only.
  */
 
 /** Where a node is reached. The port's 16 bits are those of an unsigned number. */
@@ -14,7 +14,7 @@ struct Location {
     2: i16 port,
 }
 
-/** What is believed of a member. Later values win over earlier ones at an equal incarnation. */
+/** The state of a member. At an equal incarnation a later value supersedes an earlier one. */
 enum Status {
     ALIVE = 0,
     SUSPECT = 1,
@@ -22,33 +22,36 @@ enum Status {
     LEFT = 3,
 }
 
-/** What one node knows of one location. Records merge by the larger (incarnation, status). */
+/** One node's record of one location. Records merge by the larger (incarnation, status). */
 struct Member {
     1: Location location,
-    /** Raised by the member itself, at its start and whenever it is accused. */
+    /** Raised by the member itself, when it starts and when it refutes a suspicion. */
     2: i64 incarnation,
     3: Status status,
-    /** The incarnation with which the process became a member: a restart changes it, and a return after being taken for dead; the refutation of a suspicion does not. */
-    4: i64 started,
+    /** The incarnation with which the process became a member. Changed by a restart and by a
+     * return after being declared down, not by refuting a suspicion. */
+    4: i64 generation,
 }
 
-/** What one node tells another of the members of its network. */
+/** The state that one node sends another about the members of its network. */
 struct Gossip {
     1: Location sender,
-    /** Nodes of differently named networks do not merge. */
+    /** Networks of different names do not merge. */
     2: string network,
-    /** A sum over all live records that does not depend on their order: equal views, equal rings. */
-    3: i64 view,
-    /** Recent news, corrections, or everything that the sender knows. */
+    /** A sum over all live records, independent of their order: equal digests, equal rings. */
+    3: i64 membership_digest,
+    /** Recent changes, corrections, or every record of the sender. */
     4: list<Member> members,
-    /** In a request: everything is sent, answer with the rest. In a reply: you taught me something. */
+    /** In a request: `members` is everything the sender knows; reply with the rest. */
     5: bool full,
+    /** In a reply: the request changed the sender's table. */
+    6: bool learned,
 }
 
 service Base {
     void ping(),
     string service_type(),
-    /** The line of descent, base first. */
+    /** The service's type and those that it extends, base first. */
     list<string> service_types(),
     oneway void debug(),
     oneway void die(),
@@ -62,10 +65,10 @@ service Locator extends Base {
     /** The key's bytes are hashed as they are; on the wire `binary` is the original's `string`. */
     Location get_node(1: binary key),
 
-    /** Heartbeat, gossip and repair in one: the reply holds corrections, news and the callee's view. */
+    /** Heartbeat, gossip and anti-entropy in one: the reply holds corrections, changes and the callee's digest. */
     Gossip exchange(1: Gossip gossip),
-    /** Everything that the callee knows; it learns nothing. For programs that show the network. */
+    /** Every record of the callee, which learns nothing. For programs that show the network. */
     Gossip members(),
-    /** Does the callee reach that location now? Asked before a silent member is suspected. */
-    bool reach(1: Location location),
+    /** Does the callee reach that location now? An indirect probe before a member is suspected. */
+    bool ping_req(1: Location location),
 }

@@ -29,7 +29,7 @@ use thrifty_p2p::load::rounds::{Ratio, Side, in_turn, median_rate};
 use thrifty_p2p::load::store::{Load, Through};
 use thrifty_p2p::load::{Measured, Span, drive};
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::Caller;
+use thrifty_p2p::rpc::dialer::Caller;
 
 use memcached::Memcached;
 use other::{Dialect, Other};
@@ -111,7 +111,7 @@ fn compare(options: &Options) -> Result<ExitCode, Error> {
     }
     let sizes = load.sizes();
     sides.push(Box::new(move || {
-        echo::measure(load.connections, sizes, load.batch, span).map_err(Error::Local)
+        echo::measure(load.connections, sizes, load.batch, span).map_err(Error::Io)
     }));
     println!("{}", options.head());
     let reports = in_turn(options.rounds, sides, |report| {
@@ -165,7 +165,7 @@ impl Options {
         dialect: impl Dialect + 'a,
         load: &'a Load,
     ) -> Result<Side<'a, Error>, Error> {
-        let not_called = move |e: io::Error| Error::Unreached(server.clone(), e);
+        let not_called = move |e: io::Error| Error::Unreachable(server.clone(), e);
         Other::connect(server, dialect, load, 0)
             .and_then(|mut other| other.fill())
             .map_err(not_called)?;

@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::Caller;
+use thrifty_p2p::rpc::dialer::Dialer;
 
 /// Every so many writes of a key, it is deleted.
 pub const DELETES: u64 = 7;
 
-/// Complaints kept to be shown.
+/// LogLimiter kept to be shown.
 const SHOWN: usize = 20;
 
 /// How long each thread pauses after a call: the load is there to be looked at, and
@@ -327,8 +327,8 @@ impl Load {
         self.ledger.keys.len()
     }
 
-    /// Reads one key of the load, by its number, at a store of the caller's choice, and
-    /// checks the answer as any other. A failure is the caller's to judge, and so is
+    /// Reads one key of the load, by its number, at a store of the dialer's choice, and
+    /// checks the answer as any other. A failure is the dialer's to judge, and so is
     /// the time it takes.
     ///
     /// # Errors
@@ -519,7 +519,7 @@ impl Nodes {
 
 /// A client of a store, through any of its nodes.
 pub struct AnyNode {
-    caller: Caller,
+    dialer: Dialer,
     nodes: Nodes,
     used: u64,
     /// Draws which node is called next.
@@ -535,13 +535,13 @@ const STAYS: u32 = 50;
 impl AnyNode {
     /// A client that calls one of `nodes` and sometimes another; `choice` says which first.
     pub fn new(nodes: Nodes, choice: u64) -> AnyNode {
-        AnyNode::of(Caller::default(), nodes, choice)
+        AnyNode::of(Dialer::default(), nodes, choice)
     }
 
-    /// The same of a caller that may have an identity.
-    pub fn of(caller: Caller, nodes: Nodes, choice: u64) -> AnyNode {
+    /// The same of a dialer that may have an identity.
+    pub fn of(dialer: Dialer, nodes: Nodes, choice: u64) -> AnyNode {
         AnyNode {
-            caller,
+            dialer,
             nodes,
             used: 0,
             choice,
@@ -572,7 +572,7 @@ impl AnyNode {
             }
             let client = self
                 .client
-                .get_or_insert_with(|| StoreClient::of(self.caller.clone(), location));
+                .get_or_insert_with(|| StoreClient::of(self.dialer.clone(), location));
             let outcome = call(client);
             let unreachable = outcome.as_ref().err().is_some_and(Error::is_unreachable);
             let goes = self.nodes.end(number, unreachable);

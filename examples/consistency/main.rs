@@ -16,8 +16,8 @@ use clap::Parser;
 use thrifty_p2p::cli::TlsOptions;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::Caller;
-use thrifty_p2p::store::status::StoreStatus;
+use thrifty_p2p::rpc::dialer::Dialer;
+use thrifty_p2p::status::store::StoreStatus;
 
 #[allow(dead_code)] // The tests use all of it.
 mod checker;
@@ -51,11 +51,11 @@ fn main() -> ExitCode {
 }
 
 fn check(options: Options) -> Result<Report, Error> {
-    let caller = Caller::new(options.tls.identity()?);
+    let dialer = Dialer::new(options.tls.identity()?);
     let nodes = Nodes::forgiving([options.peer]);
     let connect = {
-        let (caller, nodes) = (caller.clone(), nodes.clone());
-        move || AnyNode::of(caller.clone(), nodes.clone(), 0)
+        let (dialer, nodes) = (dialer.clone(), nodes.clone());
+        move || AnyNode::of(dialer.clone(), nodes.clone(), 0)
     };
     // Of an earlier run of this program, other keys may be there.
     let load = Load::start(
@@ -71,11 +71,11 @@ fn check(options: Options) -> Result<Report, Error> {
     };
     while !is_over() {
         let second = Instant::now();
-        let network = look(&caller, &nodes);
+        let network = look(&dialer, &nodes);
         thread::sleep(Duration::from_secs(1).saturating_sub(second.elapsed()));
         println!("{}  {network}", line(&load));
     }
-    let report = load.finish([AnyNode::of(caller, nodes, 0)]);
+    let report = load.finish([AnyNode::of(dialer, nodes, 0)]);
     for complaint in &report.complaints {
         eprintln!("{complaint}");
     }
@@ -83,13 +83,13 @@ fn check(options: Options) -> Result<Report, Error> {
 }
 
 /// The state of the store in a few words; takes in the nodes that have come.
-fn look(caller: &Caller, nodes: &Nodes) -> String {
+fn look(dialer: &Dialer, nodes: &Nodes) -> String {
     for peer in nodes.locations() {
-        if let Ok(status) = StoreStatus::ask(caller, &peer) {
+        if let Ok(status) = StoreStatus::ask(dialer, &peer) {
             let found = status.nodes.iter();
             nodes.replace(
                 found
-                    .filter(|n| n.holdings.is_some())
+                    .filter(|n| n.stats.is_some())
                     .map(|n| n.location.clone()),
             );
             return format!("{} nodes, {}", status.nodes.len(), status.summary());

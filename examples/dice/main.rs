@@ -17,10 +17,10 @@ mod dice;
 
 use dice::{DiceSyncClient, DiceSyncHandler, DiceSyncProcessor, TDiceSyncClient};
 use locator::TBaseSyncClient;
-use thrifty_p2p::endpoint::{Endpoint, Place};
+use thrifty_p2p::endpoint::{BindOptions, Endpoint};
 use thrifty_p2p::error::Error;
-use thrifty_p2p::handler::{BaseHandler, lineage, serve_base};
-use thrifty_p2p::rpc::client::call;
+use thrifty_p2p::handler::{BaseHandler, service_chain, serve_base};
+use thrifty_p2p::rpc::dialer::call;
 
 #[derive(Clone)]
 struct Croupier {
@@ -34,12 +34,12 @@ impl BaseHandler for Croupier {
     }
 
     fn service_types(&self) -> Vec<String> {
-        lineage(&["locator.Base", "dice.Dice"])
+        service_chain(&["locator.Base", "dice.Dice"])
     }
 }
 
 impl DiceSyncHandler for Croupier {
-    fn handle_roll(&self, sides: i32) -> thrift::Result<i32> {
+    fn handle_topology(&self, sides: i32) -> thrift::Result<i32> {
         if sides < 2 {
             return Err(format!("a die has two sides at least, not {sides}").into());
         }
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
 }
 
 fn play(sides: i32) -> Result<(), Error> {
-    let endpoint = Arc::new(Endpoint::bind(&Place::at(0..=0))?);
+    let endpoint = Arc::new(Endpoint::bind(&BindOptions::at(0..=0))?);
     let location = endpoint.location().clone();
     let croupier = Croupier {
         endpoint,
@@ -74,8 +74,8 @@ fn play(sides: i32) -> Result<(), Error> {
     };
     let server = thread::spawn(|| serve_base(croupier, DiceSyncProcessor::new));
 
-    let lineage = call(DiceSyncClient::new, &location, |dice| dice.service_types())?;
-    println!("{}", lineage.join(" < "));
+    let service_chain = call(DiceSyncClient::new, &location, |dice| dice.service_types())?;
+    println!("{}", service_chain.join(" < "));
     for _ in 0..3 {
         println!(
             "{}",

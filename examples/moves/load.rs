@@ -6,7 +6,7 @@ use std::thread;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::load::report::Report;
 use thrifty_p2p::load::store::{Load, StoreCaller};
-use thrifty_p2p::load::{Caller, Outcome, Span, drive};
+use thrifty_p2p::load::{Dialer, Outcome, Span, drive};
 
 /// Puts the load on the store while `body` runs; the calls meanwhile.
 ///
@@ -18,8 +18,8 @@ pub fn under<T>(
     body: impl FnOnce() -> Result<T, Error>,
 ) -> Result<(T, Report), Error> {
     let is_over = AtomicBool::new(false);
-    let callers = load.callers()?.into_iter().map(|caller| While {
-        caller,
+    let callers = load.callers()?.into_iter().map(|dialer| While {
+        dialer,
         is_over: &is_over,
     });
     let callers = callers.collect();
@@ -27,19 +27,19 @@ pub fn under<T>(
         let calls = scope.spawn(|| drive(name, callers, Span::ALL));
         let outcome = body();
         is_over.store(true, Relaxed);
-        let report = calls.join().expect("no caller panics");
+        let report = calls.join().expect("no dialer panics");
         Ok((outcome?, report))
     })
 }
 
-/// A caller until it is told that all is over.
+/// A dialer until it is told that all is over.
 struct While<'a> {
-    caller: StoreCaller<'a>,
+    dialer: StoreCaller<'a>,
     is_over: &'a AtomicBool,
 }
 
-impl Caller for While<'_> {
+impl Dialer for While<'_> {
     fn call(&mut self) -> Option<Outcome> {
-        (!self.is_over.load(Relaxed)).then(|| self.caller.call())?
+        (!self.is_over.load(Relaxed)).then(|| self.dialer.call())?
     }
 }

@@ -16,7 +16,7 @@ use thrifty_p2p::load::report::Report;
 use thrifty_p2p::load::store::{Load, Through};
 use thrifty_p2p::load::{Span, drive};
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::Caller;
+use thrifty_p2p::rpc::dialer::Dialer;
 
 #[path = "../beside/mod.rs"]
 mod beside;
@@ -142,7 +142,7 @@ fn fill(peer: &Location, keys: usize, value_size: usize) -> Result<(), Error> {
 /// Half reads, half writes, of many keys a call, by one client.
 fn load_of(peer: &Location, keys: usize, value_size: usize) -> Load {
     Load {
-        caller: Caller::default(),
+        dialer: Dialer::default(),
         peer: peer.clone(),
         through: Through::SharedRing,
         connections: 1,
@@ -163,7 +163,7 @@ fn wait_until(is_so: impl Fn() -> bool) -> Result<(), Error> {
     let deadline = Instant::now() + SETTLED;
     while !is_so() {
         if Instant::now() > deadline {
-            return Err(Error::Local(io::ErrorKind::TimedOut.into()));
+            return Err(Error::Io(io::ErrorKind::TimedOut.into()));
         }
         thread::sleep(Duration::from_millis(10));
     }

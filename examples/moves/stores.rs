@@ -1,9 +1,9 @@
 //! A network of store nodes, which grows and shrinks while it is called.
 
-use thrifty_p2p::diststore::{Holdings, Phase, StoreSyncClient, TStoreSyncClient};
+use thrifty_p2p::diststore::{NodeStats, Phase, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::call;
+use thrifty_p2p::rpc::dialer::call;
 
 use crate::beside::Node;
 
@@ -28,7 +28,7 @@ impl Stores {
             Some(first) => Node::start(&["-p", "0", "-h", first.location().name()]),
             None => Node::start(&["-p", "0", "--alone"]),
         };
-        self.nodes.push(node.map_err(Error::Local)?);
+        self.nodes.push(node.map_err(Error::Io)?);
         Ok(())
     }
 
@@ -44,7 +44,7 @@ impl Stores {
 
     /// The view of the first node.
     pub fn view(&self) -> Option<i64> {
-        holdings(self.first())?.view
+        stats(self.first())?.view
     }
 
     /// Is nothing on its way, for all nodes in one view?
@@ -52,7 +52,7 @@ impl Stores {
         let view = self.view();
         let mut nodes = self.nodes.iter().map(Node::location);
         nodes.all(|node| {
-            holdings(node).is_some_and(|held| {
+            stats(node).is_some_and(|held| {
                 held.phase == Some(Phase::SETTLED)
                     && held.serving == Some(true)
                     && held.view == view
@@ -63,12 +63,12 @@ impl Stores {
     /// The keys that the node which came last holds.
     pub fn keys_of_last(&self) -> i64 {
         let last = self.nodes.last().map(Node::location);
-        let held = last.and_then(holdings);
+        let held = last.and_then(stats);
         held.and_then(|held| held.keys).unwrap_or(0)
     }
 }
 
 /// What a node holds; nothing if it does not answer.
-fn holdings(node: &Location) -> Option<Holdings> {
-    call(StoreSyncClient::new, node, |node| node.holdings(false)).ok()
+fn stats(node: &Location) -> Option<NodeStats> {
+    call(StoreSyncClient::new, node, |node| node.stats(false)).ok()
 }

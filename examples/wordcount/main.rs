@@ -19,12 +19,12 @@ use thrifty_p2p::locator;
 mod wordcount;
 
 use locator::TBaseSyncClient;
-use thrifty_p2p::endpoint::{Endpoint, Place};
+use thrifty_p2p::endpoint::{BindOptions, Endpoint};
 use thrifty_p2p::error::Error;
-use thrifty_p2p::handler::{BaseHandler, LocatorHandler, lineage, serve};
+use thrifty_p2p::handler::{BaseHandler, LocatorHandler, service_chain, serve};
 use thrifty_p2p::location::Location;
 use thrifty_p2p::node::Node;
-use thrifty_p2p::rpc::client::call;
+use thrifty_p2p::rpc::dialer::call;
 use wordcount::{
     TWordCountSyncClient, WordCountSyncClient, WordCountSyncHandler, WordCountSyncProcessor,
 };
@@ -42,7 +42,7 @@ impl BaseHandler for Counter {
     }
 
     fn service_types(&self) -> Vec<String> {
-        lineage(&["locator.Base", "locator.Locator", "wordcount.WordCount"])
+        service_chain(&["locator.Base", "locator.Locator", "wordcount.WordCount"])
     }
 }
 
@@ -139,7 +139,7 @@ fn count(text: &str) -> Result<(), Error> {
 
 /// Starts a node at a free port, in the network of `peer` or in one of its own.
 fn start(peer: Option<Location>) -> Result<(Node, JoinHandle<Result<(), Error>>), Error> {
-    let node = Node::bind(&Place::at(0..=0), "wordcount.WordCount")?;
+    let node = Node::bind(&BindOptions::at(0..=0), "wordcount.WordCount")?;
     let counter = Counter {
         node: node.clone(),
         counts: Arc::default(),

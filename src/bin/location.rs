@@ -1,4 +1,4 @@
-//! `location`: a bare location node.
+//! `location`: a location node without a service of its own.
 
 use std::process::ExitCode;
 
@@ -8,11 +8,10 @@ use thrifty_p2p::handler::{PlainLocator, serve};
 use thrifty_p2p::locator::LocatorSyncProcessor;
 use thrifty_p2p::node::Node;
 
-/// Ports tried from 9900 upward, as in the original.
+/// Ports that are tried, from 9900 upward, as in the original.
 const PORTS: u16 = 40;
 
-/// Runs a location node: it knows every node of its network, and which of them a
-/// key belongs to. Ends gracefully at ctrl-C or SIGTERM.
+/// Runs a location node, which knows every node of its network and the owner of each key
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::NODE_STATUSES)]
 struct Options {
@@ -23,16 +22,12 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(false, || {
-        let node = Node::bind(&options.node.place(PORTS)?, "locator.Locator")?;
-        cli::end_on_signals(node.endpoint().shutdown(), || {
-            "others will find it down".into()
-        });
+        let node = Node::bind(&options.node.bind_options(PORTS)?, "locator.Locator")?;
+        let at_risk = || "the other nodes have to detect that this one is down".into();
+        cli::end_on_signals(node.endpoint().shutdown(), at_risk);
         let own = node.location().clone();
-        serve(
-            PlainLocator { node },
-            LocatorSyncProcessor::new,
-            options.node.peer(&own),
-        )?;
+        let peer = options.node.peer(&own);
+        serve(PlainLocator { node }, LocatorSyncProcessor::new, peer)?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -8,7 +8,9 @@ use clap::Parser;
 use log::error;
 use thrifty_p2p::cli::{self, ClientOptions};
 
-/// Deletes KEY, and returns when it is gone everywhere. Without such a key, exits with 1.
+/// Deletes KEY; returns when all its copies are deleted
+///
+/// Exits with 1 if there is no such key.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {

@@ -9,18 +9,20 @@ use log::error;
 use serde_json::{Value, json};
 use thrifty_p2p::cli::{self, ClientOptions};
 
-/// Prints the value of KEY. Without one, prints an empty line, and exits with 1.
+/// Prints the value of KEY
+///
+/// Without a value, prints an empty line and exits with 1.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,
 
-    /// Print the value's bytes and nothing else, not even a newline
+    /// Print only the bytes of the value, without a newline
     #[arg(long)]
     raw: bool,
 
-    /// Print one JSON object: `found`, the value's bytes as `hex`, and as `value` where they are text
+    /// Print one JSON object: `found`, the bytes as `hex`, and `value` if they are text
     #[arg(long, conflicts_with = "raw")]
     json: bool,
 
@@ -34,24 +36,20 @@ fn main() -> ExitCode {
         let key = options.key.into_vec();
         let value = options.client.store()?.get(&key)?;
         let newline: &[u8] = if options.raw { b"" } else { b"\n" };
-        let shown = value.as_deref().unwrap_or_default();
         if options.json {
             cli::print(&[json(value.as_deref()).to_string().as_bytes(), newline])?;
         } else {
-            cli::print(&[shown, newline])?;
+            cli::print(&[value.as_deref().unwrap_or_default(), newline])?;
         }
-        if value.is_none() {
-            error!("there is no key {}", String::from_utf8_lossy(&key));
+        if value.is_some() {
+            return Ok(ExitCode::SUCCESS);
         }
-        Ok(if value.is_some() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(cli::MISSING)
-        })
+        error!("there is no key {}", String::from_utf8_lossy(&key));
+        Ok(ExitCode::from(cli::MISSING))
     })
 }
 
-/// Text is shown as it is; every value as hexadecimal digits, which keep any bytes.
+/// The JSON object of a value. `hex` represents any bytes, `value` only text.
 fn json(value: Option<&[u8]>) -> Value {
     let hex = |bytes: &[u8]| {
         bytes

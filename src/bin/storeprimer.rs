@@ -1,4 +1,4 @@
-//! `storeprimer`: fills a store with the NATO alphabet.
+//! `storeprimer`: writes the NATO alphabet into a store.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ const WORDS: [&str; 26] = [
     "Uniform", "Victor", "Whiskey", "X-ray", "Yankee", "Zulu",
 ];
 
-/// Puts the 26 letters A to Z with their words in the NATO alphabet into the store.
+/// Writes the 26 letters A to Z with their words in the NATO alphabet
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {

@@ -1,4 +1,4 @@
-//! `storeput`: puts one pair into a store.
+//! `storeput`: writes one key.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -6,23 +6,23 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
-use thrifty_p2p::store::limits::LONGEST_VALUE;
+use thrifty_p2p::store::limits::MAX_VALUE;
 
-/// Puts the pair of KEY and VALUE into the store, and returns when it is in place.
+/// Writes VALUE for KEY; returns when all copies are in place
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,
 
-    /// Read the value from stdin, to its end, instead
+    /// Read the value from stdin
     #[arg(long, conflicts_with = "value")]
     stdin: bool,
 
     /// The key; any bytes
     key: OsString,
 
-    /// The value; any bytes, `-5` and `-` too
+    /// The value; any bytes, also with a leading `-`
     #[arg(required_unless_present = "stdin", allow_hyphen_values = true)]
     value: Option<OsString>,
 }
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     cli::run(true, || {
         let value = match options.value {
             Some(value) => value.into_vec(),
-            None => cli::read_stdin(LONGEST_VALUE)?,
+            None => cli::read_stdin(MAX_VALUE)?,
         };
         let store = options.client.store()?;
         store.put(&options.key.into_vec(), &value)?;

@@ -1,21 +1,22 @@
-//! `storestatus`: shows what the nodes of a store hold, and whether anything is on its way.
+//! `storestatus`: shows what the nodes of a store hold, and how far a rebalance is.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::status::store::StoreStatus;
 use thrifty_p2p::store::handler::SERVICE;
-use thrifty_p2p::store::status::StoreStatus;
 
-/// The exit statuses, of which 1 is this program's own.
+/// The exit statuses. 1 has a meaning of its own.
 const STATUSES: &str =
-    "Exit status: 0 settled, 1 moving, 2 wrong usage, 3 no peer, 4 the call failed.";
+    "Exit status: 0 settled, 1 not settled, 2 wrong usage, 3 no peer, 4 the call failed.";
 
-/// Shows every node of a store: its state, the keys whose primary it is, all keys it
-/// holds with their bytes, its share of the ring, its open connections, and the calls it
-/// has served. A line for each node that has closed connections tells how many, and why.
-/// The last line is `settled` when every key has all its copies, or says how far the
-/// moves are.
+/// Shows what the nodes of a store hold, and how far a rebalance is
+///
+/// For each node: its state, the keys whose primary it is, all keys it holds and their bytes, its
+/// share of the ring, its open connections, and the calls it has served. A further line for each
+/// node that has closed connections: how many, by reason. The last line is `settled` if every key
+/// has all its copies, or how far the rebalance is.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = STATUSES)]
 struct Options {
@@ -30,14 +31,14 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     cli::run(true, || {
-        let caller = options.client.caller()?;
-        let status = StoreStatus::ask(&caller, &options.client.peer(&caller, SERVICE)?)?;
-        let answer = if options.json {
+        let dialer = options.client.dialer()?;
+        let status = StoreStatus::ask(&dialer, &options.client.peer(&dialer, SERVICE)?)?;
+        let output = if options.json {
             format!("{:#}\n", status.json())
         } else {
             status.table()
         };
-        cli::print(&[answer.as_bytes()])?;
+        cli::print(&[output.as_bytes()])?;
         Ok(ExitCode::from(u8::from(!status.is_settled())))
     })
 }

@@ -1,12 +1,14 @@
-//! `storetest`: looks up what `storeprimer` has put.
+//! `storetest`: reads the keys that `storeprimer` writes.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
 
-/// Gets the 26 letters A to Z: prints each value, or `None received from expected
-/// LOCATION` with the key's owner, and then exits with 1.
+/// Reads the 26 letters A to Z and prints their values
+///
+/// Prints `None received from expected LOCATION`, with the owner of the key, for each missing key,
+/// and then exits with 1.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {

@@ -1,42 +1,41 @@
-//! `dump`: all pairs of a store, while it goes on.
+//! `Dump`: reads all pairs of a store, while nodes join and leave.
 //!
-//! Each key is told once, by its primary. All nodes are asked for the same stripes of
-//! their tables, and answer only while they are settled in the one view that is asked
-//! for. If one of them refuses, or is gone, these stripes are asked for anew when the
-//! network has settled again; nothing of them was told before. So a key that is there
-//! all the while is told exactly once, whatever nodes come and go. Of what is written
-//! during the dump, each pair may or may not be told, as it was at some time during it.
-//! What only nodes of the original hold is not told.
+//! Each key is read at its primary. All nodes are asked for the same stripes of their tables,
+//! and reply only while they are settled in the placement that is asked for. If one of them
+//! refuses or fails, these stripes are discarded and read again when the network has settled.
+//! So each key that exists during the whole dump is dumped exactly once.
 //!
-//! What is asked for at once is held in memory before it is told: a page of each node,
-//! or one stripe, which is a 256th of the store.
+//! A pair that is written during the dump may or may not be included. Keys that only legacy
+//! nodes hold are not.
+//!
+//! Memory: a page of each node, or one stripe, which is a 256th of the store.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
-use super::lines::encode;
 use super::progress::Progress;
+use super::tsv::encode;
 use crate::client::ring::RingClient;
 use crate::diststore::{self as wire, Phase, TStoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
-use crate::side_by_side::side_by_side;
-use crate::store::table::{Key, STRIPES};
-use crate::store::view::{Peer, View};
+use crate::parallel::parallel_map;
+use crate::store::placement::{Key, NodeId, Placement};
+use crate::store::table::{STRIPES, stripe_of};
 
-/// The longest that the network may move before it is given up.
-const SETTLED: Duration = Duration::from_secs(120);
+/// How long the dump waits for the network to settle.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How often the network is asked whether it has settled.
+/// The pause before the network is asked again whether it has settled.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// When it is told that the network moves.
-const NOTE: Duration = Duration::from_secs(2);
+/// After this time a warning says that the dump waits.
+const WARN_AFTER: Duration = Duration::from_secs(2);
 
-/// Nodes that are asked at the same time.
-const SIDE_BY_SIDE: usize = 8;
+/// Calls in flight at the same time.
+const PARALLEL: usize = 8;
 
 /// A dump of one store.
 pub struct Dump<'a> {
@@ -44,143 +43,144 @@ pub struct Dump<'a> {
     progress: &'a Progress,
 }
 
-/// Keys with their values, of some stripes.
-struct Run {
+/// The pairs of some stripes.
+struct Chunk {
     pairs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The first stripe that is not among them, or not to its end.
+    /// The first stripe that is not included, or not completely.
     end: usize,
 }
 
 impl<'a> Dump<'a> {
-    /// Of the store of `client`. The progress is done at [`STRIPES`].
+    /// A dump of the store of `client`. The total of the progress is [`STRIPES`].
     pub fn new(client: &'a RingClient, progress: &'a Progress) -> Dump<'a> {
         Dump { client, progress }
     }
 
-    /// Tells all pairs as lines, in the order of the stripes of the ring; `write` takes
-    /// those of some stripes. Blocks until all are told, as long as nodes answer.
+    /// Passes all pairs to `write` as lines: those of some stripes at a time, in the order of
+    /// the stripes. Blocks until all are written.
     ///
     /// # Errors
-    /// `write`'s, or the network has moved for two minutes.
-    pub fn tell(&self, mut write: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
-        let mut settled = self.wait_until_settled()?;
+    /// Those of `write`; or the network did not settle within two minutes.
+    pub fn write_to(&self, mut write: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        let mut placement = self.wait_until_settled()?;
         let mut lines = Vec::new();
         let mut next = 0;
-        let mut deadline = Instant::now() + SETTLED;
+        let mut deadline = Instant::now() + SETTLE_TIMEOUT;
         while next < STRIPES {
-            let run = match self.run(&settled, next) {
-                Ok(run) => run,
+            let chunk = match self.read_chunk(&placement, next) {
+                Ok(chunk) => chunk,
                 Err(e) if Instant::now() > deadline => return Err(e),
                 Err(e) => {
-                    debug!("the stripes from {next} on are asked for anew: {e}");
-                    settled = self.wait_until_settled()?;
+                    debug!("reading the stripes from {next} again: {e}");
+                    placement = self.wait_until_settled()?;
                     continue;
                 }
             };
             lines.clear();
-            for (key, value) in &run.pairs {
+            for (key, value) in &chunk.pairs {
                 encode(key, value, &mut lines);
             }
             write(&lines)?;
-            self.progress.add_keys(run.pairs.len() as u64);
-            self.progress.add_done((run.end - next) as u64);
-            next = run.end;
-            deadline = Instant::now() + SETTLED;
+            self.progress.add_keys(chunk.pairs.len() as u64);
+            self.progress.add_done((chunk.end - next) as u64);
+            next = chunk.end;
+            deadline = Instant::now() + SETTLE_TIMEOUT;
         }
         Ok(())
     }
 
-    /// The stripes from `first` on, at least one, as all members of a view have them.
-    fn run(&self, view: &View, first: usize) -> Result<Run, Error> {
-        let members: Vec<Peer> = view.members().collect();
-        let parts = side_by_side(&members, SIDE_BY_SIDE, |member| {
-            self.part(&member.location, view.id(), first)
+    /// Reads the stripes from `first` on at all members of a placement: at least one stripe, and
+    /// as many as each of them returned completely.
+    fn read_chunk(&self, placement: &Placement, first: usize) -> Result<Chunk, Error> {
+        let members: Vec<&NodeId> = placement.members().collect();
+        let parts = parallel_map(&members, PARALLEL, |member| {
+            self.read_part(&member.location, placement.id(), first)
         });
-        let mut parts = parts.into_iter().collect::<Result<Vec<Run>, Error>>()?;
+        let mut parts = parts.into_iter().collect::<Result<Vec<Chunk>, Error>>()?;
         let end = parts.iter().map(|part| part.end).min().unwrap_or(first);
         if parts.len() < members.len() || end == first {
-            let asked = self.client.nodes().swap_remove(0);
-            return Err(Error::Answered(asked, "not all members were asked".into()));
+            return Err(self.error("not all members were read"));
         }
         let mut pairs = Vec::new();
         for part in &mut parts {
             pairs.append(&mut part.pairs);
         }
-        pairs.retain(|(key, _)| Key::new(key).stripe() < end);
-        Ok(Run { pairs, end })
+        pairs.retain(|(key, _)| stripe_of(Key::new(key)) < end);
+        Ok(Chunk { pairs, end })
     }
 
-    /// One member's part of these: the keys whose primary it is.
-    fn part(&self, member: &Location, view: u64, first: usize) -> Result<Run, Error> {
+    /// Reads the keys of these stripes whose primary is `member`.
+    fn read_part(&self, member: &Location, placement: u64, first: usize) -> Result<Chunk, Error> {
         let mut pairs = Vec::new();
         let mut after = None;
         loop {
             let cursor = wire::Cursor::new(first as i32, after);
             let page = self
                 .client
-                .call(member, |node| node.scan(view as i64, cursor.clone()))?;
-            for pair in page.pairs.unwrap_or_default() {
-                if let (Some(key), Some(value)) = (pair.key, pair.value) {
-                    pairs.push((key, value));
-                }
-            }
-            let rest = page
-                .rest
+                .call(member, |node| node.scan(placement as i64, cursor.clone()))?;
+            let read = page.pairs.unwrap_or_default().into_iter();
+            pairs.extend(read.filter_map(|pair| Some((pair.key?, pair.value?))));
+            let next = page
+                .next_page
                 .unwrap_or_else(|| wire::Cursor::new(STRIPES as i32, None));
-            let end = rest.stripe.and_then(|end| usize::try_from(end).ok());
+            let end = next.stripe.and_then(|end| usize::try_from(end).ok());
             match end.filter(|end| (first..=STRIPES).contains(end)) {
-                Some(end) if end > first => return Ok(Run { pairs, end }),
-                Some(_) if is_later(&rest, &cursor) => after = rest.after,
+                Some(end) if end > first => return Ok(Chunk { pairs, end }),
+                Some(_) if is_later(&next, &cursor) => after = next.after,
                 _ => {
-                    let why = "a page that ends before it begins";
-                    return Err(Error::Answered(member.clone(), why.into()));
+                    let reason = "the next page does not start after this one";
+                    return Err(Error::Remote(member.clone(), reason.into()));
                 }
             }
         }
     }
 
-    /// Waits until all members are settled in one view.
-    fn wait_until_settled(&self) -> Result<View, Error> {
+    /// Waits until all members are settled in one placement.
+    fn wait_until_settled(&self) -> Result<Placement, Error> {
         let began = Instant::now();
-        let mut noted = false;
+        let mut has_warned = false;
         loop {
-            if let Some(view) = self.settled_view() {
-                return Ok(view);
+            if let Some(placement) = self.settled_placement() {
+                return Ok(placement);
             }
-            if began.elapsed() > SETTLED {
-                let moving = format!("its network has not settled in {SETTLED:?}");
-                let node = self.client.nodes().swap_remove(0);
-                return Err(Error::Answered(node, moving.into()));
+            if began.elapsed() > SETTLE_TIMEOUT {
+                let late = format!("the network did not settle within {SETTLE_TIMEOUT:?}");
+                return Err(self.error(&late));
             }
-            if began.elapsed() > NOTE && !noted {
-                warn!("the network moves: the dump goes on when it has settled");
-                noted = true;
+            if began.elapsed() > WARN_AFTER && !has_warned {
+                warn!("the network is rebalancing: the dump continues when it has settled");
+                has_warned = true;
             }
             thread::sleep(RETRY);
         }
     }
 
-    /// The view in which all members are settled, if there is one.
-    fn settled_view(&self) -> Option<View> {
-        let view = self.client.learn();
-        let members: Vec<Peer> = view.members().collect();
-        let is_settled = side_by_side(&members, SIDE_BY_SIDE, |member| {
-            let held = self
+    /// The placement in which all members are settled, if there is one.
+    fn settled_placement(&self) -> Option<Placement> {
+        let placement = self.client.refresh();
+        let members: Vec<&NodeId> = placement.members().collect();
+        let settled = parallel_map(&members, PARALLEL, |member| {
+            let stats = self
                 .client
-                .call(&member.location, |node| node.holdings(false));
-            held.is_ok_and(|held| {
-                held.view == Some(view.id() as i64)
-                    && held.phase == Some(Phase::SETTLED)
-                    && held.serving == Some(true)
+                .call(&member.location, |node| node.stats(false));
+            stats.is_ok_and(|stats| {
+                stats.placement_id == Some(placement.id() as i64)
+                    && stats.phase == Some(Phase::SETTLED)
+                    && stats.serving == Some(true)
             })
         });
-        let all = !view.is_empty() && is_settled.into_iter().all(|is| is);
-        all.then_some(view)
+        let all = settled.len() == members.len() && settled.into_iter().all(|is_settled| is_settled);
+        (all && !placement.is_empty()).then_some(placement)
+    }
+
+    fn error(&self, reason: &str) -> Error {
+        let node = self.client.nodes().swap_remove(0);
+        Error::Remote(node, reason.into())
     }
 }
 
-/// Does the copying of a stripe go on after a later key than before?
-fn is_later(rest: &wire::Cursor, before: &wire::Cursor) -> bool {
-    let last = [rest, before].map(|cursor| cursor.after.as_deref().map(Key::new));
-    last[0] > last[1]
+/// Does `next` start after a larger key of the stripe than `current`?
+fn is_later(next: &wire::Cursor, current: &wire::Cursor) -> bool {
+    let after = [next, current].map(|cursor| cursor.after.as_deref().map(Key::new));
+    after[0] > after[1]
 }

@@ -1,14 +1,10 @@
-//! `load`: the pairs of a file into a store.
+//! `load`: writes the pairs of a file into a store.
 //!
-//! Reading and sending overlap: one thread reads lines and gathers their pairs in
-//! batches, others bring each batch to the primaries of its keys.
+//! One thread reads lines and divides their pairs into batches; other threads, the senders,
+//! write the batches. The point of a key determines its sender, so the lines of one key are
+//! written one after another, and the last one wins.
 //!
-//! The last line of a key wins, though several batches are under way at once: the
-//! lines of one key all go through the same sender, one batch after another. Which
-//! sender, its point on the ring tells, by the bits by which a primary shares out the
-//! turns of keys: so two batches never wait for one another's turns.
-//!
-//! When something is wrong with a line, what was read before it is still stored.
+//! If a line is malformed, the lines before it are still written.
 
 use std::fmt;
 use std::io::BufRead;
@@ -17,52 +13,57 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::lines::{decode, read_line};
 use super::progress::Progress;
-use crate::client::ring::{Assignment, RingClient};
+use super::tsv::{decode, read_line};
+use crate::client::ring::{Mutation, RingClient};
 use crate::error::Error;
 use crate::hash_ring::point;
-use crate::store::table::Key;
+use crate::store::placement::Key;
 
-/// Threads that send, each for its share of the keys; a power of two, as the number
-/// of turns is.
+/// Sender threads, each for its share of the keys.
 const SENDERS: usize = 4;
 
-/// A batch that has so many bytes of lines is sent.
-const BATCH: usize = 1024 * 1024;
+/// Bytes of lines in one batch.
+const BATCH_SIZE: usize = 1024 * 1024;
 
-/// Batches that wait for each sender.
-const WAITING: usize = 1;
+/// Batches that wait for one sender.
+const MAX_WAITING: usize = 1;
 
-/// Why a load has stopped.
+/// Why a load ended early.
 #[derive(Debug)]
 pub struct Stopped {
-    /// The line, from 1, or, of a call that failed, the first of its lines.
+    /// The number of the malformed line, or of the first line of a failed write, from 1.
     pub line: u64,
-    /// What is wrong with it, or with the call.
-    pub why: Error,
-    /// Lines that are stored.
+    /// What is wrong with the line, or why the write failed.
+    pub reason: Error,
+    /// Lines that were stored.
     pub stored: u64,
 }
 
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stopped { line, why, stored } = self;
-        write!(f, "line {line}: {why}; {stored} lines were stored")
+        let Stopped {
+            line,
+            reason,
+            stored,
+        } = self;
+        write!(f, "line {line}: {reason}; {stored} lines were stored")
     }
 }
 
-/// Pairs, one after another in one piece of memory: one for each would cost more than
-/// what is done with it.
+/// A failed line, by its number.
+type Failure = (u64, Error);
+
+/// Pairs in one buffer. Two allocations for each pair would take longer than decoding it.
 #[derive(Default)]
 struct Batch {
     text: Vec<u8>,
     spans: Vec<Span>,
     /// Bytes of its lines.
-    bytes: usize,
+    size: usize,
 }
 
-/// Where a pair is in its batch.
+/// One pair of a batch. The value follows the key.
 struct Span {
     line: u64,
     point: u32,
@@ -71,119 +72,121 @@ struct Span {
 }
 
 impl Batch {
-    /// The pairs, as a client takes them.
-    fn pairs(&self) -> Vec<Assignment<'_>> {
-        let pair = |span: &Span| {
-            let bytes = &self.text[span.key.clone()];
-            let point = span.point;
-            let value = &self.text[span.key.end..span.value_end];
-            (Key { bytes, point }, Some(value))
+    fn push(&mut self, line: u64, point: u32, (key, value): (&[u8], &[u8])) {
+        let start = self.text.len();
+        self.text.extend_from_slice(key);
+        self.text.extend_from_slice(value);
+        self.spans.push(Span {
+            line,
+            point,
+            key: start..start + key.len(),
+            value_end: self.text.len(),
+        });
+    }
+
+    fn writes(&self) -> Vec<Mutation<'_>> {
+        let write = |span: &Span| {
+            let key = Key {
+                bytes: &self.text[span.key.clone()],
+                point: span.point,
+            };
+            (key, Some(&self.text[span.key.end..span.value_end]))
         };
-        self.spans.iter().map(pair).collect()
+        self.spans.iter().map(write).collect()
     }
 }
 
-/// Brings every pair of `input` into the store; how many lines there were. Blocks
-/// until they are all in place.
+/// Writes every pair of `input` into the store. Blocks until all are stored. Returns the number
+/// of lines.
 ///
 /// # Errors
-/// What stopped it. Lines that are stored stay; the whole may be loaded again.
+/// Why the load ended early. Lines that are stored stay; the file may be loaded again.
 pub fn load(client: &RingClient, input: impl BufRead, progress: &Progress) -> Result<u64, Stopped> {
-    let failure = Mutex::new(None);
+    let failure: Mutex<Option<Failure>> = Mutex::new(None);
     let read = thread::scope(|scope| {
-        let senders: Vec<SyncSender<Batch>> = (0..SENDERS)
-            .map(|_| {
-                let (sender, batches) = sync_channel(WAITING);
-                let failure = &failure;
-                scope.spawn(move || {
-                    if let Err(failed) = send(client, &batches, progress) {
-                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        failure.get_or_insert(failed);
-                    }
-                });
-                sender
-            })
-            .collect();
-        gather(input, &senders)
+        let start_sender = |_| {
+            let (sender, batches) = sync_channel(MAX_WAITING);
+            let failure = &failure;
+            scope.spawn(move || {
+                if let Err(failed) = write_batches(client, &batches, progress) {
+                    let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                    failure.get_or_insert(failed);
+                }
+            });
+            sender
+        };
+        let senders: Vec<SyncSender<Batch>> = (0..SENDERS).map(start_sender).collect();
+        read_batches(input, &senders)
     });
     let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
     match failure.map_or(read, Err) {
         Ok(()) => Ok(progress.keys()),
-        Err((line, why)) => Err(Stopped {
+        Err((line, reason)) => Err(Stopped {
             line,
-            why,
+            reason,
             stored: progress.keys(),
         }),
     }
 }
 
-/// Reads all lines, and hands them to the senders in batches; ends early when one of
-/// them has.
-fn gather(mut input: impl BufRead, senders: &[SyncSender<Batch>]) -> Result<(), (u64, Error)> {
+/// Reads all lines and passes them to the senders in batches. Ends early if a sender has ended.
+fn read_batches(mut input: impl BufRead, senders: &[SyncSender<Batch>]) -> Result<(), Failure> {
     let mut batches: Vec<Batch> = senders.iter().map(|_| Batch::default()).collect();
     let mut line = Vec::new();
     let mut number = 0;
-    let outcome = loop {
+    let result = loop {
         number += 1;
         match read_line(&mut input, &mut line) {
             Ok(true) => (),
             Ok(false) => break Ok(()),
-            Err(e) => break Err((number, Error::Local(e))),
+            Err(e) => break Err((number, Error::Io(e))),
         }
         let (key, value) = match decode(&line) {
             Ok(pair) => pair,
             Err(bad) => break Err((number, Error::Usage(bad.to_string()))),
         };
         let point = point(&key);
-        let share = point as usize % senders.len();
-        let batch = &mut batches[share];
-        let start = batch.text.len();
-        batch.text.extend_from_slice(&key);
-        batch.text.extend_from_slice(&value);
-        batch.spans.push(Span {
-            line: number,
-            point,
-            key: start..start + key.len(),
-            value_end: batch.text.len(),
-        });
-        batch.bytes += line.len() + 1;
-        if batch.bytes >= BATCH && senders[share].send(std::mem::take(batch)).is_err() {
+        let sender = point as usize % senders.len();
+        let batch = &mut batches[sender];
+        batch.push(number, point, (&key, &value));
+        batch.size += line.len() + 1;
+        if batch.size >= BATCH_SIZE && senders[sender].send(std::mem::take(batch)).is_err() {
             return Ok(());
         }
     };
     for (sender, batch) in senders.iter().zip(batches) {
-        // One that has failed has told why.
+        // A sender that has ended has recorded its failure.
         let _ = sender.send(batch);
     }
-    outcome
+    result
 }
 
-/// Stores one batch after another, until there are no more.
-fn send(
+/// Writes batches until there are no more.
+fn write_batches(
     client: &RingClient,
     batches: &Receiver<Batch>,
     progress: &Progress,
-) -> Result<(), (u64, Error)> {
+) -> Result<(), Failure> {
     for batch in batches {
-        store(client, &batch.spans, &batch.pairs(), progress)?;
-        progress.add_done(batch.bytes as u64);
+        write(client, &batch.spans, &batch.writes(), progress)?;
+        progress.add_done(batch.size as u64);
     }
     Ok(())
 }
 
-/// Stores pairs, and finds out which of them is refused, if one is.
-fn store(
+/// Writes pairs. If they are refused, halves them to find the one that is.
+fn write(
     client: &RingClient,
     spans: &[Span],
-    pairs: &[Assignment<'_>],
+    writes: &[Mutation<'_>],
     progress: &Progress,
-) -> Result<(), (u64, Error)> {
-    match client.write_many(pairs) {
-        Ok(_) => progress.add_keys(pairs.len() as u64),
-        Err(e) if e.is_refusal() && pairs.len() > 1 => {
-            let middle = pairs.len() / 2;
-            store(client, &spans[..middle], &pairs[..middle], progress)?;
-            store(client, &spans[middle..], &pairs[middle..], progress)?;
+) -> Result<(), Failure> {
+    match client.write_many(writes) {
+        Ok(_) => progress.add_keys(writes.len() as u64),
+        Err(e) if e.is_refused() && writes.len() > 1 => {
+            let middle = writes.len() / 2;
+            write(client, &spans[..middle], &writes[..middle], progress)?;
+            write(client, &spans[middle..], &writes[middle..], progress)?;
         }
         Err(e) => return Err((spans.first().map_or(0, |span| span.line), e)),
     }

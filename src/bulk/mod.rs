@@ -1,9 +1,8 @@
-//! Files of pairs, into a store and out of it.
+//! Copies key-value files into a store and out of it.
 //!
-//! [`lines`] is the format, [`load`] and [`dump`] are the two ways, and [`progress`]
-//! says how far they are.
+//! [`tsv`] is the file format, [`load`] and [`dump`] copy, [`progress`] counts.
 
 pub mod dump;
-pub mod lines;
 pub mod load;
 pub mod progress;
+pub mod tsv;

@@ -1,4 +1,4 @@
-//! `Progress`: how far a load or a dump is, and a line on a terminal that shows it.
+//! `Progress`: how far a load or a dump is, shown as one line on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -6,80 +6,85 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often the line is written anew.
-const SHOWN_EVERY: Duration = Duration::from_millis(200);
+/// How often the line is updated.
+const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Characters of the bar.
 const WIDTH: u64 = 30;
 
-/// How far it is. Counted by several threads.
+/// Counts work that is done. Shared by threads.
 #[derive(Debug, Default)]
 pub struct Progress {
     keys: AtomicU64,
     done: AtomicU64,
-    whole: Option<u64>,
+    total: Option<u64>,
 }
 
 impl Progress {
-    /// Of something that is done at `whole`, in whatever unit; none if that is not known.
-    pub fn of(whole: Option<u64>) -> Progress {
+    /// Progress towards `total`, in any unit. None if it is unknown.
+    pub fn of(total: Option<u64>) -> Progress {
         Progress {
-            whole,
+            total,
             ..Progress::default()
         }
     }
 
-    /// So many more keys are through.
+    /// Adds keys that are done.
     pub fn add_keys(&self, keys: u64) {
         self.keys.fetch_add(keys, Relaxed);
     }
 
-    /// So much more of the whole is done.
+    /// Adds work that is done, in the unit of the total.
     pub fn add_done(&self, done: u64) {
         self.done.fetch_add(done, Relaxed);
     }
 
-    /// The keys that are through.
+    /// The keys that are done.
     pub fn keys(&self) -> u64 {
         self.keys.load(Relaxed)
     }
 
-    /// Does `body`, and shows on stderr how far it is, if that is a terminal.
+    /// Runs `body`. If stderr is a terminal, shows the progress there meanwhile.
     pub fn shown_while<T>(&self, body: impl FnOnce() -> T) -> T {
         if !io::stderr().is_terminal() {
             return body();
         }
         thread::scope(|scope| {
-            let (ended, end) = mpsc::channel::<()>();
-            scope.spawn(move || self.show_until(&end));
-            let outcome = body();
-            drop(ended);
-            outcome
+            let (finished, finish) = mpsc::channel::<()>();
+            scope.spawn(move || self.show_until(&finish));
+            let result = body();
+            drop(finished);
+            result
         })
     }
 
-    fn show_until(&self, end: &mpsc::Receiver<()>) {
+    fn show_until(&self, finish: &mpsc::Receiver<()>) {
         let began = Instant::now();
-        while end.recv_timeout(SHOWN_EVERY) == Err(RecvTimeoutError::Timeout) {
-            eprint!("\r{}\x1b[K", self.line(began.elapsed()));
+        while finish.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            self.show(began.elapsed(), "");
         }
-        eprintln!("\r{}\x1b[K", self.line(began.elapsed()));
-        // A terminal that cannot be written to shows nothing, and nothing is lost.
-        let _ = io::stderr().flush();
+        self.show(began.elapsed(), "\n");
     }
 
-    /// One line: a bar and a percentage where the whole is known, keys, and keys a second.
-    fn line(&self, time: Duration) -> String {
+    fn show(&self, elapsed: Duration, end: &str) {
+        // Without the line the work is the same, so errors are ignored.
+        let mut stderr = io::stderr().lock();
+        let _ = write!(stderr, "\r{}\x1b[K{end}", self.line(elapsed));
+        let _ = stderr.flush();
+    }
+
+    /// A bar and a percentage if the total is known, the keys, and the keys per second.
+    fn line(&self, elapsed: Duration) -> String {
         let keys = self.keys();
-        let rate = keys as f64 / time.as_secs_f64().max(0.001);
+        let rate = keys as f64 / elapsed.as_secs_f64().max(0.001);
         let keys = format!("{keys} keys, {rate:.0}/s");
-        let Some(whole) = self.whole.filter(|whole| *whole > 0) else {
+        let Some(total) = self.total.filter(|total| *total > 0) else {
             return keys;
         };
-        let done = self.done.load(Relaxed).min(whole);
-        let full = (done * WIDTH / whole) as usize;
+        let done = self.done.load(Relaxed).min(total);
+        let full = (done * WIDTH / total) as usize;
         let bar = "#".repeat(full) + &"-".repeat(WIDTH as usize - full);
-        format!("[{bar}] {:3} %  {keys}", done * 100 / whole)
+        format!("[{bar}] {:3} %  {keys}", done * 100 / total)
     }
 }
 
@@ -88,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_says_how_much_is_done_and_how_fast() {
+    fn the_line_shows_how_much_is_done_and_how_fast() {
         let progress = Progress::of(Some(200));
         progress.add_keys(30);
         progress.add_done(50);
@@ -98,7 +103,7 @@ mod tests {
         );
         progress.add_done(1000);
         let line = progress.line(Duration::from_secs(2));
-        assert!(line.contains("] 100 %"), "a file that grew: {line}");
+        assert!(line.contains("] 100 %"), "the file has grown: {line}");
         let unknown = Progress::of(None);
         assert_eq!(unknown.line(Duration::ZERO), "0 keys, 0/s");
     }

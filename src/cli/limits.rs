@@ -1,4 +1,4 @@
-//! `LimitOptions`: how much a node takes from strangers, within what its process may have.
+//! `LimitOptions`: what a node accepts from its peers, within the resources of its process.
 
 use std::time::Duration;
 
@@ -6,99 +6,102 @@ use clap::Args;
 use log::warn;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::rpc::server::Limits;
+use crate::rpc::limits::ServerLimits;
 
-/// The least `--max-message`: what nodes tell each other of large networks fits well.
-const LEAST_MESSAGE: u64 = 1024 * 1024;
+/// The smallest `--max-message-size`. The gossip of a large network fits well.
+const MIN_MESSAGE_SIZE: u64 = 1024 * 1024;
 
-/// Of so many file descriptors one is kept for what is no client's connection: the
-/// listeners, the log, and the node's own calls to others, without which it would be
-/// taken for dead.
+/// One file descriptor out of this many is reserved for listeners, the log, and the node's own
+/// calls. Without these calls other nodes would declare the node down.
 const RESERVE: u64 = 4;
 
-/// Options of what a node takes at the most.
+/// The options that limit what a node accepts.
 #[derive(Debug, Args)]
 pub struct LimitOptions {
-    /// Have so many connections open; for one more, those that were idle the longest are
-    /// closed. It is less where the process may not have a third more file descriptors
-    #[arg(long, help_heading = "Limits", value_name = "N", default_value_t = Limits::default().connections as u32,
+    /// Evict the longest-idle connections if more than this many are open
+    ///
+    /// The number is smaller if the process cannot have a third more file descriptors than this.
+    #[arg(long, help_heading = "Limits", value_name = "N", default_value_t = ServerLimits::default().max_connections as u32,
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
 
-    /// The same from one address (IPv6: one /64 network); without it, 1000, and from a
-    /// loopback address, which all programs of this host share, as many as in all
+    /// The same for connections from one address (IPv6: one /64 network) [default: 1000]
+    ///
+    /// All programs of this host share a loopback address. By default it may have all connections.
     #[arg(long, help_heading = "Limits", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    max_connections_per_address: Option<u32>,
+    max_connections_per_ip: Option<u32>,
 
-    /// Close a connection on which no call came for so long; before the first call, a
-    /// minute is enough
-    #[arg(long, help_heading = "Limits", value_name = "SECONDS", default_value_t = Limits::default().idle.as_secs(),
+    /// Close a connection without a call for this time; before the first call, after 60 s
+    #[arg(long, help_heading = "Limits", value_name = "SECONDS", default_value_t = ServerLimits::default().idle_timeout.as_secs(),
         value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    idle_time: u64,
+    idle_timeout: u64,
 
-    /// Close a connection on which a message takes longer to come, once begun, or an
-    /// answer to be taken
-    #[arg(long, help_heading = "Limits", value_name = "SECONDS", default_value_t = Limits::default().message.as_secs(),
+    /// Close a connection if a message takes longer to arrive, or a reply to be read
+    #[arg(long, help_heading = "Limits", value_name = "SECONDS", default_value_t = ServerLimits::default().message_timeout.as_secs(),
         value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    message_time: u64,
+    message_timeout: u64,
 
-    /// Close a connection on which a longer message comes. All nodes of a network should
-    /// have the same
-    #[arg(long, help_heading = "Limits", value_name = "BYTES", default_value_t = Limits::default().longest as u64,
-        value_parser = clap::value_parser!(u64).range(LEAST_MESSAGE..=Limits::default().longest as u64))]
-    max_message: u64,
+    /// Close a connection on which a larger message arrives; set it equally on all nodes
+    #[arg(long, help_heading = "Limits", value_name = "BYTES", default_value_t = ServerLimits::default().max_message as u64,
+        value_parser = clap::value_parser!(u64).range(MIN_MESSAGE_SIZE..=ServerLimits::default().max_message as u64))]
+    max_message_size: u64,
 }
 
 impl LimitOptions {
-    /// The longest message that is taken, in bytes.
-    pub fn longest_message(&self) -> usize {
-        self.max_message as usize
+    /// The largest message, in bytes.
+    pub fn max_message(&self) -> usize {
+        self.max_message_size as usize
     }
 
-    /// The limits of the node's server, with no more connections than the process may
-    /// have file descriptors for. Raises its soft limit of those where that helps.
-    pub(super) fn limits(&self) -> Limits {
-        let wanted = u64::from(self.max_connections);
-        let (connections, descriptors) = match raise_descriptors(descriptors_for(wanted)) {
-            Ok(descriptors) => (wanted.min(connections_with(descriptors)), descriptors),
-            Err(e) => {
-                warn!("the limit of file descriptors cannot be known or raised: {e}");
-                (wanted, 0)
-            }
-        };
-        if connections < wanted {
-            warn!(
-                "at most {connections} connections are open at once, not {wanted}: this process \
-                may have {descriptors} file descriptors; its hard limit would have to be raised"
-            );
-        }
-        let connections = connections as usize;
-        let per_address = self.max_connections_per_address.map(|most| most as usize);
-        let default = Limits::default();
-        Limits {
-            connections,
-            connections_of_address: per_address.unwrap_or(default.connections_of_address),
-            connections_of_loopback: per_address.unwrap_or(connections),
-            idle: Duration::from_secs(self.idle_time),
-            message: Duration::from_secs(self.message_time),
-            longest: self.longest_message(),
+    /// The limits of the node's server. Raises the process's soft limit of file descriptors if
+    /// that is needed, and reduces the connections if it is not possible.
+    pub(super) fn server_limits(&self) -> ServerLimits {
+        let max_connections = available_connections(u64::from(self.max_connections)) as usize;
+        let per_ip = self.max_connections_per_ip.map(|max| max as usize);
+        let default = ServerLimits::default();
+        ServerLimits {
+            max_connections,
+            max_per_address: per_ip.unwrap_or(default.max_per_address),
+            max_per_loopback: per_ip.unwrap_or(max_connections),
+            idle_timeout: Duration::from_secs(self.idle_timeout),
+            message_timeout: Duration::from_secs(self.message_timeout),
+            max_message: self.max_message(),
             ..default
         }
     }
 }
 
-/// How many descriptors it takes to serve so many connections.
+/// How many of these connections the process has file descriptors for.
+fn available_connections(wanted: u64) -> u64 {
+    let descriptors = match raise_descriptors(descriptors_for(wanted)) {
+        Ok(descriptors) => descriptors,
+        Err(e) => {
+            warn!("the limit of file descriptors cannot be read or raised: {e}");
+            return wanted;
+        }
+    };
+    let available = wanted.min(connections_with(descriptors));
+    if available < wanted {
+        warn!(
+            "at most {available} connections are open at once, not {wanted}: the hard limit of \
+             this process is {descriptors} file descriptors"
+        );
+    }
+    available
+}
+
+/// The descriptors that are needed for this many connections.
 fn descriptors_for(connections: u64) -> u64 {
     connections + connections / (RESERVE - 1) + RESERVE
 }
 
-/// How many connections can be served with so many descriptors.
+/// The connections that are possible with this many descriptors.
 fn connections_with(descriptors: u64) -> u64 {
     (descriptors - descriptors / RESERVE).max(1)
 }
 
-/// Raises the soft limit of file descriptors to `wanted`, as far as the hard one
-/// permits; what it is now.
+/// Raises the soft limit of file descriptors to `wanted`, or to the hard limit if that is lower.
+/// Returns the soft limit, which may have been higher already.
 fn raise_descriptors(wanted: u64) -> nix::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let raised = wanted.min(hard);
@@ -114,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_connections_as_wanted_are_had_with_the_descriptors_for_them() {
+    fn the_descriptors_for_some_connections_suffice_for_them() {
         for wanted in (1..2000).chain([10_000, 1_000_000]) {
             let descriptors = descriptors_for(wanted);
             assert!(connections_with(descriptors) >= wanted, "{wanted}");

@@ -1,102 +1,92 @@
-//! `RingClient`: calls the primary of each key itself, without a stop on the way.
+//! `RingClient`: calls the primary of each key directly, so that no node forwards the call.
 //!
-//! It learns the members of the network from any node, and puts them on the same ring
-//! as the nodes do; it learns them again every second, and whenever a call shows that
-//! something has changed. What it does not know, or cannot reach, it leaves to another
-//! node, which passes the call on: so it needs no node in particular, and survives the
-//! one it has learned from.
+//! It fetches the members of the network from any node, places keys on them as the nodes do,
+//! and refreshes the members every second. A call whose primary is unknown or unreachable goes
+//! to another node, which forwards it. So the client depends on no node in particular.
 //!
-//! Keys of one call go to each primary in few messages, to several at the same time.
-//! So do the keys of different threads: what many threads ask of one primary at once
-//! goes there in one message ([`Lanes`]), so that a client shared by many threads costs
-//! the network and the node far less than as many clients would.
+//! The keys of one call go to each primary in few messages. The keys of different threads are
+//! batched too ([`Batcher`]): share one client between threads instead of connecting several.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::client::members::{MESSAGE, Purpose};
-use crate::client::network::{Network, Waiting, Wanted};
-use crate::diststore::{Found, Written};
+use super::batched::{self, ReadCall, WriteCall};
+use super::router::Router;
+use super::topology::{Access, MAX_BATCH_SIZE};
+use crate::diststore::{KeyValue, ReadResult, WriteResult};
 use crate::error::Error;
 use crate::location::Location;
-use crate::rpc::client::Caller;
-use crate::rpc::lanes::{Done, Lanes, Load};
-use crate::store::limits::Limits;
-use crate::store::operations::Client;
-use crate::store::table::Key;
-use crate::store::view::View;
+use crate::rpc::batcher::Batcher;
+use crate::rpc::dialer::Dialer;
+use crate::rpc::pool::Pool;
+use crate::store::limits::StoreLimits;
+use crate::store::placement::{Key, Placement};
+use crate::store::types::{Client, PRIMARY_TIMEOUTS};
 
-/// A client of a store of many nodes. Shared by threads; every method blocks, for a
-/// few seconds at the most while nodes fail, and for fifteen when none can be reached.
+/// A client of a store of many nodes. Shared by threads.
+///
+/// Every method blocks: for a few seconds while nodes fail, for fifteen if no node can be
+/// reached.
 pub struct RingClient {
-    network: Arc<Network>,
-    reads: Lanes<Wanted, Found>,
-    writes: Lanes<Waiting, Option<Written>>,
+    router: Arc<Router>,
+    reads: Batcher<batched::Read, ReadResult>,
+    writes: Batcher<batched::Write, Option<WriteResult>>,
 }
 
-/// What is to be written for a key: a value, or nothing to delete it.
-pub type Assignment<'a> = (Key<'a>, Option<&'a [u8]>);
+/// What to write: a key with its value, or without a value to delete it.
+pub type Mutation<'a> = (Key<'a>, Option<&'a [u8]>);
 
 impl RingClient {
-    /// A client of the network that `peer` is a node of, which lets everybody in. Learns
-    /// its members.
+    /// A client of the network of `peer`, without TLS. Fetches the members.
     ///
     /// # Errors
-    /// The peer cannot be called, or is no store of this kind.
+    /// The peer cannot be called, or is a legacy node.
     pub fn connect(peer: &Location) -> Result<RingClient, Error> {
-        RingClient::of(Caller::default(), peer)
+        RingClient::of(Dialer::default(), peer)
     }
 
-    /// The client of a caller that may have an identity. Learns the members.
+    /// A client that connects by `dialer`, which may have an identity. Fetches the members.
     ///
     /// # Errors
     /// As for [`connect`](RingClient::connect).
-    pub fn of(caller: Caller, peer: &Location) -> Result<RingClient, Error> {
-        let network = Arc::new(Network::of(caller, peer)?);
-        let (reader, writer) = (network.clone(), network.clone());
-        let read = move |loads: &[Load<Wanted>], done: Done<'_, Found>| {
-            let loads = loads.iter().enumerate();
-            loads.for_each(|(place, load)| done(place, reader.read_at(load)));
-        };
-        let write = move |loads: &[Load<Waiting>], done: Done<'_, Option<Written>>| {
-            let loads = loads.iter().enumerate();
-            loads.for_each(|(place, load)| done(place, writer.write_at(load)));
-        };
+    pub fn of(dialer: Dialer, peer: &Location) -> Result<RingClient, Error> {
+        let router = Arc::new(Router::connect(dialer.clone(), peer)?);
+        let pool = Arc::new(Pool::new(dialer, batched::client, PRIMARY_TIMEOUTS));
+        let (reader, writer) = (ReadCall(router.clone()), WriteCall(router.clone()));
         Ok(RingClient {
-            network,
-            reads: Lanes::new(MESSAGE, read),
-            writes: Lanes::new(MESSAGE, write),
+            router,
+            reads: Batcher::over(pool.clone(), MAX_BATCH_SIZE, reader),
+            writes: Batcher::over(pool, MAX_BATCH_SIZE, writer),
         })
     }
 
     /// The value of `key`, if there is one.
     ///
     /// # Errors
-    /// A node refuses, or none can be reached; the key is longer than any store takes.
+    /// A node refuses, or none can be reached; the key is larger than the maximum.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        check_lengths(key, None)?;
-        if let Some(primary) = self.network.target(Key::new(key), Purpose::Read).primary() {
-            let wanted = (primary.location, Wanted(key.to_vec()));
-            let found = self.reads.deliver(vec![wanted]);
-            if let Some(found) = found.into_iter().flatten().next() {
-                return Ok(found.value);
+        check_size(key, None)?;
+        if let Some(primary) = self.router.primary(Key::new(key), Access::Read) {
+            let item = (primary.location, batched::Read(key.to_vec()));
+            let result = self.reads.submit(vec![item]).pop().flatten();
+            if let Some(result) = result {
+                return Ok(result.value);
             }
         }
         let mut values = self.get_many(&[key])?;
         Ok(values.pop().flatten())
     }
 
-    /// Puts `value` for `key`, and returns when it is in place on all its owners.
+    /// Writes `value` for `key`. Returns when all owners have it.
     ///
     /// # Errors
-    /// A node refuses, or none can be reached: the write may have taken effect. The key or
-    /// the value is longer than any store takes.
+    /// A node refuses, or none can be reached: the write may have taken effect. The key or the
+    /// value is larger than the maximum.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        self.write(key, Some(value))?;
-        Ok(())
+        self.write(key, Some(value)).map(|_| ())
     }
 
-    /// Deletes `key`; was there a value?
+    /// Deletes `key`. Returns whether it had a value.
     ///
     /// # Errors
     /// As for [`put`](RingClient::put).
@@ -104,24 +94,25 @@ impl RingClient {
         self.write(key, None)
     }
 
-    /// Writes one pair, with those of other threads; was there a value before?
+    /// Writes one key. Returns whether it had a value.
     fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<bool, Error> {
-        check_lengths(key, value)?;
+        check_size(key, value)?;
         let key = Key::new(key);
-        if let Some(primary) = self.network.target(key, Purpose::Write).primary() {
-            let waiting = Waiting {
-                started: primary.started,
+        if let Some(primary) = self.router.primary(key, Access::Write) {
+            let item = batched::Write {
+                generation: primary.generation,
                 key: key.bytes.to_vec(),
                 value: value.map(Vec::from),
             };
-            let written = self.writes.deliver(vec![(primary.location, waiting)]);
-            if let Some(Some(written)) = written.into_iter().flatten().next() {
+            let written = self.writes.submit(vec![(primary.location, item)]).pop();
+            if let Some(Some(Some(written))) = written {
                 return Ok(existed(&written));
             }
         }
-        // Its own refusal is heard by who calls alone.
+        // A refusal fails a whole batch. Called with this key alone, a node refuses only this
+        // write.
         let existed = self.write_many(&[(key, value)])?;
-        Ok(existed.first() == Some(&true))
+        Ok(existed == [true])
     }
 
     /// The values of several keys, in their order.
@@ -134,64 +125,66 @@ impl RingClient {
     ) -> Result<Vec<Option<Vec<u8>>>, Error> {
         let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::new(key.as_ref())).collect();
         keys.iter()
-            .try_for_each(|key| check_lengths(key.bytes, None))?;
-        let weigh = |place: usize| keys[place].bytes.len();
-        let found = self
-            .network
-            .until_all_are_done(&keys, Purpose::Read, weigh, |batch| {
-                let keys = batch.places.iter().map(|at| keys[*at].bytes.to_vec());
-                let keys = keys.collect();
-                let found = self.network.fetch_at(&batch.target, keys)?;
-                Ok(found.into_iter().map(Some).collect())
+            .try_for_each(|key| check_size(key.bytes, None))?;
+        let size = |index: usize| keys[index].bytes.len();
+        let results = self
+            .router
+            .retry_until_done(&keys, Access::Read, size, |batch| {
+                let keys = batch.indexes.iter().map(|index| keys[*index].bytes.to_vec());
+                let results = self.router.read(batch.target, keys.collect())?;
+                Ok(results.into_iter().map(Some).collect())
             })?;
-        Ok(found.into_iter().map(|found: Found| found.value).collect())
+        Ok(results.into_iter().map(|result| result.value).collect())
     }
 
-    /// Writes several keys, each by itself: they do not take effect at one instant. Of one
-    /// key's values only the last is written. Was there a value before, for each of them?
+    /// Writes several keys. Each write takes effect on its own. If a key is given more than
+    /// once, only its last value is sent. Returns for each write whether its key had a value
+    /// before, as if they had been made one after another.
     ///
     /// # Errors
     /// As for [`put`](RingClient::put); any of the writes may have taken effect.
-    pub fn write_many(&self, pairs: &[Assignment<'_>]) -> Result<Vec<bool>, Error> {
-        let mut all = pairs.iter();
-        all.try_for_each(|(key, value)| check_lengths(key.bytes, *value))?;
-        let last = last_of_each_key(pairs);
-        let keys: Vec<Key<'_>> = last.iter().map(|at| pairs[*at].0).collect();
-        let weigh = |place: usize| length(&pairs[last[place]]);
+    pub fn write_many(&self, writes: &[Mutation<'_>]) -> Result<Vec<bool>, Error> {
+        writes
+            .iter()
+            .try_for_each(|(key, value)| check_size(key.bytes, *value))?;
+        let last = last_of_each_key(writes);
+        let keys: Vec<Key<'_>> = last.iter().map(|index| writes[*index].0).collect();
+        let size = |index: usize| size_of(&writes[last[index]]);
         let written = self
-            .network
-            .until_all_are_done(&keys, Purpose::Write, weigh, |batch| {
-                let pairs = batch.places.iter().map(|at| pairs[last[*at]]);
-                let pairs = pairs.map(|(key, value)| (key.bytes, value));
-                self.network.write_to(&batch.target, pairs)
+            .router
+            .retry_until_done(&keys, Access::Write, size, |batch| {
+                let writes = batch.indexes.iter().map(|index| &writes[last[*index]]);
+                self.router.write(batch.target, writes.map(to_wire).collect())
             })?;
-        if last.len() == pairs.len() {
-            return Ok(written.iter().map(existed).collect());
+        let existed: Vec<bool> = written.iter().map(existed).collect();
+        if last.len() == writes.len() {
+            return Ok(existed);
         }
-        // As if each had been written after the one before it.
         let keys = keys.iter().map(|key| key.bytes);
-        let mut is_there: HashMap<&[u8], bool> = keys.zip(written.iter().map(existed)).collect();
-        let pairs = pairs.iter();
-        let before = pairs.map(|(key, value)| is_there.insert(key.bytes, value.is_some()));
+        let mut has_value: HashMap<&[u8], bool> = keys.zip(existed).collect();
+        let before = writes
+            .iter()
+            .map(|(key, value)| has_value.insert(key.bytes, value.is_some()));
         Ok(before.map(|before| before == Some(true)).collect())
     }
 
-    /// The member that `key` belongs to, as far as is known; none while all are left to
-    /// a node to find.
+    /// The primary of `key` as far as the client knows. None while nodes route every call.
     pub fn primary(&self, key: &[u8]) -> Option<Location> {
-        let primary = self
-            .network
-            .target(Key::new(key), Purpose::Write)
-            .primary()?;
+        let primary = self.router.primary(Key::new(key), Access::Write)?;
         Some(primary.location)
     }
 
-    /// The members, learned anew if a node tells them.
-    pub(crate) fn learn(&self) -> View {
-        self.network.learn().view().clone()
+    /// The nodes that the client knows, sorted; at least one.
+    pub fn nodes(&self) -> Vec<Location> {
+        self.router.topology().nodes().to_vec()
     }
 
-    /// Makes the calls of `body` to one node, over a kept connection.
+    /// Fetches the current placement; if no node replies, returns the known one.
+    pub(crate) fn refresh(&self) -> Placement {
+        self.router.refresh().placement().clone()
+    }
+
+    /// Makes the calls of `body` to one node, on a pooled connection.
     ///
     /// # Errors
     /// See [`Error`]; it names the node.
@@ -200,41 +193,41 @@ impl RingClient {
         node: &Location,
         body: impl Fn(&mut Client) -> thrift::Result<T>,
     ) -> Result<T, Error> {
-        self.network.call(node, body)
-    }
-
-    /// The nodes that are known, sorted; at least one.
-    pub fn nodes(&self) -> Vec<Location> {
-        self.network.members().nodes().to_vec()
+        self.router.call(node, body)
     }
 }
 
-/// A longer message would end its connection, as if its node were gone.
-fn check_lengths(key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
-    let length = value.map_or(0, <[u8]>::len);
-    let checked = Limits::default().check(key.len(), length, 0, 0);
+/// Checks the sizes before a call: a node closes the connection of a message that is too large,
+/// which looks as if the node had failed.
+fn check_size(key: &[u8], value: Option<&[u8]>) -> Result<(), Error> {
+    let value_size = value.map_or(0, <[u8]>::len);
+    let checked = StoreLimits::default().check(key.len(), value_size, 0, 0);
     checked.map_err(Error::Usage)
 }
 
-fn length((key, value): &Assignment<'_>) -> usize {
+fn size_of((key, value): &Mutation<'_>) -> usize {
     key.bytes.len() + value.map_or(0, <[u8]>::len)
 }
 
-/// The place of the last assignment of each key, in order.
-fn last_of_each_key(pairs: &[Assignment<'_>]) -> Vec<usize> {
-    let mut points: Vec<u32> = pairs.iter().map(|(key, _)| key.point).collect();
-    points.sort_unstable();
-    let mut places: Vec<usize> = (0..pairs.len()).collect();
-    if points.windows(2).all(|two| two[0] != two[1]) {
-        return places;
-    }
-    let key = |place: &usize| pairs[*place].0.bytes;
-    places.sort_by(|one, other| key(one).cmp(key(other)).then(other.cmp(one)));
-    places.dedup_by(|one, other| key(one) == key(other));
-    places.sort_unstable();
-    places
+fn to_wire((key, value): &Mutation<'_>) -> KeyValue {
+    KeyValue::new(key.bytes.to_vec(), value.map(Vec::from), 0)
 }
 
-fn existed(written: &Written) -> bool {
-    written.existed.unwrap_or(false)
+fn existed(written: &WriteResult) -> bool {
+    written.existed == Some(true)
+}
+
+/// The index of the last write of each key, in order.
+fn last_of_each_key(writes: &[Mutation<'_>]) -> Vec<usize> {
+    let mut points: Vec<u32> = writes.iter().map(|(key, _)| key.point).collect();
+    points.sort_unstable();
+    let mut indexes: Vec<usize> = (0..writes.len()).collect();
+    if points.windows(2).all(|pair| pair[0] != pair[1]) {
+        return indexes;
+    }
+    let key = |index: &usize| writes[*index].0.bytes;
+    indexes.sort_by(|one, other| key(one).cmp(key(other)).then(other.cmp(one)));
+    indexes.dedup_by(|one, other| key(one) == key(other));
+    indexes.sort_unstable();
+    indexes
 }

@@ -27,7 +27,7 @@ use thrift::server::TProcessor;
 
 use crate::locator;
 
-/// How far a node is with the moves to its current view.
+/// How far a node is with the rebalance to its current placement.
 #[derive(Copy, Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Phase(pub i32);
 
@@ -92,7 +92,7 @@ impl From<&Phase> for i32 {
 // Refused
 //
 
-/// The call was not carried out; the reason says why, for a person to read.
+/// The call was refused, for this reason (text for a person).
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Refused {
   pub reason: Option<String>,
@@ -169,27 +169,27 @@ impl Display for Refused {
 }
 
 //
-// Found
+// ReadResult
 //
 
-/// What is held for a key. Without a value and with version 0: nothing ever was.
+/// The result of a read. No value and version 0: the key was never written.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Found {
+pub struct ReadResult {
   pub value: Option<Vec<u8>>,
   pub version: Option<i64>,
 }
 
-impl Found {
-  pub fn new<F1, F2>(value: F1, version: F2) -> Found where F1: Into<Option<Vec<u8>>>, F2: Into<Option<i64>> {
-    Found {
+impl ReadResult {
+  pub fn new<F1, F2>(value: F1, version: F2) -> ReadResult where F1: Into<Option<Vec<u8>>>, F2: Into<Option<i64>> {
+    ReadResult {
       value: value.into(),
       version: version.into(),
     }
   }
 }
 
-impl TSerializable for Found {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Found> {
+impl TSerializable for ReadResult {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<ReadResult> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<Vec<u8>> = None;
     let mut f_2: Option<i64> = Some(0);
@@ -215,14 +215,14 @@ impl TSerializable for Found {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = Found {
+    let ret = ReadResult {
       value: f_1,
       version: f_2,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("Found");
+    let struct_ident = TStructIdentifier::new("ReadResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.value {
       o_prot.write_field_begin(&TFieldIdentifier::new("value", TType::String, 1))?;
@@ -239,9 +239,9 @@ impl TSerializable for Found {
   }
 }
 
-impl Default for Found {
+impl Default for ReadResult {
   fn default() -> Self {
-    Found{
+    ReadResult{
       value: Some(Vec::new()),
       version: Some(0),
     }
@@ -249,21 +249,21 @@ impl Default for Found {
 }
 
 //
-// Pair
+// KeyValue
 //
 
-/// A key with its value, or, without one, with the mark of its deletion.
+/// A key with its value or, without a value, its tombstone.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Pair {
-  /// Never absent; optional, lest a pair that lacks it be taken for one of the empty key.
+pub struct KeyValue {
+  /// Always present. Optional so that a missing field is not read as the empty key.
   pub key: Option<Vec<u8>>,
   pub value: Option<Vec<u8>>,
   pub version: Option<i64>,
 }
 
-impl Pair {
-  pub fn new<F1, F2, F3>(key: F1, value: F2, version: F3) -> Pair where F1: Into<Option<Vec<u8>>>, F2: Into<Option<Vec<u8>>>, F3: Into<Option<i64>> {
-    Pair {
+impl KeyValue {
+  pub fn new<F1, F2, F3>(key: F1, value: F2, version: F3) -> KeyValue where F1: Into<Option<Vec<u8>>>, F2: Into<Option<Vec<u8>>>, F3: Into<Option<i64>> {
+    KeyValue {
       key: key.into(),
       value: value.into(),
       version: version.into(),
@@ -271,8 +271,8 @@ impl Pair {
   }
 }
 
-impl TSerializable for Pair {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Pair> {
+impl TSerializable for KeyValue {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<KeyValue> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<Vec<u8>> = None;
     let mut f_2: Option<Vec<u8>> = None;
@@ -303,7 +303,7 @@ impl TSerializable for Pair {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = Pair {
+    let ret = KeyValue {
       key: f_1,
       value: f_2,
       version: f_3,
@@ -311,7 +311,7 @@ impl TSerializable for Pair {
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("Pair");
+    let struct_ident = TStructIdentifier::new("KeyValue");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.key {
       o_prot.write_field_begin(&TFieldIdentifier::new("key", TType::String, 1))?;
@@ -333,9 +333,9 @@ impl TSerializable for Pair {
   }
 }
 
-impl Default for Pair {
+impl Default for KeyValue {
   fn default() -> Self {
-    Pair{
+    KeyValue{
       key: Some(Vec::new()),
       value: Some(Vec::new()),
       version: Some(0),
@@ -344,28 +344,28 @@ impl Default for Pair {
 }
 
 //
-// Written
+// WriteResult
 //
 
-/// What came of a write.
+/// The result of a write.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Written {
+pub struct WriteResult {
   pub version: Option<i64>,
   /// Was there a value before?
   pub existed: Option<bool>,
 }
 
-impl Written {
-  pub fn new<F1, F2>(version: F1, existed: F2) -> Written where F1: Into<Option<i64>>, F2: Into<Option<bool>> {
-    Written {
+impl WriteResult {
+  pub fn new<F1, F2>(version: F1, existed: F2) -> WriteResult where F1: Into<Option<i64>>, F2: Into<Option<bool>> {
+    WriteResult {
       version: version.into(),
       existed: existed.into(),
     }
   }
 }
 
-impl TSerializable for Written {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Written> {
+impl TSerializable for WriteResult {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<WriteResult> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<i64> = Some(0);
     let mut f_2: Option<bool> = Some(false);
@@ -391,14 +391,14 @@ impl TSerializable for Written {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = Written {
+    let ret = WriteResult {
       version: f_1,
       existed: f_2,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("Written");
+    let struct_ident = TStructIdentifier::new("WriteResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(fld_var) = self.version {
       o_prot.write_field_begin(&TFieldIdentifier::new("version", TType::I64, 1))?;
@@ -415,9 +415,9 @@ impl TSerializable for Written {
   }
 }
 
-impl Default for Written {
+impl Default for WriteResult {
   fn default() -> Self {
-    Written{
+    WriteResult{
       version: Some(0),
       existed: Some(false),
     }
@@ -425,27 +425,27 @@ impl Default for Written {
 }
 
 //
-// Declined
+// Rejection
 //
 
-/// A copy that an owner declined to keep: its place among those sent, from 0, and why.
+/// A copy that an owner did not keep: its index among those sent, from 0, and why.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Declined {
-  pub place: Option<i32>,
+pub struct Rejection {
+  pub index: Option<i32>,
   pub reason: Option<String>,
 }
 
-impl Declined {
-  pub fn new<F1, F2>(place: F1, reason: F2) -> Declined where F1: Into<Option<i32>>, F2: Into<Option<String>> {
-    Declined {
-      place: place.into(),
+impl Rejection {
+  pub fn new<F1, F2>(index: F1, reason: F2) -> Rejection where F1: Into<Option<i32>>, F2: Into<Option<String>> {
+    Rejection {
+      index: index.into(),
       reason: reason.into(),
     }
   }
 }
 
-impl TSerializable for Declined {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Declined> {
+impl TSerializable for Rejection {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Rejection> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<i32> = Some(0);
     let mut f_2: Option<String> = Some("".to_owned());
@@ -471,17 +471,17 @@ impl TSerializable for Declined {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = Declined {
-      place: f_1,
+    let ret = Rejection {
+      index: f_1,
       reason: f_2,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("Declined");
+    let struct_ident = TStructIdentifier::new("Rejection");
     o_prot.write_struct_begin(&struct_ident)?;
-    if let Some(fld_var) = self.place {
-      o_prot.write_field_begin(&TFieldIdentifier::new("place", TType::I32, 1))?;
+    if let Some(fld_var) = self.index {
+      o_prot.write_field_begin(&TFieldIdentifier::new("index", TType::I32, 1))?;
       o_prot.write_i32(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -495,40 +495,40 @@ impl TSerializable for Declined {
   }
 }
 
-impl Default for Declined {
+impl Default for Rejection {
   fn default() -> Self {
-    Declined{
-      place: Some(0),
+    Rejection{
+      index: Some(0),
       reason: Some("".to_owned()),
     }
   }
 }
 
 //
-// Kept
+// ReplicateResult
 //
 
-/// What came of copies: the callee's current view, and which it declined.
+/// The result of `replicate`: the callee's current placement, and the copies it did not keep.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Kept {
-  pub view: Option<i64>,
-  pub declined: Option<Vec<Declined>>,
+pub struct ReplicateResult {
+  pub placement_id: Option<i64>,
+  pub rejections: Option<Vec<Rejection>>,
 }
 
-impl Kept {
-  pub fn new<F1, F2>(view: F1, declined: F2) -> Kept where F1: Into<Option<i64>>, F2: Into<Option<Vec<Declined>>> {
-    Kept {
-      view: view.into(),
-      declined: declined.into(),
+impl ReplicateResult {
+  pub fn new<F1, F2>(placement_id: F1, rejections: F2) -> ReplicateResult where F1: Into<Option<i64>>, F2: Into<Option<Vec<Rejection>>> {
+    ReplicateResult {
+      placement_id: placement_id.into(),
+      rejections: rejections.into(),
     }
   }
 }
 
-impl TSerializable for Kept {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Kept> {
+impl TSerializable for ReplicateResult {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<ReplicateResult> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<i64> = Some(0);
-    let mut f_2: Option<Vec<Declined>> = Some(Vec::new());
+    let mut f_2: Option<Vec<Rejection>> = Some(Vec::new());
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -542,9 +542,9 @@ impl TSerializable for Kept {
         },
         2 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Declined> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<Rejection> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_0 = Declined::read_from_in_protocol(i_prot)?;
+            let list_elem_0 = Rejection::read_from_in_protocol(i_prot)?;
             val.push(list_elem_0);
           }
           i_prot.read_list_end()?;
@@ -557,22 +557,22 @@ impl TSerializable for Kept {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = Kept {
-      view: f_1,
-      declined: f_2,
+    let ret = ReplicateResult {
+      placement_id: f_1,
+      rejections: f_2,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("Kept");
+    let struct_ident = TStructIdentifier::new("ReplicateResult");
     o_prot.write_struct_begin(&struct_ident)?;
-    if let Some(fld_var) = self.view {
-      o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 1))?;
+    if let Some(fld_var) = self.placement_id {
+      o_prot.write_field_begin(&TFieldIdentifier::new("placement_id", TType::I64, 1))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(ref fld_var) = self.declined {
-      o_prot.write_field_begin(&TFieldIdentifier::new("declined", TType::List, 2))?;
+    if let Some(ref fld_var) = self.rejections {
+      o_prot.write_field_begin(&TFieldIdentifier::new("rejections", TType::List, 2))?;
       o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
       for e in fld_var {
         e.write_to_out_protocol(o_prot)?;
@@ -585,37 +585,37 @@ impl TSerializable for Kept {
   }
 }
 
-impl Default for Kept {
+impl Default for ReplicateResult {
   fn default() -> Self {
-    Kept{
-      view: Some(0),
-      declined: Some(Vec::new()),
+    ReplicateResult{
+      placement_id: Some(0),
+      rejections: Some(Vec::new()),
     }
   }
 }
 
 //
-// Peer
+// NodeId
 //
 
-/// A process: a location, and the incarnation with which it became a member.
+/// One process: a location, and the incarnation with which the process became a member.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Peer {
+pub struct NodeId {
   pub location: Option<locator::Location>,
-  pub started: Option<i64>,
+  pub generation: Option<i64>,
 }
 
-impl Peer {
-  pub fn new<F1, F2>(location: F1, started: F2) -> Peer where F1: Into<Option<locator::Location>>, F2: Into<Option<i64>> {
-    Peer {
+impl NodeId {
+  pub fn new<F1, F2>(location: F1, generation: F2) -> NodeId where F1: Into<Option<locator::Location>>, F2: Into<Option<i64>> {
+    NodeId {
       location: location.into(),
-      started: started.into(),
+      generation: generation.into(),
     }
   }
 }
 
-impl TSerializable for Peer {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Peer> {
+impl TSerializable for NodeId {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<NodeId> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<locator::Location> = None;
     let mut f_2: Option<i64> = Some(0);
@@ -641,22 +641,22 @@ impl TSerializable for Peer {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = Peer {
+    let ret = NodeId {
       location: f_1,
-      started: f_2,
+      generation: f_2,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("Peer");
+    let struct_ident = TStructIdentifier::new("NodeId");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.location {
       o_prot.write_field_begin(&TFieldIdentifier::new("location", TType::Struct, 1))?;
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.started {
-      o_prot.write_field_begin(&TFieldIdentifier::new("started", TType::I64, 2))?;
+    if let Some(fld_var) = self.generation {
+      o_prot.write_field_begin(&TFieldIdentifier::new("generation", TType::I64, 2))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -665,57 +665,58 @@ impl TSerializable for Peer {
   }
 }
 
-impl Default for Peer {
+impl Default for NodeId {
   fn default() -> Self {
-    Peer{
+    NodeId{
       location: None,
-      started: Some(0),
+      generation: Some(0),
     }
   }
 }
 
 //
-// Word
+// RebalanceStatus
 //
 
-/// What a node tells others of its moves.
+/// What a node reports of its rebalance.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Word {
-  pub teller: Option<Peer>,
-  pub view: Option<i64>,
+pub struct RebalanceStatus {
+  pub sender: Option<NodeId>,
+  pub placement_id: Option<i64>,
   pub phase: Option<Phase>,
-  pub enrolled: Option<bool>,
-  /// The view that is read by; absent before the list of views was taken over.
-  pub reads_by: Option<i64>,
-  pub views: Option<Vec<i64>>,
-  /// The start of the one spoken to, if it is in the teller's current view.
-  pub sees: Option<i64>,
-  /// Copies kept of each key; absent while it is not known.
+  pub admitted: Option<bool>,
+  /// The placement that reads use; absent before the history was adopted.
+  pub read_placement_id: Option<i64>,
+  /// All placements of the sender's history, oldest first.
+  pub placement_ids: Option<Vec<i64>>,
+  /// The receiver's generation, if the receiver is in the sender's current placement.
+  pub seen_generation: Option<i64>,
+  /// Copies kept of each key; absent while unknown.
   pub replicas: Option<i32>,
-  /// How much the teller had been through: more in a word that it said later.
-  pub changes: Option<i64>,
+  /// Larger in a status that was sent later.
+  pub sequence: Option<i64>,
 }
 
-impl Word {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9>(teller: F1, view: F2, phase: F3, enrolled: F4, reads_by: F5, views: F6, sees: F7, replicas: F8, changes: F9) -> Word where F1: Into<Option<Peer>>, F2: Into<Option<i64>>, F3: Into<Option<Phase>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<Vec<i64>>>, F7: Into<Option<i64>>, F8: Into<Option<i32>>, F9: Into<Option<i64>> {
-    Word {
-      teller: teller.into(),
-      view: view.into(),
+impl RebalanceStatus {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9>(sender: F1, placement_id: F2, phase: F3, admitted: F4, read_placement_id: F5, placement_ids: F6, seen_generation: F7, replicas: F8, sequence: F9) -> RebalanceStatus where F1: Into<Option<NodeId>>, F2: Into<Option<i64>>, F3: Into<Option<Phase>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<Vec<i64>>>, F7: Into<Option<i64>>, F8: Into<Option<i32>>, F9: Into<Option<i64>> {
+    RebalanceStatus {
+      sender: sender.into(),
+      placement_id: placement_id.into(),
       phase: phase.into(),
-      enrolled: enrolled.into(),
-      reads_by: reads_by.into(),
-      views: views.into(),
-      sees: sees.into(),
+      admitted: admitted.into(),
+      read_placement_id: read_placement_id.into(),
+      placement_ids: placement_ids.into(),
+      seen_generation: seen_generation.into(),
       replicas: replicas.into(),
-      changes: changes.into(),
+      sequence: sequence.into(),
     }
   }
 }
 
-impl TSerializable for Word {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Word> {
+impl TSerializable for RebalanceStatus {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<RebalanceStatus> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Peer> = None;
+    let mut f_1: Option<NodeId> = None;
     let mut f_2: Option<i64> = Some(0);
     let mut f_3: Option<Phase> = None;
     let mut f_4: Option<bool> = Some(false);
@@ -732,7 +733,7 @@ impl TSerializable for Word {
       let field_id = field_id(&field_ident)?;
       match field_id {
         1 => {
-          let val = Peer::read_from_in_protocol(i_prot)?;
+          let val = NodeId::read_from_in_protocol(i_prot)?;
           f_1 = Some(val);
         },
         2 => {
@@ -780,29 +781,29 @@ impl TSerializable for Word {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = Word {
-      teller: f_1,
-      view: f_2,
+    let ret = RebalanceStatus {
+      sender: f_1,
+      placement_id: f_2,
       phase: f_3,
-      enrolled: f_4,
-      reads_by: f_5,
-      views: f_6,
-      sees: f_7,
+      admitted: f_4,
+      read_placement_id: f_5,
+      placement_ids: f_6,
+      seen_generation: f_7,
       replicas: f_8,
-      changes: f_9,
+      sequence: f_9,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("Word");
+    let struct_ident = TStructIdentifier::new("RebalanceStatus");
     o_prot.write_struct_begin(&struct_ident)?;
-    if let Some(ref fld_var) = self.teller {
-      o_prot.write_field_begin(&TFieldIdentifier::new("teller", TType::Struct, 1))?;
+    if let Some(ref fld_var) = self.sender {
+      o_prot.write_field_begin(&TFieldIdentifier::new("sender", TType::Struct, 1))?;
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.view {
-      o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 2))?;
+    if let Some(fld_var) = self.placement_id {
+      o_prot.write_field_begin(&TFieldIdentifier::new("placement_id", TType::I64, 2))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -811,18 +812,18 @@ impl TSerializable for Word {
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.enrolled {
-      o_prot.write_field_begin(&TFieldIdentifier::new("enrolled", TType::Bool, 4))?;
+    if let Some(fld_var) = self.admitted {
+      o_prot.write_field_begin(&TFieldIdentifier::new("admitted", TType::Bool, 4))?;
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.reads_by {
-      o_prot.write_field_begin(&TFieldIdentifier::new("reads_by", TType::I64, 5))?;
+    if let Some(fld_var) = self.read_placement_id {
+      o_prot.write_field_begin(&TFieldIdentifier::new("read_placement_id", TType::I64, 5))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(ref fld_var) = self.views {
-      o_prot.write_field_begin(&TFieldIdentifier::new("views", TType::List, 6))?;
+    if let Some(ref fld_var) = self.placement_ids {
+      o_prot.write_field_begin(&TFieldIdentifier::new("placement_ids", TType::List, 6))?;
       o_prot.write_list_begin(&TListIdentifier::new(TType::I64, fld_var.len() as i32))?;
       for e in fld_var {
         o_prot.write_i64(*e)?;
@@ -830,8 +831,8 @@ impl TSerializable for Word {
       o_prot.write_list_end()?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.sees {
-      o_prot.write_field_begin(&TFieldIdentifier::new("sees", TType::I64, 7))?;
+    if let Some(fld_var) = self.seen_generation {
+      o_prot.write_field_begin(&TFieldIdentifier::new("seen_generation", TType::I64, 7))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -840,8 +841,8 @@ impl TSerializable for Word {
       o_prot.write_i32(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.changes {
-      o_prot.write_field_begin(&TFieldIdentifier::new("changes", TType::I64, 9))?;
+    if let Some(fld_var) = self.sequence {
+      o_prot.write_field_begin(&TFieldIdentifier::new("sequence", TType::I64, 9))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -850,48 +851,48 @@ impl TSerializable for Word {
   }
 }
 
-impl Default for Word {
+impl Default for RebalanceStatus {
   fn default() -> Self {
-    Word{
-      teller: None,
-      view: Some(0),
+    RebalanceStatus{
+      sender: None,
+      placement_id: Some(0),
       phase: None,
-      enrolled: Some(false),
-      reads_by: Some(0),
-      views: Some(Vec::new()),
-      sees: Some(0),
+      admitted: Some(false),
+      read_placement_id: Some(0),
+      placement_ids: Some(Vec::new()),
+      seen_generation: Some(0),
       replicas: Some(0),
-      changes: Some(0),
+      sequence: Some(0),
     }
   }
 }
 
 //
-// History
+// PlacementHistory
 //
 
-/// The list of views of a node that is enrolled, oldest first.
+/// The placements of an admitted node, oldest first.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct History {
-  pub views: Option<Vec<Vec<Peer>>>,
-  pub reads_by: Option<i64>,
+pub struct PlacementHistory {
+  pub placements: Option<Vec<Vec<NodeId>>>,
+  pub read_placement_id: Option<i64>,
   pub replicas: Option<i32>,
 }
 
-impl History {
-  pub fn new<F1, F2, F3>(views: F1, reads_by: F2, replicas: F3) -> History where F1: Into<Option<Vec<Vec<Peer>>>>, F2: Into<Option<i64>>, F3: Into<Option<i32>> {
-    History {
-      views: views.into(),
-      reads_by: reads_by.into(),
+impl PlacementHistory {
+  pub fn new<F1, F2, F3>(placements: F1, read_placement_id: F2, replicas: F3) -> PlacementHistory where F1: Into<Option<Vec<Vec<NodeId>>>>, F2: Into<Option<i64>>, F3: Into<Option<i32>> {
+    PlacementHistory {
+      placements: placements.into(),
+      read_placement_id: read_placement_id.into(),
       replicas: replicas.into(),
     }
   }
 }
 
-impl TSerializable for History {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<History> {
+impl TSerializable for PlacementHistory {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<PlacementHistory> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Vec<Vec<Peer>>> = Some(Vec::new());
+    let mut f_1: Option<Vec<Vec<NodeId>>> = Some(Vec::new());
     let mut f_2: Option<i64> = Some(0);
     let mut f_3: Option<i32> = Some(0);
     loop {
@@ -903,12 +904,12 @@ impl TSerializable for History {
       match field_id {
         1 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Vec<Peer>> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<Vec<NodeId>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
             let list_ident = i_prot.read_list_begin()?;
-            let mut list_elem_2: Vec<Peer> = Vec::with_capacity(list_ident.size as usize);
+            let mut list_elem_2: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
             for _ in 0..list_ident.size {
-              let list_elem_3 = Peer::read_from_in_protocol(i_prot)?;
+              let list_elem_3 = NodeId::read_from_in_protocol(i_prot)?;
               list_elem_2.push(list_elem_3);
             }
             i_prot.read_list_end()?;
@@ -932,18 +933,18 @@ impl TSerializable for History {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = History {
-      views: f_1,
-      reads_by: f_2,
+    let ret = PlacementHistory {
+      placements: f_1,
+      read_placement_id: f_2,
       replicas: f_3,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("History");
+    let struct_ident = TStructIdentifier::new("PlacementHistory");
     o_prot.write_struct_begin(&struct_ident)?;
-    if let Some(ref fld_var) = self.views {
-      o_prot.write_field_begin(&TFieldIdentifier::new("views", TType::List, 1))?;
+    if let Some(ref fld_var) = self.placements {
+      o_prot.write_field_begin(&TFieldIdentifier::new("placements", TType::List, 1))?;
       o_prot.write_list_begin(&TListIdentifier::new(TType::List, fld_var.len() as i32))?;
       for e in fld_var {
         o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, e.len() as i32))?;
@@ -955,8 +956,8 @@ impl TSerializable for History {
       o_prot.write_list_end()?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.reads_by {
-      o_prot.write_field_begin(&TFieldIdentifier::new("reads_by", TType::I64, 2))?;
+    if let Some(fld_var) = self.read_placement_id {
+      o_prot.write_field_begin(&TFieldIdentifier::new("read_placement_id", TType::I64, 2))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -970,41 +971,41 @@ impl TSerializable for History {
   }
 }
 
-impl Default for History {
+impl Default for PlacementHistory {
   fn default() -> Self {
-    History{
-      views: Some(Vec::new()),
-      reads_by: Some(0),
+    PlacementHistory{
+      placements: Some(Vec::new()),
+      read_placement_id: Some(0),
       replicas: Some(0),
     }
   }
 }
 
 //
-// Told
+// StatusReply
 //
 
-/// The answer to a word.
+/// The reply to a status: the callee's own, and its history if it was asked for.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Told {
-  pub word: Option<Word>,
-  pub history: Option<History>,
+pub struct StatusReply {
+  pub status: Option<RebalanceStatus>,
+  pub history: Option<PlacementHistory>,
 }
 
-impl Told {
-  pub fn new<F1, F2>(word: F1, history: F2) -> Told where F1: Into<Option<Word>>, F2: Into<Option<History>> {
-    Told {
-      word: word.into(),
+impl StatusReply {
+  pub fn new<F1, F2>(status: F1, history: F2) -> StatusReply where F1: Into<Option<RebalanceStatus>>, F2: Into<Option<PlacementHistory>> {
+    StatusReply {
+      status: status.into(),
       history: history.into(),
     }
   }
 }
 
-impl TSerializable for Told {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Told> {
+impl TSerializable for StatusReply {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StatusReply> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Word> = None;
-    let mut f_2: Option<History> = None;
+    let mut f_1: Option<RebalanceStatus> = None;
+    let mut f_2: Option<PlacementHistory> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1013,11 +1014,11 @@ impl TSerializable for Told {
       let field_id = field_id(&field_ident)?;
       match field_id {
         1 => {
-          let val = Word::read_from_in_protocol(i_prot)?;
+          let val = RebalanceStatus::read_from_in_protocol(i_prot)?;
           f_1 = Some(val);
         },
         2 => {
-          let val = History::read_from_in_protocol(i_prot)?;
+          let val = PlacementHistory::read_from_in_protocol(i_prot)?;
           f_2 = Some(val);
         },
         _ => {
@@ -1027,17 +1028,17 @@ impl TSerializable for Told {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = Told {
-      word: f_1,
+    let ret = StatusReply {
+      status: f_1,
       history: f_2,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("Told");
+    let struct_ident = TStructIdentifier::new("StatusReply");
     o_prot.write_struct_begin(&struct_ident)?;
-    if let Some(ref fld_var) = self.word {
-      o_prot.write_field_begin(&TFieldIdentifier::new("word", TType::Struct, 1))?;
+    if let Some(ref fld_var) = self.status {
+      o_prot.write_field_begin(&TFieldIdentifier::new("status", TType::Struct, 1))?;
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
@@ -1051,10 +1052,10 @@ impl TSerializable for Told {
   }
 }
 
-impl Default for Told {
+impl Default for StatusReply {
   fn default() -> Self {
-    Told{
-      word: None,
+    StatusReply{
+      status: None,
       history: None,
     }
   }
@@ -1064,7 +1065,7 @@ impl Default for Told {
 // Cursor
 //
 
-/// Where the copying of a table goes on: in this stripe, after this key of it. Keys are
+/// Where the copying of a table resumes: in this stripe, after this key of it. Keys are
 /// ordered by their points, those of one point by their bytes.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Cursor {
@@ -1145,23 +1146,24 @@ impl Default for Cursor {
 // Pull
 //
 
-/// A request for a page of what the puller owns.
+/// A request for a page of the keys that the puller owns.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Pull {
-  pub puller: Option<Peer>,
-  pub view: Option<i64>,
-  pub reads_by: Option<i64>,
-  pub gone: Option<Vec<Peer>>,
+  pub puller: Option<NodeId>,
+  pub placement_id: Option<i64>,
+  pub read_placement_id: Option<i64>,
+  /// Processes that the puller takes for down.
+  pub down: Option<Vec<NodeId>>,
   pub cursor: Option<Cursor>,
 }
 
 impl Pull {
-  pub fn new<F1, F2, F3, F4, F5>(puller: F1, view: F2, reads_by: F3, gone: F4, cursor: F5) -> Pull where F1: Into<Option<Peer>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<Vec<Peer>>>, F5: Into<Option<Cursor>> {
+  pub fn new<F1, F2, F3, F4, F5>(puller: F1, placement_id: F2, read_placement_id: F3, down: F4, cursor: F5) -> Pull where F1: Into<Option<NodeId>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<Vec<NodeId>>>, F5: Into<Option<Cursor>> {
     Pull {
       puller: puller.into(),
-      view: view.into(),
-      reads_by: reads_by.into(),
-      gone: gone.into(),
+      placement_id: placement_id.into(),
+      read_placement_id: read_placement_id.into(),
+      down: down.into(),
       cursor: cursor.into(),
     }
   }
@@ -1170,10 +1172,10 @@ impl Pull {
 impl TSerializable for Pull {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Pull> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Peer> = None;
+    let mut f_1: Option<NodeId> = None;
     let mut f_2: Option<i64> = Some(0);
     let mut f_3: Option<i64> = Some(0);
-    let mut f_4: Option<Vec<Peer>> = Some(Vec::new());
+    let mut f_4: Option<Vec<NodeId>> = Some(Vec::new());
     let mut f_5: Option<Cursor> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -1183,7 +1185,7 @@ impl TSerializable for Pull {
       let field_id = field_id(&field_ident)?;
       match field_id {
         1 => {
-          let val = Peer::read_from_in_protocol(i_prot)?;
+          let val = NodeId::read_from_in_protocol(i_prot)?;
           f_1 = Some(val);
         },
         2 => {
@@ -1196,9 +1198,9 @@ impl TSerializable for Pull {
         },
         4 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Peer> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_4 = Peer::read_from_in_protocol(i_prot)?;
+            let list_elem_4 = NodeId::read_from_in_protocol(i_prot)?;
             val.push(list_elem_4);
           }
           i_prot.read_list_end()?;
@@ -1217,9 +1219,9 @@ impl TSerializable for Pull {
     i_prot.read_struct_end()?;
     let ret = Pull {
       puller: f_1,
-      view: f_2,
-      reads_by: f_3,
-      gone: f_4,
+      placement_id: f_2,
+      read_placement_id: f_3,
+      down: f_4,
       cursor: f_5,
     };
     Ok(ret)
@@ -1232,18 +1234,18 @@ impl TSerializable for Pull {
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.view {
-      o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 2))?;
+    if let Some(fld_var) = self.placement_id {
+      o_prot.write_field_begin(&TFieldIdentifier::new("placement_id", TType::I64, 2))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.reads_by {
-      o_prot.write_field_begin(&TFieldIdentifier::new("reads_by", TType::I64, 3))?;
+    if let Some(fld_var) = self.read_placement_id {
+      o_prot.write_field_begin(&TFieldIdentifier::new("read_placement_id", TType::I64, 3))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(ref fld_var) = self.gone {
-      o_prot.write_field_begin(&TFieldIdentifier::new("gone", TType::List, 4))?;
+    if let Some(ref fld_var) = self.down {
+      o_prot.write_field_begin(&TFieldIdentifier::new("down", TType::List, 4))?;
       o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
       for e in fld_var {
         e.write_to_out_protocol(o_prot)?;
@@ -1265,9 +1267,9 @@ impl Default for Pull {
   fn default() -> Self {
     Pull{
       puller: None,
-      view: Some(0),
-      reads_by: Some(0),
-      gone: Some(Vec::new()),
+      placement_id: Some(0),
+      read_placement_id: Some(0),
+      down: Some(Vec::new()),
       cursor: None,
     }
   }
@@ -1277,20 +1279,20 @@ impl Default for Pull {
 // Page
 //
 
-/// Some of what the puller owns; without `rest`, the last of it.
+/// Some keys that the puller owns. Without `next_page`, the last page.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Page {
-  pub pairs: Option<Vec<Pair>>,
-  pub rest: Option<Cursor>,
-  /// Clients keep the giver busy: who asks for pages had better take its time.
+  pub pairs: Option<Vec<KeyValue>>,
+  pub next_page: Option<Cursor>,
+  /// The source is busy with clients: pull slowly.
   pub busy: Option<bool>,
 }
 
 impl Page {
-  pub fn new<F1, F2, F3>(pairs: F1, rest: F2, busy: F3) -> Page where F1: Into<Option<Vec<Pair>>>, F2: Into<Option<Cursor>>, F3: Into<Option<bool>> {
+  pub fn new<F1, F2, F3>(pairs: F1, next_page: F2, busy: F3) -> Page where F1: Into<Option<Vec<KeyValue>>>, F2: Into<Option<Cursor>>, F3: Into<Option<bool>> {
     Page {
       pairs: pairs.into(),
-      rest: rest.into(),
+      next_page: next_page.into(),
       busy: busy.into(),
     }
   }
@@ -1299,7 +1301,7 @@ impl Page {
 impl TSerializable for Page {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Page> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Vec<Pair>> = Some(Vec::new());
+    let mut f_1: Option<Vec<KeyValue>> = Some(Vec::new());
     let mut f_2: Option<Cursor> = None;
     let mut f_3: Option<bool> = Some(false);
     loop {
@@ -1311,9 +1313,9 @@ impl TSerializable for Page {
       match field_id {
         1 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<KeyValue> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_5 = Pair::read_from_in_protocol(i_prot)?;
+            let list_elem_5 = KeyValue::read_from_in_protocol(i_prot)?;
             val.push(list_elem_5);
           }
           i_prot.read_list_end()?;
@@ -1336,7 +1338,7 @@ impl TSerializable for Page {
     i_prot.read_struct_end()?;
     let ret = Page {
       pairs: f_1,
-      rest: f_2,
+      next_page: f_2,
       busy: f_3,
     };
     Ok(ret)
@@ -1353,8 +1355,8 @@ impl TSerializable for Page {
       o_prot.write_list_end()?;
       o_prot.write_field_end()?
     }
-    if let Some(ref fld_var) = self.rest {
-      o_prot.write_field_begin(&TFieldIdentifier::new("rest", TType::Struct, 2))?;
+    if let Some(ref fld_var) = self.next_page {
+      o_prot.write_field_begin(&TFieldIdentifier::new("next_page", TType::Struct, 2))?;
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
@@ -1372,63 +1374,66 @@ impl Default for Page {
   fn default() -> Self {
     Page{
       pairs: Some(Vec::new()),
-      rest: None,
+      next_page: None,
       busy: Some(false),
     }
   }
 }
 
 //
-// Traffic
+// ServerStats
 //
 
-/// What came to a node's server since it started.
+/// Counters of a node's server since it started.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Traffic {
-  /// Connections that are open now.
+pub struct ServerStats {
+  /// Connections open now.
   pub open: Option<i64>,
-  /// Connections that were accepted.
+  /// Connections accepted.
   pub opened: Option<i64>,
-  /// Calls that were served.
+  /// Calls served.
   pub calls: Option<i64>,
-  /// Connections closed because too many were open, in all or from one address.
-  pub crowded_out: Option<i64>,
-  pub address_full: Option<i64>,
-  /// Connections closed because no call came for too long.
+  /// Connections closed because too many were open in all.
+  pub evicted: Option<i64>,
+  /// Connections closed because too many were open from one address.
+  pub evicted_by_address: Option<i64>,
+  /// Connections closed because no call came within the idle timeout.
   pub idle: Option<i64>,
-  /// Connections closed because of a message that was no message, too slow or too long.
-  pub garbage: Option<i64>,
-  pub slow: Option<i64>,
-  pub long: Option<i64>,
+  /// Connections closed because of a malformed message.
+  pub malformed: Option<i64>,
+  /// Connections closed because a message took too long.
+  pub timed_out: Option<i64>,
+  /// Connections closed because a message was too large.
+  pub too_large: Option<i64>,
   /// Connections closed after a call that ended in an application exception.
   pub exceptions: Option<i64>,
-  /// Connections closed because there was no thread to serve them.
-  pub unserved: Option<i64>,
-  /// Times that a connection could not be accepted.
+  /// Connections closed because no thread could be started for them.
+  pub no_thread: Option<i64>,
+  /// Failed attempts to accept a connection.
   pub failed_accepts: Option<i64>,
 }
 
-impl Traffic {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12>(open: F1, opened: F2, calls: F3, crowded_out: F4, address_full: F5, idle: F6, garbage: F7, slow: F8, long: F9, exceptions: F10, unserved: F11, failed_accepts: F12) -> Traffic where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i64>>, F5: Into<Option<i64>>, F6: Into<Option<i64>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<i64>>, F10: Into<Option<i64>>, F11: Into<Option<i64>>, F12: Into<Option<i64>> {
-    Traffic {
+impl ServerStats {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12>(open: F1, opened: F2, calls: F3, evicted: F4, evicted_by_address: F5, idle: F6, malformed: F7, timed_out: F8, too_large: F9, exceptions: F10, no_thread: F11, failed_accepts: F12) -> ServerStats where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i64>>, F5: Into<Option<i64>>, F6: Into<Option<i64>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<i64>>, F10: Into<Option<i64>>, F11: Into<Option<i64>>, F12: Into<Option<i64>> {
+    ServerStats {
       open: open.into(),
       opened: opened.into(),
       calls: calls.into(),
-      crowded_out: crowded_out.into(),
-      address_full: address_full.into(),
+      evicted: evicted.into(),
+      evicted_by_address: evicted_by_address.into(),
       idle: idle.into(),
-      garbage: garbage.into(),
-      slow: slow.into(),
-      long: long.into(),
+      malformed: malformed.into(),
+      timed_out: timed_out.into(),
+      too_large: too_large.into(),
       exceptions: exceptions.into(),
-      unserved: unserved.into(),
+      no_thread: no_thread.into(),
       failed_accepts: failed_accepts.into(),
     }
   }
 }
 
-impl TSerializable for Traffic {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Traffic> {
+impl TSerializable for ServerStats {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<ServerStats> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<i64> = Some(0);
     let mut f_2: Option<i64> = Some(0);
@@ -1504,24 +1509,24 @@ impl TSerializable for Traffic {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = Traffic {
+    let ret = ServerStats {
       open: f_1,
       opened: f_2,
       calls: f_3,
-      crowded_out: f_4,
-      address_full: f_5,
+      evicted: f_4,
+      evicted_by_address: f_5,
       idle: f_6,
-      garbage: f_7,
-      slow: f_8,
-      long: f_9,
+      malformed: f_7,
+      timed_out: f_8,
+      too_large: f_9,
       exceptions: f_10,
-      unserved: f_11,
+      no_thread: f_11,
       failed_accepts: f_12,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("Traffic");
+    let struct_ident = TStructIdentifier::new("ServerStats");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(fld_var) = self.open {
       o_prot.write_field_begin(&TFieldIdentifier::new("open", TType::I64, 1))?;
@@ -1538,13 +1543,13 @@ impl TSerializable for Traffic {
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.crowded_out {
-      o_prot.write_field_begin(&TFieldIdentifier::new("crowded_out", TType::I64, 4))?;
+    if let Some(fld_var) = self.evicted {
+      o_prot.write_field_begin(&TFieldIdentifier::new("evicted", TType::I64, 4))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.address_full {
-      o_prot.write_field_begin(&TFieldIdentifier::new("address_full", TType::I64, 5))?;
+    if let Some(fld_var) = self.evicted_by_address {
+      o_prot.write_field_begin(&TFieldIdentifier::new("evicted_by_address", TType::I64, 5))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -1553,18 +1558,18 @@ impl TSerializable for Traffic {
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.garbage {
-      o_prot.write_field_begin(&TFieldIdentifier::new("garbage", TType::I64, 7))?;
+    if let Some(fld_var) = self.malformed {
+      o_prot.write_field_begin(&TFieldIdentifier::new("malformed", TType::I64, 7))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.slow {
-      o_prot.write_field_begin(&TFieldIdentifier::new("slow", TType::I64, 8))?;
+    if let Some(fld_var) = self.timed_out {
+      o_prot.write_field_begin(&TFieldIdentifier::new("timed_out", TType::I64, 8))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.long {
-      o_prot.write_field_begin(&TFieldIdentifier::new("long", TType::I64, 9))?;
+    if let Some(fld_var) = self.too_large {
+      o_prot.write_field_begin(&TFieldIdentifier::new("too_large", TType::I64, 9))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -1573,8 +1578,8 @@ impl TSerializable for Traffic {
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.unserved {
-      o_prot.write_field_begin(&TFieldIdentifier::new("unserved", TType::I64, 11))?;
+    if let Some(fld_var) = self.no_thread {
+      o_prot.write_field_begin(&TFieldIdentifier::new("no_thread", TType::I64, 11))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -1588,67 +1593,67 @@ impl TSerializable for Traffic {
   }
 }
 
-impl Default for Traffic {
+impl Default for ServerStats {
   fn default() -> Self {
-    Traffic{
+    ServerStats{
       open: Some(0),
       opened: Some(0),
       calls: Some(0),
-      crowded_out: Some(0),
-      address_full: Some(0),
+      evicted: Some(0),
+      evicted_by_address: Some(0),
       idle: Some(0),
-      garbage: Some(0),
-      slow: Some(0),
-      long: Some(0),
+      malformed: Some(0),
+      timed_out: Some(0),
+      too_large: Some(0),
       exceptions: Some(0),
-      unserved: Some(0),
+      no_thread: Some(0),
       failed_accepts: Some(0),
     }
   }
 }
 
 //
-// Holdings
+// NodeStats
 //
 
 /// What one node holds, for programs that show the store.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Holdings {
+pub struct NodeStats {
   /// Keys with a value.
   pub keys: Option<i64>,
-  /// Of these, those whose primary the node is, if they were to be counted.
-  pub as_primary: Option<i64>,
-  /// Memory that they take, in bytes, as the node reckons it.
+  /// Of these, the keys whose primary the node is, if it was asked to count them.
+  pub primary_keys: Option<i64>,
+  /// Estimated memory for keys and values, in bytes.
   pub bytes: Option<i64>,
   pub replicas: Option<i32>,
   pub phase: Option<Phase>,
-  /// Does the node answer clients?
+  /// Does the node serve clients?
   pub serving: Option<bool>,
-  /// Keys copied here in the move that is under way; 0 when it is done.
-  pub moved: Option<i64>,
-  /// The node's current view.
-  pub view: Option<i64>,
-  pub traffic: Option<Traffic>,
+  /// Keys received in the rebalance under way; 0 after it.
+  pub keys_received: Option<i64>,
+  /// The node's current placement.
+  pub placement_id: Option<i64>,
+  pub server: Option<ServerStats>,
 }
 
-impl Holdings {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9>(keys: F1, as_primary: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, moved: F7, view: F8, traffic: F9) -> Holdings where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<Traffic>> {
-    Holdings {
+impl NodeStats {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9>(keys: F1, primary_keys: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, keys_received: F7, placement_id: F8, server: F9) -> NodeStats where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<ServerStats>> {
+    NodeStats {
       keys: keys.into(),
-      as_primary: as_primary.into(),
+      primary_keys: primary_keys.into(),
       bytes: bytes.into(),
       replicas: replicas.into(),
       phase: phase.into(),
       serving: serving.into(),
-      moved: moved.into(),
-      view: view.into(),
-      traffic: traffic.into(),
+      keys_received: keys_received.into(),
+      placement_id: placement_id.into(),
+      server: server.into(),
     }
   }
 }
 
-impl TSerializable for Holdings {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Holdings> {
+impl TSerializable for NodeStats {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<NodeStats> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<i64> = Some(0);
     let mut f_2: Option<i64> = None;
@@ -1658,7 +1663,7 @@ impl TSerializable for Holdings {
     let mut f_6: Option<bool> = Some(false);
     let mut f_7: Option<i64> = Some(0);
     let mut f_8: Option<i64> = Some(0);
-    let mut f_9: Option<Traffic> = None;
+    let mut f_9: Option<ServerStats> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1699,7 +1704,7 @@ impl TSerializable for Holdings {
           f_8 = Some(val);
         },
         9 => {
-          let val = Traffic::read_from_in_protocol(i_prot)?;
+          let val = ServerStats::read_from_in_protocol(i_prot)?;
           f_9 = Some(val);
         },
         _ => {
@@ -1709,29 +1714,29 @@ impl TSerializable for Holdings {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = Holdings {
+    let ret = NodeStats {
       keys: f_1,
-      as_primary: f_2,
+      primary_keys: f_2,
       bytes: f_3,
       replicas: f_4,
       phase: f_5,
       serving: f_6,
-      moved: f_7,
-      view: f_8,
-      traffic: f_9,
+      keys_received: f_7,
+      placement_id: f_8,
+      server: f_9,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("Holdings");
+    let struct_ident = TStructIdentifier::new("NodeStats");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(fld_var) = self.keys {
       o_prot.write_field_begin(&TFieldIdentifier::new("keys", TType::I64, 1))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.as_primary {
-      o_prot.write_field_begin(&TFieldIdentifier::new("as_primary", TType::I64, 2))?;
+    if let Some(fld_var) = self.primary_keys {
+      o_prot.write_field_begin(&TFieldIdentifier::new("primary_keys", TType::I64, 2))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -1755,18 +1760,18 @@ impl TSerializable for Holdings {
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.moved {
-      o_prot.write_field_begin(&TFieldIdentifier::new("moved", TType::I64, 7))?;
+    if let Some(fld_var) = self.keys_received {
+      o_prot.write_field_begin(&TFieldIdentifier::new("keys_received", TType::I64, 7))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.view {
-      o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 8))?;
+    if let Some(fld_var) = self.placement_id {
+      o_prot.write_field_begin(&TFieldIdentifier::new("placement_id", TType::I64, 8))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(ref fld_var) = self.traffic {
-      o_prot.write_field_begin(&TFieldIdentifier::new("traffic", TType::Struct, 9))?;
+    if let Some(ref fld_var) = self.server {
+      o_prot.write_field_begin(&TFieldIdentifier::new("server", TType::Struct, 9))?;
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
@@ -1775,54 +1780,55 @@ impl TSerializable for Holdings {
   }
 }
 
-impl Default for Holdings {
+impl Default for NodeStats {
   fn default() -> Self {
-    Holdings{
+    NodeStats{
       keys: Some(0),
-      as_primary: Some(0),
+      primary_keys: Some(0),
       bytes: Some(0),
       replicas: Some(0),
       phase: None,
       serving: Some(false),
-      moved: Some(0),
-      view: Some(0),
-      traffic: None,
+      keys_received: Some(0),
+      placement_id: Some(0),
+      server: None,
     }
   }
 }
 
 //
-// Roll
+// Topology
 //
 
-/// Who holds keys, for clients that call each key's primary themselves.
+/// Who holds which keys, for clients that call primaries themselves.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Roll {
-  /// The members of the callee's current view, on the ring and keeping copies: a key is written at its primary among them.
-  pub members: Option<Vec<Peer>>,
-  /// Leave it to the callee to find the owners of keys: there are nodes on the ring
-  /// that are not among the members, and need to be told in their own way.
-  pub mixed: Option<bool>,
-  /// The members of the view that the callee reads by, if that is another one: while keys move, a key is read at its primary among these.
-  pub readers: Option<Vec<Peer>>,
+pub struct Topology {
+  /// The members of the callee's current placement: a key is written at its primary among them.
+  pub members: Option<Vec<NodeId>>,
+  /// There are legacy nodes on the ring, which are not among the members: let the callee
+  /// route every call.
+  pub has_legacy: Option<bool>,
+  /// The members of the placement that reads use, if it is another one: during a
+  /// rebalance a key is read at its primary among these.
+  pub read_members: Option<Vec<NodeId>>,
 }
 
-impl Roll {
-  pub fn new<F1, F2, F3>(members: F1, mixed: F2, readers: F3) -> Roll where F1: Into<Option<Vec<Peer>>>, F2: Into<Option<bool>>, F3: Into<Option<Vec<Peer>>> {
-    Roll {
+impl Topology {
+  pub fn new<F1, F2, F3>(members: F1, has_legacy: F2, read_members: F3) -> Topology where F1: Into<Option<Vec<NodeId>>>, F2: Into<Option<bool>>, F3: Into<Option<Vec<NodeId>>> {
+    Topology {
       members: members.into(),
-      mixed: mixed.into(),
-      readers: readers.into(),
+      has_legacy: has_legacy.into(),
+      read_members: read_members.into(),
     }
   }
 }
 
-impl TSerializable for Roll {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Roll> {
+impl TSerializable for Topology {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Topology> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Vec<Peer>> = Some(Vec::new());
+    let mut f_1: Option<Vec<NodeId>> = Some(Vec::new());
     let mut f_2: Option<bool> = Some(false);
-    let mut f_3: Option<Vec<Peer>> = Some(Vec::new());
+    let mut f_3: Option<Vec<NodeId>> = Some(Vec::new());
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1832,9 +1838,9 @@ impl TSerializable for Roll {
       match field_id {
         1 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Peer> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_6 = Peer::read_from_in_protocol(i_prot)?;
+            let list_elem_6 = NodeId::read_from_in_protocol(i_prot)?;
             val.push(list_elem_6);
           }
           i_prot.read_list_end()?;
@@ -1846,9 +1852,9 @@ impl TSerializable for Roll {
         },
         3 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Peer> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_7 = Peer::read_from_in_protocol(i_prot)?;
+            let list_elem_7 = NodeId::read_from_in_protocol(i_prot)?;
             val.push(list_elem_7);
           }
           i_prot.read_list_end()?;
@@ -1861,15 +1867,15 @@ impl TSerializable for Roll {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = Roll {
+    let ret = Topology {
       members: f_1,
-      mixed: f_2,
-      readers: f_3,
+      has_legacy: f_2,
+      read_members: f_3,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("Roll");
+    let struct_ident = TStructIdentifier::new("Topology");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.members {
       o_prot.write_field_begin(&TFieldIdentifier::new("members", TType::List, 1))?;
@@ -1880,13 +1886,13 @@ impl TSerializable for Roll {
       o_prot.write_list_end()?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.mixed {
-      o_prot.write_field_begin(&TFieldIdentifier::new("mixed", TType::Bool, 2))?;
+    if let Some(fld_var) = self.has_legacy {
+      o_prot.write_field_begin(&TFieldIdentifier::new("has_legacy", TType::Bool, 2))?;
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(ref fld_var) = self.readers {
-      o_prot.write_field_begin(&TFieldIdentifier::new("readers", TType::List, 3))?;
+    if let Some(ref fld_var) = self.read_members {
+      o_prot.write_field_begin(&TFieldIdentifier::new("read_members", TType::List, 3))?;
       o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
       for e in fld_var {
         e.write_to_out_protocol(o_prot)?;
@@ -1899,12 +1905,12 @@ impl TSerializable for Roll {
   }
 }
 
-impl Default for Roll {
+impl Default for Topology {
   fn default() -> Self {
-    Roll{
+    Topology{
       members: Some(Vec::new()),
-      mixed: Some(false),
-      readers: Some(Vec::new()),
+      has_legacy: Some(false),
+      read_members: Some(Vec::new()),
     }
   }
 }
@@ -1916,33 +1922,35 @@ impl Default for Roll {
 pub trait TStoreSyncClient : locator::TLocatorSyncClient {
   fn get(&mut self, key: Vec<u8>) -> thrift::Result<Vec<u8>>;
   fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<()>;
-  /// Returns when the value is in place on all its owners; its version.
+  /// Writes a value. Returns its version when it is in place on all owners.
   fn write(&mut self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<i64>;
-  /// The value, if there is one.
-  fn fetch(&mut self, key: Vec<u8>) -> thrift::Result<Found>;
-  /// Deletes; was there a value?
+  /// Reads a value, if there is one.
+  fn fetch(&mut self, key: Vec<u8>) -> thrift::Result<ReadResult>;
+  /// Deletes a key. Was there a value?
   fn unset(&mut self, key: Vec<u8>) -> thrift::Result<bool>;
-  /// As `write` and `unset` for each pair in turn; versions in the pairs mean nothing here.
-  fn write_many(&mut self, pairs: Vec<Pair>) -> thrift::Result<Vec<Written>>;
-  /// As `fetch` for each key.
-  fn fetch_many(&mut self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<Found>>;
-  fn roll(&mut self) -> thrift::Result<Roll>;
-  /// Some of the pairs whose primary the callee is in that view. Refused unless the
-  /// callee is settled in it (its holdings name it), so that who scans all members at
-  /// one view sees every key once.
-  fn scan(&mut self, view: i64, cursor: Cursor) -> thrift::Result<Page>;
-  /// Write these as their primary, which became a member at that incarnation: asked of
-  /// it by another node. Their versions are given by the primary. A process that has
-  /// been taken for dead since declines: the caller has turned to another one.
-  fn coordinate(&mut self, pairs: Vec<Pair>, started: i64) -> thrift::Result<Vec<Written>>;
-  /// Keep these as one of their owners, for a primary with that current view.
-  fn replicate(&mut self, pairs: Vec<Pair>, view: i64) -> thrift::Result<Kept>;
-  /// What the callee holds for each key as an owner in that view.
-  fn fetch_at(&mut self, keys: Vec<Vec<u8>>, view: i64) -> thrift::Result<Vec<Found>>;
-  fn tell(&mut self, word: Word, wants_history: bool) -> thrift::Result<Told>;
+  /// `write` or `unset` for each pair in turn. Versions in the pairs are ignored.
+  fn write_many(&mut self, pairs: Vec<KeyValue>) -> thrift::Result<Vec<WriteResult>>;
+  /// `fetch` for each key.
+  fn fetch_many(&mut self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<ReadResult>>;
+  fn topology(&mut self) -> thrift::Result<Topology>;
+  /// A page of the pairs whose primary the callee is in that placement. Refused unless the
+  /// callee is settled in it (see `stats`), so that a client that scans all members at one
+  /// placement sees every key once.
+  fn scan(&mut self, placement_id: i64, cursor: Cursor) -> thrift::Result<Page>;
+  /// Forwards writes to their primary, the process of that generation, which assigns their
+  /// versions. A process that was declared down since then refuses: the caller has turned
+  /// to another primary.
+  fn write_as_primary(&mut self, pairs: Vec<KeyValue>, generation: i64) -> thrift::Result<Vec<WriteResult>>;
+  /// Keeps copies, as one of their owners, for a primary with that current placement.
+  fn replicate(&mut self, pairs: Vec<KeyValue>, placement_id: i64) -> thrift::Result<ReplicateResult>;
+  /// What the callee holds for each key as an owner in that placement.
+  fn fetch_as_owner(&mut self, keys: Vec<Vec<u8>>, placement_id: i64) -> thrift::Result<Vec<ReadResult>>;
+  /// Exchanges the state of the rebalance.
+  fn rebalance_status(&mut self, status: RebalanceStatus, wants_history: bool) -> thrift::Result<StatusReply>;
+  /// Copies a page of what the puller owns.
   fn pull(&mut self, pull: Pull) -> thrift::Result<Page>;
-  /// What the callee holds. To count the keys whose primary it is takes a look at each of them.
-  fn holdings(&mut self, counted: bool) -> thrift::Result<Holdings>;
+  /// What the callee holds. `count_primary` also asks for the number of its primary keys.
+  fn stats(&mut self, count_primary: bool) -> thrift::Result<NodeStats>;
 }
 
 pub trait TStoreSyncClientMarker {}
@@ -2039,7 +2047,7 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn fetch(&mut self, key: Vec<u8>) -> thrift::Result<Found> {
+  fn fetch(&mut self, key: Vec<u8>) -> thrift::Result<ReadResult> {
     (
       {
         self.increment_sequence_number();
@@ -2093,7 +2101,7 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn write_many(&mut self, pairs: Vec<Pair>) -> thrift::Result<Vec<Written>> {
+  fn write_many(&mut self, pairs: Vec<KeyValue>) -> thrift::Result<Vec<WriteResult>> {
     (
       {
         self.increment_sequence_number();
@@ -2120,7 +2128,7 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn fetch_many(&mut self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<Found>> {
+  fn fetch_many(&mut self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<ReadResult>> {
     (
       {
         self.increment_sequence_number();
@@ -2147,12 +2155,12 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn roll(&mut self) -> thrift::Result<Roll> {
+  fn topology(&mut self) -> thrift::Result<Topology> {
     (
       {
         self.increment_sequence_number();
-        let message_ident = TMessageIdentifier::new("roll", TMessageType::Call, self.sequence_number());
-        let call_args = StoreRollArgs {  };
+        let message_ident = TMessageIdentifier::new("topology", TMessageType::Call, self.sequence_number());
+        let call_args = StoreTopologyArgs {  };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -2162,24 +2170,24 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
     {
       let message_ident = self.i_prot_mut().read_message_begin()?;
       verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
-      verify_expected_service_call("roll", &message_ident.name)?;
+      verify_expected_service_call("topology", &message_ident.name)?;
       if message_ident.message_type == TMessageType::Exception {
         let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
         self.i_prot_mut().read_message_end()?;
         return Err(thrift::Error::Application(remote_error))
       }
       verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
-      let result = StoreRollResult::read_from_in_protocol(self.i_prot_mut())?;
+      let result = StoreTopologyResult::read_from_in_protocol(self.i_prot_mut())?;
       self.i_prot_mut().read_message_end()?;
       result.ok_or()
     }
   }
-  fn scan(&mut self, view: i64, cursor: Cursor) -> thrift::Result<Page> {
+  fn scan(&mut self, placement_id: i64, cursor: Cursor) -> thrift::Result<Page> {
     (
       {
         self.increment_sequence_number();
         let message_ident = TMessageIdentifier::new("scan", TMessageType::Call, self.sequence_number());
-        let call_args = StoreScanArgs { view, cursor };
+        let call_args = StoreScanArgs { placement_id, cursor };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -2201,12 +2209,12 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn coordinate(&mut self, pairs: Vec<Pair>, started: i64) -> thrift::Result<Vec<Written>> {
+  fn write_as_primary(&mut self, pairs: Vec<KeyValue>, generation: i64) -> thrift::Result<Vec<WriteResult>> {
     (
       {
         self.increment_sequence_number();
-        let message_ident = TMessageIdentifier::new("coordinate", TMessageType::Call, self.sequence_number());
-        let call_args = StoreCoordinateArgs { pairs, started };
+        let message_ident = TMessageIdentifier::new("write_as_primary", TMessageType::Call, self.sequence_number());
+        let call_args = StoreWriteAsPrimaryArgs { pairs, generation };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -2216,24 +2224,24 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
     {
       let message_ident = self.i_prot_mut().read_message_begin()?;
       verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
-      verify_expected_service_call("coordinate", &message_ident.name)?;
+      verify_expected_service_call("write_as_primary", &message_ident.name)?;
       if message_ident.message_type == TMessageType::Exception {
         let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
         self.i_prot_mut().read_message_end()?;
         return Err(thrift::Error::Application(remote_error))
       }
       verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
-      let result = StoreCoordinateResult::read_from_in_protocol(self.i_prot_mut())?;
+      let result = StoreWriteAsPrimaryResult::read_from_in_protocol(self.i_prot_mut())?;
       self.i_prot_mut().read_message_end()?;
       result.ok_or()
     }
   }
-  fn replicate(&mut self, pairs: Vec<Pair>, view: i64) -> thrift::Result<Kept> {
+  fn replicate(&mut self, pairs: Vec<KeyValue>, placement_id: i64) -> thrift::Result<ReplicateResult> {
     (
       {
         self.increment_sequence_number();
         let message_ident = TMessageIdentifier::new("replicate", TMessageType::Call, self.sequence_number());
-        let call_args = StoreReplicateArgs { pairs, view };
+        let call_args = StoreReplicateArgs { pairs, placement_id };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -2255,12 +2263,12 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn fetch_at(&mut self, keys: Vec<Vec<u8>>, view: i64) -> thrift::Result<Vec<Found>> {
+  fn fetch_as_owner(&mut self, keys: Vec<Vec<u8>>, placement_id: i64) -> thrift::Result<Vec<ReadResult>> {
     (
       {
         self.increment_sequence_number();
-        let message_ident = TMessageIdentifier::new("fetch_at", TMessageType::Call, self.sequence_number());
-        let call_args = StoreFetchAtArgs { keys, view };
+        let message_ident = TMessageIdentifier::new("fetch_as_owner", TMessageType::Call, self.sequence_number());
+        let call_args = StoreFetchAsOwnerArgs { keys, placement_id };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -2270,24 +2278,24 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
     {
       let message_ident = self.i_prot_mut().read_message_begin()?;
       verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
-      verify_expected_service_call("fetch_at", &message_ident.name)?;
+      verify_expected_service_call("fetch_as_owner", &message_ident.name)?;
       if message_ident.message_type == TMessageType::Exception {
         let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
         self.i_prot_mut().read_message_end()?;
         return Err(thrift::Error::Application(remote_error))
       }
       verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
-      let result = StoreFetchAtResult::read_from_in_protocol(self.i_prot_mut())?;
+      let result = StoreFetchAsOwnerResult::read_from_in_protocol(self.i_prot_mut())?;
       self.i_prot_mut().read_message_end()?;
       result.ok_or()
     }
   }
-  fn tell(&mut self, word: Word, wants_history: bool) -> thrift::Result<Told> {
+  fn rebalance_status(&mut self, status: RebalanceStatus, wants_history: bool) -> thrift::Result<StatusReply> {
     (
       {
         self.increment_sequence_number();
-        let message_ident = TMessageIdentifier::new("tell", TMessageType::Call, self.sequence_number());
-        let call_args = StoreTellArgs { word, wants_history };
+        let message_ident = TMessageIdentifier::new("rebalance_status", TMessageType::Call, self.sequence_number());
+        let call_args = StoreRebalanceStatusArgs { status, wants_history };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -2297,14 +2305,14 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
     {
       let message_ident = self.i_prot_mut().read_message_begin()?;
       verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
-      verify_expected_service_call("tell", &message_ident.name)?;
+      verify_expected_service_call("rebalance_status", &message_ident.name)?;
       if message_ident.message_type == TMessageType::Exception {
         let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
         self.i_prot_mut().read_message_end()?;
         return Err(thrift::Error::Application(remote_error))
       }
       verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
-      let result = StoreTellResult::read_from_in_protocol(self.i_prot_mut())?;
+      let result = StoreRebalanceStatusResult::read_from_in_protocol(self.i_prot_mut())?;
       self.i_prot_mut().read_message_end()?;
       result.ok_or()
     }
@@ -2336,12 +2344,12 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn holdings(&mut self, counted: bool) -> thrift::Result<Holdings> {
+  fn stats(&mut self, count_primary: bool) -> thrift::Result<NodeStats> {
     (
       {
         self.increment_sequence_number();
-        let message_ident = TMessageIdentifier::new("holdings", TMessageType::Call, self.sequence_number());
-        let call_args = StoreHoldingsArgs { counted };
+        let message_ident = TMessageIdentifier::new("stats", TMessageType::Call, self.sequence_number());
+        let call_args = StoreStatsArgs { count_primary };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -2351,14 +2359,14 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
     {
       let message_ident = self.i_prot_mut().read_message_begin()?;
       verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
-      verify_expected_service_call("holdings", &message_ident.name)?;
+      verify_expected_service_call("stats", &message_ident.name)?;
       if message_ident.message_type == TMessageType::Exception {
         let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
         self.i_prot_mut().read_message_end()?;
         return Err(thrift::Error::Application(remote_error))
       }
       verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
-      let result = StoreHoldingsResult::read_from_in_protocol(self.i_prot_mut())?;
+      let result = StoreStatsResult::read_from_in_protocol(self.i_prot_mut())?;
       self.i_prot_mut().read_message_end()?;
       result.ok_or()
     }
@@ -2372,33 +2380,35 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
 pub trait StoreSyncHandler : locator::LocatorSyncHandler {
   fn handle_get(&self, key: Vec<u8>) -> thrift::Result<Vec<u8>>;
   fn handle_put(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<()>;
-  /// Returns when the value is in place on all its owners; its version.
+  /// Writes a value. Returns its version when it is in place on all owners.
   fn handle_write(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<i64>;
-  /// The value, if there is one.
-  fn handle_fetch(&self, key: Vec<u8>) -> thrift::Result<Found>;
-  /// Deletes; was there a value?
+  /// Reads a value, if there is one.
+  fn handle_fetch(&self, key: Vec<u8>) -> thrift::Result<ReadResult>;
+  /// Deletes a key. Was there a value?
   fn handle_unset(&self, key: Vec<u8>) -> thrift::Result<bool>;
-  /// As `write` and `unset` for each pair in turn; versions in the pairs mean nothing here.
-  fn handle_write_many(&self, pairs: Vec<Pair>) -> thrift::Result<Vec<Written>>;
-  /// As `fetch` for each key.
-  fn handle_fetch_many(&self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<Found>>;
-  fn handle_roll(&self) -> thrift::Result<Roll>;
-  /// Some of the pairs whose primary the callee is in that view. Refused unless the
-  /// callee is settled in it (its holdings name it), so that who scans all members at
-  /// one view sees every key once.
-  fn handle_scan(&self, view: i64, cursor: Cursor) -> thrift::Result<Page>;
-  /// Write these as their primary, which became a member at that incarnation: asked of
-  /// it by another node. Their versions are given by the primary. A process that has
-  /// been taken for dead since declines: the caller has turned to another one.
-  fn handle_coordinate(&self, pairs: Vec<Pair>, started: i64) -> thrift::Result<Vec<Written>>;
-  /// Keep these as one of their owners, for a primary with that current view.
-  fn handle_replicate(&self, pairs: Vec<Pair>, view: i64) -> thrift::Result<Kept>;
-  /// What the callee holds for each key as an owner in that view.
-  fn handle_fetch_at(&self, keys: Vec<Vec<u8>>, view: i64) -> thrift::Result<Vec<Found>>;
-  fn handle_tell(&self, word: Word, wants_history: bool) -> thrift::Result<Told>;
+  /// `write` or `unset` for each pair in turn. Versions in the pairs are ignored.
+  fn handle_write_many(&self, pairs: Vec<KeyValue>) -> thrift::Result<Vec<WriteResult>>;
+  /// `fetch` for each key.
+  fn handle_fetch_many(&self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<ReadResult>>;
+  fn handle_topology(&self) -> thrift::Result<Topology>;
+  /// A page of the pairs whose primary the callee is in that placement. Refused unless the
+  /// callee is settled in it (see `stats`), so that a client that scans all members at one
+  /// placement sees every key once.
+  fn handle_scan(&self, placement_id: i64, cursor: Cursor) -> thrift::Result<Page>;
+  /// Forwards writes to their primary, the process of that generation, which assigns their
+  /// versions. A process that was declared down since then refuses: the caller has turned
+  /// to another primary.
+  fn handle_write_as_primary(&self, pairs: Vec<KeyValue>, generation: i64) -> thrift::Result<Vec<WriteResult>>;
+  /// Keeps copies, as one of their owners, for a primary with that current placement.
+  fn handle_replicate(&self, pairs: Vec<KeyValue>, placement_id: i64) -> thrift::Result<ReplicateResult>;
+  /// What the callee holds for each key as an owner in that placement.
+  fn handle_fetch_as_owner(&self, keys: Vec<Vec<u8>>, placement_id: i64) -> thrift::Result<Vec<ReadResult>>;
+  /// Exchanges the state of the rebalance.
+  fn handle_rebalance_status(&self, status: RebalanceStatus, wants_history: bool) -> thrift::Result<StatusReply>;
+  /// Copies a page of what the puller owns.
   fn handle_pull(&self, pull: Pull) -> thrift::Result<Page>;
-  /// What the callee holds. To count the keys whose primary it is takes a look at each of them.
-  fn handle_holdings(&self, counted: bool) -> thrift::Result<Holdings>;
+  /// What the callee holds. `count_primary` also asks for the number of its primary keys.
+  fn handle_stats(&self, count_primary: bool) -> thrift::Result<NodeStats>;
 }
 
 pub struct StoreSyncProcessor<H: StoreSyncHandler> {
@@ -2432,29 +2442,29 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   fn process_fetch_many(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_fetch_many(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
-  fn process_roll(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    TStoreProcessFunctions::process_roll(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  fn process_topology(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_topology(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_scan(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_scan(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
-  fn process_coordinate(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    TStoreProcessFunctions::process_coordinate(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  fn process_write_as_primary(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_write_as_primary(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_replicate(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_replicate(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
-  fn process_fetch_at(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    TStoreProcessFunctions::process_fetch_at(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  fn process_fetch_as_owner(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_fetch_as_owner(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
-  fn process_tell(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    TStoreProcessFunctions::process_tell(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  fn process_rebalance_status(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_rebalance_status(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_pull(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_pull(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
-  fn process_holdings(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    TStoreProcessFunctions::process_holdings(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  fn process_stats(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_stats(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_join(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TLocatorProcessFunctions::process_join(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -2477,8 +2487,8 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   fn process_members(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TLocatorProcessFunctions::process_members(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
-  fn process_reach(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    locator::TLocatorProcessFunctions::process_reach(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  fn process_ping_req(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    locator::TLocatorProcessFunctions::process_ping_req(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_ping(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TBaseProcessFunctions::process_ping(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -2861,13 +2871,13 @@ impl TStoreProcessFunctions {
       },
     }
   }
-  pub fn process_roll<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let _ = StoreRollArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_roll() {
+  pub fn process_topology<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let _ = StoreTopologyArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_topology() {
       Ok(handler_return) => {
-        let message_ident = TMessageIdentifier::new("roll", TMessageType::Reply, incoming_sequence_number);
+        let message_ident = TMessageIdentifier::new("topology", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
-        let ret = StoreRollResult { result_value: Some(handler_return) };
+        let ret = StoreTopologyResult { result_value: Some(handler_return) };
         ret.write_to_out_protocol(o_prot)?;
         o_prot.write_message_end()?;
         o_prot.flush()
@@ -2875,7 +2885,7 @@ impl TStoreProcessFunctions {
       Err(e) => {
         match e {
           thrift::Error::Application(app_err) => {
-            let message_ident = TMessageIdentifier::new("roll", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("topology", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -2888,7 +2898,7 @@ impl TStoreProcessFunctions {
                 e.to_string()
               )
             };
-            let message_ident = TMessageIdentifier::new("roll", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("topology", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -2900,7 +2910,7 @@ impl TStoreProcessFunctions {
   }
   pub fn process_scan<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = StoreScanArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_scan(args.view, args.cursor) {
+    match handler.handle_scan(args.placement_id, args.cursor) {
       Ok(handler_return) => {
         let message_ident = TMessageIdentifier::new("scan", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
@@ -2958,13 +2968,13 @@ impl TStoreProcessFunctions {
       },
     }
   }
-  pub fn process_coordinate<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let args = StoreCoordinateArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_coordinate(args.pairs, args.started) {
+  pub fn process_write_as_primary<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreWriteAsPrimaryArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_write_as_primary(args.pairs, args.generation) {
       Ok(handler_return) => {
-        let message_ident = TMessageIdentifier::new("coordinate", TMessageType::Reply, incoming_sequence_number);
+        let message_ident = TMessageIdentifier::new("write_as_primary", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
-        let ret = StoreCoordinateResult { result_value: Some(handler_return), refused: None };
+        let ret = StoreWriteAsPrimaryResult { result_value: Some(handler_return), refused: None };
         ret.write_to_out_protocol(o_prot)?;
         o_prot.write_message_end()?;
         o_prot.flush()
@@ -2974,8 +2984,8 @@ impl TStoreProcessFunctions {
           thrift::Error::User(usr_err) => {
             if usr_err.downcast_ref::<Refused>().is_some() {
               let err = usr_err.downcast::<Refused>().expect("downcast already checked");
-              let ret_err = StoreCoordinateResult{ result_value: None, refused: Some(*err) };
-              let message_ident = TMessageIdentifier::new("coordinate", TMessageType::Reply, incoming_sequence_number);
+              let ret_err = StoreWriteAsPrimaryResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("write_as_primary", TMessageType::Reply, incoming_sequence_number);
               o_prot.write_message_begin(&message_ident)?;
               ret_err.write_to_out_protocol(o_prot)?;
               o_prot.write_message_end()?;
@@ -2987,7 +2997,7 @@ impl TStoreProcessFunctions {
                   usr_err.to_string()
                 )
               };
-              let message_ident = TMessageIdentifier::new("coordinate", TMessageType::Exception, incoming_sequence_number);
+              let message_ident = TMessageIdentifier::new("write_as_primary", TMessageType::Exception, incoming_sequence_number);
               o_prot.write_message_begin(&message_ident)?;
               thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
               o_prot.write_message_end()?;
@@ -2995,7 +3005,7 @@ impl TStoreProcessFunctions {
             }
           },
           thrift::Error::Application(app_err) => {
-            let message_ident = TMessageIdentifier::new("coordinate", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("write_as_primary", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -3008,7 +3018,7 @@ impl TStoreProcessFunctions {
                 e.to_string()
               )
             };
-            let message_ident = TMessageIdentifier::new("coordinate", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("write_as_primary", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -3020,7 +3030,7 @@ impl TStoreProcessFunctions {
   }
   pub fn process_replicate<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = StoreReplicateArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_replicate(args.pairs, args.view) {
+    match handler.handle_replicate(args.pairs, args.placement_id) {
       Ok(handler_return) => {
         let message_ident = TMessageIdentifier::new("replicate", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
@@ -3055,13 +3065,13 @@ impl TStoreProcessFunctions {
       },
     }
   }
-  pub fn process_fetch_at<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let args = StoreFetchAtArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_fetch_at(args.keys, args.view) {
+  pub fn process_fetch_as_owner<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreFetchAsOwnerArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_fetch_as_owner(args.keys, args.placement_id) {
       Ok(handler_return) => {
-        let message_ident = TMessageIdentifier::new("fetch_at", TMessageType::Reply, incoming_sequence_number);
+        let message_ident = TMessageIdentifier::new("fetch_as_owner", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
-        let ret = StoreFetchAtResult { result_value: Some(handler_return), refused: None };
+        let ret = StoreFetchAsOwnerResult { result_value: Some(handler_return), refused: None };
         ret.write_to_out_protocol(o_prot)?;
         o_prot.write_message_end()?;
         o_prot.flush()
@@ -3071,8 +3081,8 @@ impl TStoreProcessFunctions {
           thrift::Error::User(usr_err) => {
             if usr_err.downcast_ref::<Refused>().is_some() {
               let err = usr_err.downcast::<Refused>().expect("downcast already checked");
-              let ret_err = StoreFetchAtResult{ result_value: None, refused: Some(*err) };
-              let message_ident = TMessageIdentifier::new("fetch_at", TMessageType::Reply, incoming_sequence_number);
+              let ret_err = StoreFetchAsOwnerResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("fetch_as_owner", TMessageType::Reply, incoming_sequence_number);
               o_prot.write_message_begin(&message_ident)?;
               ret_err.write_to_out_protocol(o_prot)?;
               o_prot.write_message_end()?;
@@ -3084,7 +3094,7 @@ impl TStoreProcessFunctions {
                   usr_err.to_string()
                 )
               };
-              let message_ident = TMessageIdentifier::new("fetch_at", TMessageType::Exception, incoming_sequence_number);
+              let message_ident = TMessageIdentifier::new("fetch_as_owner", TMessageType::Exception, incoming_sequence_number);
               o_prot.write_message_begin(&message_ident)?;
               thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
               o_prot.write_message_end()?;
@@ -3092,7 +3102,7 @@ impl TStoreProcessFunctions {
             }
           },
           thrift::Error::Application(app_err) => {
-            let message_ident = TMessageIdentifier::new("fetch_at", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("fetch_as_owner", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -3105,7 +3115,7 @@ impl TStoreProcessFunctions {
                 e.to_string()
               )
             };
-            let message_ident = TMessageIdentifier::new("fetch_at", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("fetch_as_owner", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -3115,13 +3125,13 @@ impl TStoreProcessFunctions {
       },
     }
   }
-  pub fn process_tell<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let args = StoreTellArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_tell(args.word, args.wants_history) {
+  pub fn process_rebalance_status<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreRebalanceStatusArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_rebalance_status(args.status, args.wants_history) {
       Ok(handler_return) => {
-        let message_ident = TMessageIdentifier::new("tell", TMessageType::Reply, incoming_sequence_number);
+        let message_ident = TMessageIdentifier::new("rebalance_status", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
-        let ret = StoreTellResult { result_value: Some(handler_return), refused: None };
+        let ret = StoreRebalanceStatusResult { result_value: Some(handler_return), refused: None };
         ret.write_to_out_protocol(o_prot)?;
         o_prot.write_message_end()?;
         o_prot.flush()
@@ -3131,8 +3141,8 @@ impl TStoreProcessFunctions {
           thrift::Error::User(usr_err) => {
             if usr_err.downcast_ref::<Refused>().is_some() {
               let err = usr_err.downcast::<Refused>().expect("downcast already checked");
-              let ret_err = StoreTellResult{ result_value: None, refused: Some(*err) };
-              let message_ident = TMessageIdentifier::new("tell", TMessageType::Reply, incoming_sequence_number);
+              let ret_err = StoreRebalanceStatusResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("rebalance_status", TMessageType::Reply, incoming_sequence_number);
               o_prot.write_message_begin(&message_ident)?;
               ret_err.write_to_out_protocol(o_prot)?;
               o_prot.write_message_end()?;
@@ -3144,7 +3154,7 @@ impl TStoreProcessFunctions {
                   usr_err.to_string()
                 )
               };
-              let message_ident = TMessageIdentifier::new("tell", TMessageType::Exception, incoming_sequence_number);
+              let message_ident = TMessageIdentifier::new("rebalance_status", TMessageType::Exception, incoming_sequence_number);
               o_prot.write_message_begin(&message_ident)?;
               thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
               o_prot.write_message_end()?;
@@ -3152,7 +3162,7 @@ impl TStoreProcessFunctions {
             }
           },
           thrift::Error::Application(app_err) => {
-            let message_ident = TMessageIdentifier::new("tell", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("rebalance_status", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -3165,7 +3175,7 @@ impl TStoreProcessFunctions {
                 e.to_string()
               )
             };
-            let message_ident = TMessageIdentifier::new("tell", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("rebalance_status", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -3235,13 +3245,13 @@ impl TStoreProcessFunctions {
       },
     }
   }
-  pub fn process_holdings<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let args = StoreHoldingsArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_holdings(args.counted) {
+  pub fn process_stats<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreStatsArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_stats(args.count_primary) {
       Ok(handler_return) => {
-        let message_ident = TMessageIdentifier::new("holdings", TMessageType::Reply, incoming_sequence_number);
+        let message_ident = TMessageIdentifier::new("stats", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
-        let ret = StoreHoldingsResult { result_value: Some(handler_return) };
+        let ret = StoreStatsResult { result_value: Some(handler_return) };
         ret.write_to_out_protocol(o_prot)?;
         o_prot.write_message_end()?;
         o_prot.flush()
@@ -3249,7 +3259,7 @@ impl TStoreProcessFunctions {
       Err(e) => {
         match e {
           thrift::Error::Application(app_err) => {
-            let message_ident = TMessageIdentifier::new("holdings", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("stats", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -3262,7 +3272,7 @@ impl TStoreProcessFunctions {
                 e.to_string()
               )
             };
-            let message_ident = TMessageIdentifier::new("holdings", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("stats", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -3299,29 +3309,29 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       "fetch_many" => {
         self.process_fetch_many(message_ident.sequence_number, i_prot, o_prot)
       },
-      "roll" => {
-        self.process_roll(message_ident.sequence_number, i_prot, o_prot)
+      "topology" => {
+        self.process_topology(message_ident.sequence_number, i_prot, o_prot)
       },
       "scan" => {
         self.process_scan(message_ident.sequence_number, i_prot, o_prot)
       },
-      "coordinate" => {
-        self.process_coordinate(message_ident.sequence_number, i_prot, o_prot)
+      "write_as_primary" => {
+        self.process_write_as_primary(message_ident.sequence_number, i_prot, o_prot)
       },
       "replicate" => {
         self.process_replicate(message_ident.sequence_number, i_prot, o_prot)
       },
-      "fetch_at" => {
-        self.process_fetch_at(message_ident.sequence_number, i_prot, o_prot)
+      "fetch_as_owner" => {
+        self.process_fetch_as_owner(message_ident.sequence_number, i_prot, o_prot)
       },
-      "tell" => {
-        self.process_tell(message_ident.sequence_number, i_prot, o_prot)
+      "rebalance_status" => {
+        self.process_rebalance_status(message_ident.sequence_number, i_prot, o_prot)
       },
       "pull" => {
         self.process_pull(message_ident.sequence_number, i_prot, o_prot)
       },
-      "holdings" => {
-        self.process_holdings(message_ident.sequence_number, i_prot, o_prot)
+      "stats" => {
+        self.process_stats(message_ident.sequence_number, i_prot, o_prot)
       },
       "join" => {
         self.process_join(message_ident.sequence_number, i_prot, o_prot)
@@ -3344,8 +3354,8 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       "members" => {
         self.process_members(message_ident.sequence_number, i_prot, o_prot)
       },
-      "reach" => {
-        self.process_reach(message_ident.sequence_number, i_prot, o_prot)
+      "ping_req" => {
+        self.process_ping_req(message_ident.sequence_number, i_prot, o_prot)
       },
       "ping" => {
         self.process_ping(message_ident.sequence_number, i_prot, o_prot)
@@ -3737,12 +3747,12 @@ impl StoreFetchArgs {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreFetchResult {
-  result_value: Option<Found>,
+  result_value: Option<ReadResult>,
   refused: Option<Refused>,
 }
 
 impl StoreFetchResult {
-  fn ok_or(self) -> thrift::Result<Found> {
+  fn ok_or(self) -> thrift::Result<ReadResult> {
     if self.refused.is_some() {
       Err(thrift::Error::User(Box::new(self.refused.unwrap())))
     } else if self.result_value.is_some() {
@@ -3760,7 +3770,7 @@ impl StoreFetchResult {
   }
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreFetchResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Found> = None;
+    let mut f_0: Option<ReadResult> = None;
     let mut f_1: Option<Refused> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -3770,7 +3780,7 @@ impl StoreFetchResult {
       let field_id = field_id(&field_ident)?;
       match field_id {
         0 => {
-          let val = Found::read_from_in_protocol(i_prot)?;
+          let val = ReadResult::read_from_in_protocol(i_prot)?;
           f_0 = Some(val);
         },
         1 => {
@@ -3939,13 +3949,13 @@ impl StoreUnsetResult {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreWriteManyArgs {
-  pairs: Vec<Pair>,
+  pairs: Vec<KeyValue>,
 }
 
 impl StoreWriteManyArgs {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWriteManyArgs> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Vec<Pair>> = None;
+    let mut f_1: Option<Vec<KeyValue>> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -3955,9 +3965,9 @@ impl StoreWriteManyArgs {
       match field_id {
         1 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<KeyValue> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_8 = Pair::read_from_in_protocol(i_prot)?;
+            let list_elem_8 = KeyValue::read_from_in_protocol(i_prot)?;
             val.push(list_elem_8);
           }
           i_prot.read_list_end()?;
@@ -3997,12 +4007,12 @@ impl StoreWriteManyArgs {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreWriteManyResult {
-  result_value: Option<Vec<Written>>,
+  result_value: Option<Vec<WriteResult>>,
   refused: Option<Refused>,
 }
 
 impl StoreWriteManyResult {
-  fn ok_or(self) -> thrift::Result<Vec<Written>> {
+  fn ok_or(self) -> thrift::Result<Vec<WriteResult>> {
     if self.refused.is_some() {
       Err(thrift::Error::User(Box::new(self.refused.unwrap())))
     } else if self.result_value.is_some() {
@@ -4020,7 +4030,7 @@ impl StoreWriteManyResult {
   }
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWriteManyResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Vec<Written>> = None;
+    let mut f_0: Option<Vec<WriteResult>> = None;
     let mut f_1: Option<Refused> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -4031,9 +4041,9 @@ impl StoreWriteManyResult {
       match field_id {
         0 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Written> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_9 = Written::read_from_in_protocol(i_prot)?;
+            let list_elem_9 = WriteResult::read_from_in_protocol(i_prot)?;
             val.push(list_elem_9);
           }
           i_prot.read_list_end()?;
@@ -4142,12 +4152,12 @@ impl StoreFetchManyArgs {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreFetchManyResult {
-  result_value: Option<Vec<Found>>,
+  result_value: Option<Vec<ReadResult>>,
   refused: Option<Refused>,
 }
 
 impl StoreFetchManyResult {
-  fn ok_or(self) -> thrift::Result<Vec<Found>> {
+  fn ok_or(self) -> thrift::Result<Vec<ReadResult>> {
     if self.refused.is_some() {
       Err(thrift::Error::User(Box::new(self.refused.unwrap())))
     } else if self.result_value.is_some() {
@@ -4165,7 +4175,7 @@ impl StoreFetchManyResult {
   }
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreFetchManyResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Vec<Found>> = None;
+    let mut f_0: Option<Vec<ReadResult>> = None;
     let mut f_1: Option<Refused> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -4176,9 +4186,9 @@ impl StoreFetchManyResult {
       match field_id {
         0 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Found> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_11 = Found::read_from_in_protocol(i_prot)?;
+            let list_elem_11 = ReadResult::read_from_in_protocol(i_prot)?;
             val.push(list_elem_11);
           }
           i_prot.read_list_end()?;
@@ -4224,15 +4234,15 @@ impl StoreFetchManyResult {
 }
 
 //
-// StoreRollArgs
+// StoreTopologyArgs
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct StoreRollArgs {
+struct StoreTopologyArgs {
 }
 
-impl StoreRollArgs {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreRollArgs> {
+impl StoreTopologyArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreTopologyArgs> {
     i_prot.read_struct_begin()?;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -4248,11 +4258,11 @@ impl StoreRollArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = StoreRollArgs {};
+    let ret = StoreTopologyArgs {};
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("roll_args");
+    let struct_ident = TStructIdentifier::new("topology_args");
     o_prot.write_struct_begin(&struct_ident)?;
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
@@ -4260,16 +4270,16 @@ impl StoreRollArgs {
 }
 
 //
-// StoreRollResult
+// StoreTopologyResult
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct StoreRollResult {
-  result_value: Option<Roll>,
+struct StoreTopologyResult {
+  result_value: Option<Topology>,
 }
 
-impl StoreRollResult {
-  fn ok_or(self) -> thrift::Result<Roll> {
+impl StoreTopologyResult {
+  fn ok_or(self) -> thrift::Result<Topology> {
     if self.result_value.is_some() {
       Ok(self.result_value.unwrap())
     } else {
@@ -4277,15 +4287,15 @@ impl StoreRollResult {
         thrift::Error::Application(
           ApplicationError::new(
             ApplicationErrorKind::MissingResult,
-            "no result received for StoreRoll"
+            "no result received for StoreTopology"
           )
         )
       )
     }
   }
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreRollResult> {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreTopologyResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Roll> = None;
+    let mut f_0: Option<Topology> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -4294,7 +4304,7 @@ impl StoreRollResult {
       let field_id = field_id(&field_ident)?;
       match field_id {
         0 => {
-          let val = Roll::read_from_in_protocol(i_prot)?;
+          let val = Topology::read_from_in_protocol(i_prot)?;
           f_0 = Some(val);
         },
         _ => {
@@ -4304,13 +4314,13 @@ impl StoreRollResult {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = StoreRollResult {
+    let ret = StoreTopologyResult {
       result_value: f_0,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("StoreRollResult");
+    let struct_ident = TStructIdentifier::new("StoreTopologyResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.result_value {
       o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
@@ -4328,7 +4338,7 @@ impl StoreRollResult {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreScanArgs {
-  view: i64,
+  placement_id: i64,
   cursor: Cursor,
 }
 
@@ -4359,10 +4369,10 @@ impl StoreScanArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("StoreScanArgs.view", &f_1)?;
+    verify_required_field_exists("StoreScanArgs.placement_id", &f_1)?;
     verify_required_field_exists("StoreScanArgs.cursor", &f_2)?;
     let ret = StoreScanArgs {
-      view: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      placement_id: f_1.expect("auto-generated code should have checked for presence of required fields"),
       cursor: f_2.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
@@ -4370,8 +4380,8 @@ impl StoreScanArgs {
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("scan_args");
     o_prot.write_struct_begin(&struct_ident)?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 1))?;
-    o_prot.write_i64(self.view)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("placement_id", TType::I64, 1))?;
+    o_prot.write_i64(self.placement_id)?;
     o_prot.write_field_end()?;
     o_prot.write_field_begin(&TFieldIdentifier::new("cursor", TType::Struct, 2))?;
     self.cursor.write_to_out_protocol(o_prot)?;
@@ -4459,19 +4469,19 @@ impl StoreScanResult {
 }
 
 //
-// StoreCoordinateArgs
+// StoreWriteAsPrimaryArgs
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct StoreCoordinateArgs {
-  pairs: Vec<Pair>,
-  started: i64,
+struct StoreWriteAsPrimaryArgs {
+  pairs: Vec<KeyValue>,
+  generation: i64,
 }
 
-impl StoreCoordinateArgs {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreCoordinateArgs> {
+impl StoreWriteAsPrimaryArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWriteAsPrimaryArgs> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Vec<Pair>> = None;
+    let mut f_1: Option<Vec<KeyValue>> = None;
     let mut f_2: Option<i64> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -4482,9 +4492,9 @@ impl StoreCoordinateArgs {
       match field_id {
         1 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<KeyValue> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_12 = Pair::read_from_in_protocol(i_prot)?;
+            let list_elem_12 = KeyValue::read_from_in_protocol(i_prot)?;
             val.push(list_elem_12);
           }
           i_prot.read_list_end()?;
@@ -4501,16 +4511,16 @@ impl StoreCoordinateArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("StoreCoordinateArgs.pairs", &f_1)?;
-    verify_required_field_exists("StoreCoordinateArgs.started", &f_2)?;
-    let ret = StoreCoordinateArgs {
+    verify_required_field_exists("StoreWriteAsPrimaryArgs.pairs", &f_1)?;
+    verify_required_field_exists("StoreWriteAsPrimaryArgs.generation", &f_2)?;
+    let ret = StoreWriteAsPrimaryArgs {
       pairs: f_1.expect("auto-generated code should have checked for presence of required fields"),
-      started: f_2.expect("auto-generated code should have checked for presence of required fields"),
+      generation: f_2.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("coordinate_args");
+    let struct_ident = TStructIdentifier::new("write_as_primary_args");
     o_prot.write_struct_begin(&struct_ident)?;
     o_prot.write_field_begin(&TFieldIdentifier::new("pairs", TType::List, 1))?;
     o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, self.pairs.len() as i32))?;
@@ -4519,8 +4529,8 @@ impl StoreCoordinateArgs {
     }
     o_prot.write_list_end()?;
     o_prot.write_field_end()?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("started", TType::I64, 2))?;
-    o_prot.write_i64(self.started)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("generation", TType::I64, 2))?;
+    o_prot.write_i64(self.generation)?;
     o_prot.write_field_end()?;
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
@@ -4528,17 +4538,17 @@ impl StoreCoordinateArgs {
 }
 
 //
-// StoreCoordinateResult
+// StoreWriteAsPrimaryResult
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct StoreCoordinateResult {
-  result_value: Option<Vec<Written>>,
+struct StoreWriteAsPrimaryResult {
+  result_value: Option<Vec<WriteResult>>,
   refused: Option<Refused>,
 }
 
-impl StoreCoordinateResult {
-  fn ok_or(self) -> thrift::Result<Vec<Written>> {
+impl StoreWriteAsPrimaryResult {
+  fn ok_or(self) -> thrift::Result<Vec<WriteResult>> {
     if self.refused.is_some() {
       Err(thrift::Error::User(Box::new(self.refused.unwrap())))
     } else if self.result_value.is_some() {
@@ -4548,15 +4558,15 @@ impl StoreCoordinateResult {
         thrift::Error::Application(
           ApplicationError::new(
             ApplicationErrorKind::MissingResult,
-            "no result received for StoreCoordinate"
+            "no result received for StoreWriteAsPrimary"
           )
         )
       )
     }
   }
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreCoordinateResult> {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWriteAsPrimaryResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Vec<Written>> = None;
+    let mut f_0: Option<Vec<WriteResult>> = None;
     let mut f_1: Option<Refused> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -4567,9 +4577,9 @@ impl StoreCoordinateResult {
       match field_id {
         0 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Written> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_13 = Written::read_from_in_protocol(i_prot)?;
+            let list_elem_13 = WriteResult::read_from_in_protocol(i_prot)?;
             val.push(list_elem_13);
           }
           i_prot.read_list_end()?;
@@ -4586,14 +4596,14 @@ impl StoreCoordinateResult {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = StoreCoordinateResult {
+    let ret = StoreWriteAsPrimaryResult {
       result_value: f_0,
       refused: f_1,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("StoreCoordinateResult");
+    let struct_ident = TStructIdentifier::new("StoreWriteAsPrimaryResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.result_value {
       o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::List, 0))?;
@@ -4620,14 +4630,14 @@ impl StoreCoordinateResult {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreReplicateArgs {
-  pairs: Vec<Pair>,
-  view: i64,
+  pairs: Vec<KeyValue>,
+  placement_id: i64,
 }
 
 impl StoreReplicateArgs {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreReplicateArgs> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Vec<Pair>> = None;
+    let mut f_1: Option<Vec<KeyValue>> = None;
     let mut f_2: Option<i64> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -4638,9 +4648,9 @@ impl StoreReplicateArgs {
       match field_id {
         1 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Pair> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<KeyValue> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_14 = Pair::read_from_in_protocol(i_prot)?;
+            let list_elem_14 = KeyValue::read_from_in_protocol(i_prot)?;
             val.push(list_elem_14);
           }
           i_prot.read_list_end()?;
@@ -4658,10 +4668,10 @@ impl StoreReplicateArgs {
     }
     i_prot.read_struct_end()?;
     verify_required_field_exists("StoreReplicateArgs.pairs", &f_1)?;
-    verify_required_field_exists("StoreReplicateArgs.view", &f_2)?;
+    verify_required_field_exists("StoreReplicateArgs.placement_id", &f_2)?;
     let ret = StoreReplicateArgs {
       pairs: f_1.expect("auto-generated code should have checked for presence of required fields"),
-      view: f_2.expect("auto-generated code should have checked for presence of required fields"),
+      placement_id: f_2.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
   }
@@ -4675,8 +4685,8 @@ impl StoreReplicateArgs {
     }
     o_prot.write_list_end()?;
     o_prot.write_field_end()?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 2))?;
-    o_prot.write_i64(self.view)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("placement_id", TType::I64, 2))?;
+    o_prot.write_i64(self.placement_id)?;
     o_prot.write_field_end()?;
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
@@ -4689,11 +4699,11 @@ impl StoreReplicateArgs {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreReplicateResult {
-  result_value: Option<Kept>,
+  result_value: Option<ReplicateResult>,
 }
 
 impl StoreReplicateResult {
-  fn ok_or(self) -> thrift::Result<Kept> {
+  fn ok_or(self) -> thrift::Result<ReplicateResult> {
     if self.result_value.is_some() {
       Ok(self.result_value.unwrap())
     } else {
@@ -4709,7 +4719,7 @@ impl StoreReplicateResult {
   }
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreReplicateResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Kept> = None;
+    let mut f_0: Option<ReplicateResult> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -4718,7 +4728,7 @@ impl StoreReplicateResult {
       let field_id = field_id(&field_ident)?;
       match field_id {
         0 => {
-          let val = Kept::read_from_in_protocol(i_prot)?;
+          let val = ReplicateResult::read_from_in_protocol(i_prot)?;
           f_0 = Some(val);
         },
         _ => {
@@ -4747,17 +4757,17 @@ impl StoreReplicateResult {
 }
 
 //
-// StoreFetchAtArgs
+// StoreFetchAsOwnerArgs
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct StoreFetchAtArgs {
+struct StoreFetchAsOwnerArgs {
   keys: Vec<Vec<u8>>,
-  view: i64,
+  placement_id: i64,
 }
 
-impl StoreFetchAtArgs {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreFetchAtArgs> {
+impl StoreFetchAsOwnerArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreFetchAsOwnerArgs> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<Vec<Vec<u8>>> = None;
     let mut f_2: Option<i64> = None;
@@ -4789,16 +4799,16 @@ impl StoreFetchAtArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("StoreFetchAtArgs.keys", &f_1)?;
-    verify_required_field_exists("StoreFetchAtArgs.view", &f_2)?;
-    let ret = StoreFetchAtArgs {
+    verify_required_field_exists("StoreFetchAsOwnerArgs.keys", &f_1)?;
+    verify_required_field_exists("StoreFetchAsOwnerArgs.placement_id", &f_2)?;
+    let ret = StoreFetchAsOwnerArgs {
       keys: f_1.expect("auto-generated code should have checked for presence of required fields"),
-      view: f_2.expect("auto-generated code should have checked for presence of required fields"),
+      placement_id: f_2.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("fetch_at_args");
+    let struct_ident = TStructIdentifier::new("fetch_as_owner_args");
     o_prot.write_struct_begin(&struct_ident)?;
     o_prot.write_field_begin(&TFieldIdentifier::new("keys", TType::List, 1))?;
     o_prot.write_list_begin(&TListIdentifier::new(TType::String, self.keys.len() as i32))?;
@@ -4807,8 +4817,8 @@ impl StoreFetchAtArgs {
     }
     o_prot.write_list_end()?;
     o_prot.write_field_end()?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 2))?;
-    o_prot.write_i64(self.view)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("placement_id", TType::I64, 2))?;
+    o_prot.write_i64(self.placement_id)?;
     o_prot.write_field_end()?;
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
@@ -4816,17 +4826,17 @@ impl StoreFetchAtArgs {
 }
 
 //
-// StoreFetchAtResult
+// StoreFetchAsOwnerResult
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct StoreFetchAtResult {
-  result_value: Option<Vec<Found>>,
+struct StoreFetchAsOwnerResult {
+  result_value: Option<Vec<ReadResult>>,
   refused: Option<Refused>,
 }
 
-impl StoreFetchAtResult {
-  fn ok_or(self) -> thrift::Result<Vec<Found>> {
+impl StoreFetchAsOwnerResult {
+  fn ok_or(self) -> thrift::Result<Vec<ReadResult>> {
     if self.refused.is_some() {
       Err(thrift::Error::User(Box::new(self.refused.unwrap())))
     } else if self.result_value.is_some() {
@@ -4836,15 +4846,15 @@ impl StoreFetchAtResult {
         thrift::Error::Application(
           ApplicationError::new(
             ApplicationErrorKind::MissingResult,
-            "no result received for StoreFetchAt"
+            "no result received for StoreFetchAsOwner"
           )
         )
       )
     }
   }
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreFetchAtResult> {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreFetchAsOwnerResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Vec<Found>> = None;
+    let mut f_0: Option<Vec<ReadResult>> = None;
     let mut f_1: Option<Refused> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -4855,9 +4865,9 @@ impl StoreFetchAtResult {
       match field_id {
         0 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<Found> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_16 = Found::read_from_in_protocol(i_prot)?;
+            let list_elem_16 = ReadResult::read_from_in_protocol(i_prot)?;
             val.push(list_elem_16);
           }
           i_prot.read_list_end()?;
@@ -4874,14 +4884,14 @@ impl StoreFetchAtResult {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = StoreFetchAtResult {
+    let ret = StoreFetchAsOwnerResult {
       result_value: f_0,
       refused: f_1,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("StoreFetchAtResult");
+    let struct_ident = TStructIdentifier::new("StoreFetchAsOwnerResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.result_value {
       o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::List, 0))?;
@@ -4903,19 +4913,19 @@ impl StoreFetchAtResult {
 }
 
 //
-// StoreTellArgs
+// StoreRebalanceStatusArgs
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct StoreTellArgs {
-  word: Word,
+struct StoreRebalanceStatusArgs {
+  status: RebalanceStatus,
   wants_history: bool,
 }
 
-impl StoreTellArgs {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreTellArgs> {
+impl StoreRebalanceStatusArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreRebalanceStatusArgs> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Word> = None;
+    let mut f_1: Option<RebalanceStatus> = None;
     let mut f_2: Option<bool> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -4925,7 +4935,7 @@ impl StoreTellArgs {
       let field_id = field_id(&field_ident)?;
       match field_id {
         1 => {
-          let val = Word::read_from_in_protocol(i_prot)?;
+          let val = RebalanceStatus::read_from_in_protocol(i_prot)?;
           f_1 = Some(val);
         },
         2 => {
@@ -4939,19 +4949,19 @@ impl StoreTellArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("StoreTellArgs.word", &f_1)?;
-    verify_required_field_exists("StoreTellArgs.wants_history", &f_2)?;
-    let ret = StoreTellArgs {
-      word: f_1.expect("auto-generated code should have checked for presence of required fields"),
+    verify_required_field_exists("StoreRebalanceStatusArgs.status", &f_1)?;
+    verify_required_field_exists("StoreRebalanceStatusArgs.wants_history", &f_2)?;
+    let ret = StoreRebalanceStatusArgs {
+      status: f_1.expect("auto-generated code should have checked for presence of required fields"),
       wants_history: f_2.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("tell_args");
+    let struct_ident = TStructIdentifier::new("rebalance_status_args");
     o_prot.write_struct_begin(&struct_ident)?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("word", TType::Struct, 1))?;
-    self.word.write_to_out_protocol(o_prot)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("status", TType::Struct, 1))?;
+    self.status.write_to_out_protocol(o_prot)?;
     o_prot.write_field_end()?;
     o_prot.write_field_begin(&TFieldIdentifier::new("wants_history", TType::Bool, 2))?;
     o_prot.write_bool(self.wants_history)?;
@@ -4962,17 +4972,17 @@ impl StoreTellArgs {
 }
 
 //
-// StoreTellResult
+// StoreRebalanceStatusResult
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct StoreTellResult {
-  result_value: Option<Told>,
+struct StoreRebalanceStatusResult {
+  result_value: Option<StatusReply>,
   refused: Option<Refused>,
 }
 
-impl StoreTellResult {
-  fn ok_or(self) -> thrift::Result<Told> {
+impl StoreRebalanceStatusResult {
+  fn ok_or(self) -> thrift::Result<StatusReply> {
     if self.refused.is_some() {
       Err(thrift::Error::User(Box::new(self.refused.unwrap())))
     } else if self.result_value.is_some() {
@@ -4982,15 +4992,15 @@ impl StoreTellResult {
         thrift::Error::Application(
           ApplicationError::new(
             ApplicationErrorKind::MissingResult,
-            "no result received for StoreTell"
+            "no result received for StoreRebalanceStatus"
           )
         )
       )
     }
   }
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreTellResult> {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreRebalanceStatusResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Told> = None;
+    let mut f_0: Option<StatusReply> = None;
     let mut f_1: Option<Refused> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -5000,7 +5010,7 @@ impl StoreTellResult {
       let field_id = field_id(&field_ident)?;
       match field_id {
         0 => {
-          let val = Told::read_from_in_protocol(i_prot)?;
+          let val = StatusReply::read_from_in_protocol(i_prot)?;
           f_0 = Some(val);
         },
         1 => {
@@ -5014,14 +5024,14 @@ impl StoreTellResult {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = StoreTellResult {
+    let ret = StoreRebalanceStatusResult {
       result_value: f_0,
       refused: f_1,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("StoreTellResult");
+    let struct_ident = TStructIdentifier::new("StoreRebalanceStatusResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.result_value {
       o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
@@ -5164,16 +5174,16 @@ impl StorePullResult {
 }
 
 //
-// StoreHoldingsArgs
+// StoreStatsArgs
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct StoreHoldingsArgs {
-  counted: bool,
+struct StoreStatsArgs {
+  count_primary: bool,
 }
 
-impl StoreHoldingsArgs {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreHoldingsArgs> {
+impl StoreStatsArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreStatsArgs> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<bool> = None;
     loop {
@@ -5194,17 +5204,17 @@ impl StoreHoldingsArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("StoreHoldingsArgs.counted", &f_1)?;
-    let ret = StoreHoldingsArgs {
-      counted: f_1.expect("auto-generated code should have checked for presence of required fields"),
+    verify_required_field_exists("StoreStatsArgs.count_primary", &f_1)?;
+    let ret = StoreStatsArgs {
+      count_primary: f_1.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("holdings_args");
+    let struct_ident = TStructIdentifier::new("stats_args");
     o_prot.write_struct_begin(&struct_ident)?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("counted", TType::Bool, 1))?;
-    o_prot.write_bool(self.counted)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("count_primary", TType::Bool, 1))?;
+    o_prot.write_bool(self.count_primary)?;
     o_prot.write_field_end()?;
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
@@ -5212,16 +5222,16 @@ impl StoreHoldingsArgs {
 }
 
 //
-// StoreHoldingsResult
+// StoreStatsResult
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct StoreHoldingsResult {
-  result_value: Option<Holdings>,
+struct StoreStatsResult {
+  result_value: Option<NodeStats>,
 }
 
-impl StoreHoldingsResult {
-  fn ok_or(self) -> thrift::Result<Holdings> {
+impl StoreStatsResult {
+  fn ok_or(self) -> thrift::Result<NodeStats> {
     if self.result_value.is_some() {
       Ok(self.result_value.unwrap())
     } else {
@@ -5229,15 +5239,15 @@ impl StoreHoldingsResult {
         thrift::Error::Application(
           ApplicationError::new(
             ApplicationErrorKind::MissingResult,
-            "no result received for StoreHoldings"
+            "no result received for StoreStats"
           )
         )
       )
     }
   }
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreHoldingsResult> {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreStatsResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Holdings> = None;
+    let mut f_0: Option<NodeStats> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -5246,7 +5256,7 @@ impl StoreHoldingsResult {
       let field_id = field_id(&field_ident)?;
       match field_id {
         0 => {
-          let val = Holdings::read_from_in_protocol(i_prot)?;
+          let val = NodeStats::read_from_in_protocol(i_prot)?;
           f_0 = Some(val);
         },
         _ => {
@@ -5256,13 +5266,13 @@ impl StoreHoldingsResult {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = StoreHoldingsResult {
+    let ret = StoreStatsResult {
       result_value: f_0,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("StoreHoldingsResult");
+    let struct_ident = TStructIdentifier::new("StoreStatsResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.result_value {
       o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;

@@ -25,7 +25,7 @@ use thrift::protocol::verify_expected_service_call;
 use thrift::protocol::verify_required_field_exists;
 use thrift::server::TProcessor;
 
-/// What is believed of a member. Later values win over earlier ones at an equal incarnation.
+/// The state of a member. At an equal incarnation a later value supersedes an earlier one.
 #[derive(Copy, Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Status(pub i32);
 
@@ -167,24 +167,25 @@ impl Default for Location {
 // Member
 //
 
-/// What one node knows of one location. Records merge by the larger (incarnation, status).
+/// One node's record of one location. Records merge by the larger (incarnation, status).
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Member {
   pub location: Option<Location>,
-  /// Raised by the member itself, at its start and whenever it is accused.
+  /// Raised by the member itself, when it starts and when it refutes a suspicion.
   pub incarnation: Option<i64>,
   pub status: Option<Status>,
-  /// The incarnation with which the process became a member: a restart changes it, and a return after being taken for dead; the refutation of a suspicion does not.
-  pub started: Option<i64>,
+  /// The incarnation with which the process became a member. Changed by a restart and by a
+  /// return after being declared down, not by refuting a suspicion.
+  pub generation: Option<i64>,
 }
 
 impl Member {
-  pub fn new<F1, F2, F3, F4>(location: F1, incarnation: F2, status: F3, started: F4) -> Member where F1: Into<Option<Location>>, F2: Into<Option<i64>>, F3: Into<Option<Status>>, F4: Into<Option<i64>> {
+  pub fn new<F1, F2, F3, F4>(location: F1, incarnation: F2, status: F3, generation: F4) -> Member where F1: Into<Option<Location>>, F2: Into<Option<i64>>, F3: Into<Option<Status>>, F4: Into<Option<i64>> {
     Member {
       location: location.into(),
       incarnation: incarnation.into(),
       status: status.into(),
-      started: started.into(),
+      generation: generation.into(),
     }
   }
 }
@@ -230,7 +231,7 @@ impl TSerializable for Member {
       location: f_1,
       incarnation: f_2,
       status: f_3,
-      started: f_4,
+      generation: f_4,
     };
     Ok(ret)
   }
@@ -252,8 +253,8 @@ impl TSerializable for Member {
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.started {
-      o_prot.write_field_begin(&TFieldIdentifier::new("started", TType::I64, 4))?;
+    if let Some(fld_var) = self.generation {
+      o_prot.write_field_begin(&TFieldIdentifier::new("generation", TType::I64, 4))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -268,7 +269,7 @@ impl Default for Member {
       location: None,
       incarnation: Some(0),
       status: None,
-      started: Some(0),
+      generation: Some(0),
     }
   }
 }
@@ -277,28 +278,31 @@ impl Default for Member {
 // Gossip
 //
 
-/// What one node tells another of the members of its network.
+/// The state that one node sends another about the members of its network.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Gossip {
   pub sender: Option<Location>,
-  /// Nodes of differently named networks do not merge.
+  /// Networks of different names do not merge.
   pub network: Option<String>,
-  /// A sum over all live records that does not depend on their order: equal views, equal rings.
-  pub view: Option<i64>,
-  /// Recent news, corrections, or everything that the sender knows.
+  /// A sum over all live records, independent of their order: equal digests, equal rings.
+  pub membership_digest: Option<i64>,
+  /// Recent changes, corrections, or every record of the sender.
   pub members: Option<Vec<Member>>,
-  /// In a request: everything is sent, answer with the rest. In a reply: you taught me something.
+  /// In a request: `members` is everything the sender knows; reply with the rest.
   pub full: Option<bool>,
+  /// In a reply: the request changed the sender's table.
+  pub learned: Option<bool>,
 }
 
 impl Gossip {
-  pub fn new<F1, F2, F3, F4, F5>(sender: F1, network: F2, view: F3, members: F4, full: F5) -> Gossip where F1: Into<Option<Location>>, F2: Into<Option<String>>, F3: Into<Option<i64>>, F4: Into<Option<Vec<Member>>>, F5: Into<Option<bool>> {
+  pub fn new<F1, F2, F3, F4, F5, F6>(sender: F1, network: F2, membership_digest: F3, members: F4, full: F5, learned: F6) -> Gossip where F1: Into<Option<Location>>, F2: Into<Option<String>>, F3: Into<Option<i64>>, F4: Into<Option<Vec<Member>>>, F5: Into<Option<bool>>, F6: Into<Option<bool>> {
     Gossip {
       sender: sender.into(),
       network: network.into(),
-      view: view.into(),
+      membership_digest: membership_digest.into(),
       members: members.into(),
       full: full.into(),
+      learned: learned.into(),
     }
   }
 }
@@ -311,6 +315,7 @@ impl TSerializable for Gossip {
     let mut f_3: Option<i64> = Some(0);
     let mut f_4: Option<Vec<Member>> = Some(Vec::new());
     let mut f_5: Option<bool> = Some(false);
+    let mut f_6: Option<bool> = Some(false);
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -344,6 +349,10 @@ impl TSerializable for Gossip {
           let val = i_prot.read_bool()?;
           f_5 = Some(val);
         },
+        6 => {
+          let val = i_prot.read_bool()?;
+          f_6 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -354,9 +363,10 @@ impl TSerializable for Gossip {
     let ret = Gossip {
       sender: f_1,
       network: f_2,
-      view: f_3,
+      membership_digest: f_3,
       members: f_4,
       full: f_5,
+      learned: f_6,
     };
     Ok(ret)
   }
@@ -373,8 +383,8 @@ impl TSerializable for Gossip {
       o_prot.write_string(fld_var)?;
       o_prot.write_field_end()?
     }
-    if let Some(fld_var) = self.view {
-      o_prot.write_field_begin(&TFieldIdentifier::new("view", TType::I64, 3))?;
+    if let Some(fld_var) = self.membership_digest {
+      o_prot.write_field_begin(&TFieldIdentifier::new("membership_digest", TType::I64, 3))?;
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
@@ -392,6 +402,11 @@ impl TSerializable for Gossip {
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.learned {
+      o_prot.write_field_begin(&TFieldIdentifier::new("learned", TType::Bool, 6))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -402,9 +417,10 @@ impl Default for Gossip {
     Gossip{
       sender: None,
       network: Some("".to_owned()),
-      view: Some(0),
+      membership_digest: Some(0),
       members: Some(Vec::new()),
       full: Some(false),
+      learned: Some(false),
     }
   }
 }
@@ -416,7 +432,7 @@ impl Default for Gossip {
 pub trait TBaseSyncClient {
   fn ping(&mut self) -> thrift::Result<()>;
   fn service_type(&mut self) -> thrift::Result<String>;
-  /// The line of descent, base first.
+  /// The service's type and those that it extends, base first.
   fn service_types(&mut self) -> thrift::Result<Vec<String>>;
   fn debug(&mut self) -> thrift::Result<()>;
   fn die(&mut self) -> thrift::Result<()>;
@@ -564,7 +580,7 @@ impl <C: TThriftClient + TBaseSyncClientMarker> TBaseSyncClient for C {
 pub trait BaseSyncHandler {
   fn handle_ping(&self) -> thrift::Result<()>;
   fn handle_service_type(&self) -> thrift::Result<String>;
-  /// The line of descent, base first.
+  /// The service's type and those that it extends, base first.
   fn handle_service_types(&self) -> thrift::Result<Vec<String>>;
   fn handle_debug(&self) -> thrift::Result<()>;
   fn handle_die(&self) -> thrift::Result<()>;
@@ -1161,12 +1177,12 @@ pub trait TLocatorSyncClient : TBaseSyncClient {
   fn get_all(&mut self) -> thrift::Result<Vec<Location>>;
   /// The key's bytes are hashed as they are; on the wire `binary` is the original's `string`.
   fn get_node(&mut self, key: Vec<u8>) -> thrift::Result<Location>;
-  /// Heartbeat, gossip and repair in one: the reply holds corrections, news and the callee's view.
+  /// Heartbeat, gossip and anti-entropy in one: the reply holds corrections, changes and the callee's digest.
   fn exchange(&mut self, gossip: Gossip) -> thrift::Result<Gossip>;
-  /// Everything that the callee knows; it learns nothing. For programs that show the network.
+  /// Every record of the callee, which learns nothing. For programs that show the network.
   fn members(&mut self) -> thrift::Result<Gossip>;
-  /// Does the callee reach that location now? Asked before a silent member is suspected.
-  fn reach(&mut self, location: Location) -> thrift::Result<bool>;
+  /// Does the callee reach that location now? An indirect probe before a member is suspected.
+  fn ping_req(&mut self, location: Location) -> thrift::Result<bool>;
 }
 
 pub trait TLocatorSyncClientMarker {}
@@ -1344,12 +1360,12 @@ impl <C: TThriftClient + TLocatorSyncClientMarker + TBaseSyncClientMarker> TLoca
       result.ok_or()
     }
   }
-  fn reach(&mut self, location: Location) -> thrift::Result<bool> {
+  fn ping_req(&mut self, location: Location) -> thrift::Result<bool> {
     (
       {
         self.increment_sequence_number();
-        let message_ident = TMessageIdentifier::new("reach", TMessageType::Call, self.sequence_number());
-        let call_args = LocatorReachArgs { location };
+        let message_ident = TMessageIdentifier::new("ping_req", TMessageType::Call, self.sequence_number());
+        let call_args = LocatorPingReqArgs { location };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -1359,14 +1375,14 @@ impl <C: TThriftClient + TLocatorSyncClientMarker + TBaseSyncClientMarker> TLoca
     {
       let message_ident = self.i_prot_mut().read_message_begin()?;
       verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
-      verify_expected_service_call("reach", &message_ident.name)?;
+      verify_expected_service_call("ping_req", &message_ident.name)?;
       if message_ident.message_type == TMessageType::Exception {
         let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
         self.i_prot_mut().read_message_end()?;
         return Err(thrift::Error::Application(remote_error))
       }
       verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
-      let result = LocatorReachResult::read_from_in_protocol(self.i_prot_mut())?;
+      let result = LocatorPingReqResult::read_from_in_protocol(self.i_prot_mut())?;
       self.i_prot_mut().read_message_end()?;
       result.ok_or()
     }
@@ -1384,12 +1400,12 @@ pub trait LocatorSyncHandler : BaseSyncHandler {
   fn handle_get_all(&self) -> thrift::Result<Vec<Location>>;
   /// The key's bytes are hashed as they are; on the wire `binary` is the original's `string`.
   fn handle_get_node(&self, key: Vec<u8>) -> thrift::Result<Location>;
-  /// Heartbeat, gossip and repair in one: the reply holds corrections, news and the callee's view.
+  /// Heartbeat, gossip and anti-entropy in one: the reply holds corrections, changes and the callee's digest.
   fn handle_exchange(&self, gossip: Gossip) -> thrift::Result<Gossip>;
-  /// Everything that the callee knows; it learns nothing. For programs that show the network.
+  /// Every record of the callee, which learns nothing. For programs that show the network.
   fn handle_members(&self) -> thrift::Result<Gossip>;
-  /// Does the callee reach that location now? Asked before a silent member is suspected.
-  fn handle_reach(&self, location: Location) -> thrift::Result<bool>;
+  /// Does the callee reach that location now? An indirect probe before a member is suspected.
+  fn handle_ping_req(&self, location: Location) -> thrift::Result<bool>;
 }
 
 pub struct LocatorSyncProcessor<H: LocatorSyncHandler> {
@@ -1423,8 +1439,8 @@ impl <H: LocatorSyncHandler> LocatorSyncProcessor<H> {
   fn process_members(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TLocatorProcessFunctions::process_members(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
-  fn process_reach(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    TLocatorProcessFunctions::process_reach(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  fn process_ping_req(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TLocatorProcessFunctions::process_ping_req(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_ping(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TBaseProcessFunctions::process_ping(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -1666,13 +1682,13 @@ impl TLocatorProcessFunctions {
       },
     }
   }
-  pub fn process_reach<H: LocatorSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let args = LocatorReachArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_reach(args.location) {
+  pub fn process_ping_req<H: LocatorSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = LocatorPingReqArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_ping_req(args.location) {
       Ok(handler_return) => {
-        let message_ident = TMessageIdentifier::new("reach", TMessageType::Reply, incoming_sequence_number);
+        let message_ident = TMessageIdentifier::new("ping_req", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
-        let ret = LocatorReachResult { result_value: Some(handler_return) };
+        let ret = LocatorPingReqResult { result_value: Some(handler_return) };
         ret.write_to_out_protocol(o_prot)?;
         o_prot.write_message_end()?;
         o_prot.flush()
@@ -1680,7 +1696,7 @@ impl TLocatorProcessFunctions {
       Err(e) => {
         match e {
           thrift::Error::Application(app_err) => {
-            let message_ident = TMessageIdentifier::new("reach", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("ping_req", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -1693,7 +1709,7 @@ impl TLocatorProcessFunctions {
                 e.to_string()
               )
             };
-            let message_ident = TMessageIdentifier::new("reach", TMessageType::Exception, incoming_sequence_number);
+            let message_ident = TMessageIdentifier::new("ping_req", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -1730,8 +1746,8 @@ impl <H: LocatorSyncHandler> TProcessor for LocatorSyncProcessor<H> {
       "members" => {
         self.process_members(message_ident.sequence_number, i_prot, o_prot)
       },
-      "reach" => {
-        self.process_reach(message_ident.sequence_number, i_prot, o_prot)
+      "ping_req" => {
+        self.process_ping_req(message_ident.sequence_number, i_prot, o_prot)
       },
       "ping" => {
         self.process_ping(message_ident.sequence_number, i_prot, o_prot)
@@ -2380,16 +2396,16 @@ impl LocatorMembersResult {
 }
 
 //
-// LocatorReachArgs
+// LocatorPingReqArgs
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct LocatorReachArgs {
+struct LocatorPingReqArgs {
   location: Location,
 }
 
-impl LocatorReachArgs {
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorReachArgs> {
+impl LocatorPingReqArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorPingReqArgs> {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<Location> = None;
     loop {
@@ -2410,14 +2426,14 @@ impl LocatorReachArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("LocatorReachArgs.location", &f_1)?;
-    let ret = LocatorReachArgs {
+    verify_required_field_exists("LocatorPingReqArgs.location", &f_1)?;
+    let ret = LocatorPingReqArgs {
       location: f_1.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("reach_args");
+    let struct_ident = TStructIdentifier::new("ping_req_args");
     o_prot.write_struct_begin(&struct_ident)?;
     o_prot.write_field_begin(&TFieldIdentifier::new("location", TType::Struct, 1))?;
     self.location.write_to_out_protocol(o_prot)?;
@@ -2428,15 +2444,15 @@ impl LocatorReachArgs {
 }
 
 //
-// LocatorReachResult
+// LocatorPingReqResult
 //
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct LocatorReachResult {
+struct LocatorPingReqResult {
   result_value: Option<bool>,
 }
 
-impl LocatorReachResult {
+impl LocatorPingReqResult {
   fn ok_or(self) -> thrift::Result<bool> {
     if self.result_value.is_some() {
       Ok(self.result_value.unwrap())
@@ -2445,13 +2461,13 @@ impl LocatorReachResult {
         thrift::Error::Application(
           ApplicationError::new(
             ApplicationErrorKind::MissingResult,
-            "no result received for LocatorReach"
+            "no result received for LocatorPingReq"
           )
         )
       )
     }
   }
-  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorReachResult> {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorPingReqResult> {
     i_prot.read_struct_begin()?;
     let mut f_0: Option<bool> = None;
     loop {
@@ -2472,13 +2488,13 @@ impl LocatorReachResult {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    let ret = LocatorReachResult {
+    let ret = LocatorPingReqResult {
       result_value: f_0,
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    let struct_ident = TStructIdentifier::new("LocatorReachResult");
+    let struct_ident = TStructIdentifier::new("LocatorPingReqResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(fld_var) = self.result_value {
       o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Bool, 0))?;

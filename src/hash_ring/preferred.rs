@@ -1,11 +1,11 @@
-//! `Preferred`: the nodes of a ring in the order in which a key prefers them.
+//! `PreferenceList`: the nodes of a ring in the order in which a key prefers them.
 
 use super::Node;
 use super::walk::Walk;
 
 /// The nodes of a ring in a key's order of preference.
 #[derive(Debug, Clone)]
-pub struct Preferred<'a, N> {
+pub struct PreferenceList<'a, N> {
     nodes: &'a [Node<N>],
     walk: Walk<'a>,
     /// The point looked at last: only the first entry of a point counts.
@@ -16,10 +16,10 @@ pub struct Preferred<'a, N> {
     more_seen: Vec<u64>,
 }
 
-impl<'a, N> Preferred<'a, N> {
+impl<'a, N> PreferenceList<'a, N> {
     /// The nodes that a walk meets, in that order.
-    pub(super) fn new(nodes: &'a [Node<N>], walk: Walk<'a>) -> Preferred<'a, N> {
-        Preferred {
+    pub(super) fn new(nodes: &'a [Node<N>], walk: Walk<'a>) -> PreferenceList<'a, N> {
+        PreferenceList {
             nodes,
             walk,
             last: None,
@@ -29,7 +29,7 @@ impl<'a, N> Preferred<'a, N> {
     }
 }
 
-impl<'a, N> Iterator for Preferred<'a, N> {
+impl<'a, N> Iterator for PreferenceList<'a, N> {
     type Item = &'a N;
 
     fn next(&mut self) -> Option<&'a N> {

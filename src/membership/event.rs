@@ -1,4 +1,4 @@
-//! What the driver is told: changes of the ring, and what is worth a line in the log.
+//! Events: changes of the ring, and what the driver logs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,58 +9,59 @@ use crate::location::Location;
 /// Something that happened, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The ring of live members is another one. All changes since the last one.
+    /// The ring has changed: all changes since the last such event.
     RingChanged(Vec<Change>),
-    /// Something was said of us that is not so; we said ALIVE anew.
+    /// This node received a false record about itself and refuted it.
     Refuted {
-        /// Our new incarnation.
+        /// The new incarnation of this node.
         incarnation: i64,
     },
-    /// We suspect this member ourselves: it failed us, and no helper reached it.
+    /// This node suspects the member itself: a call failed, and so did the indirect probe.
     Suspected(Location),
-    /// A member turned out to be a node of the original, or not to be one any more.
-    Original {
-        /// Who.
+    /// A peer turned out to be a legacy node, or to have become a node with `exchange`.
+    LegacyPeer {
+        /// The peer.
         location: Location,
-        /// Whether it is one now.
-        is_one: bool,
+        /// True if it is a legacy node now.
+        is_legacy: bool,
     },
-    /// A node of another network lives at an address that we call, or called us.
+    /// The node at a called location, or a caller, belongs to this other network.
     ForeignNetwork(Location, Arc<str>),
-    /// Of this sender's gossip, something was not believed.
-    Disbelieved(Location, Disbelief),
-    /// This node did not run for so long. It accuses no one for what it missed.
-    Paused(Duration),
+    /// A part of this sender's gossip was rejected.
+    GossipRejected(Location, RejectReason),
+    /// This process was paused for this time. Calls that timed out during it were ignored.
+    ProcessPaused(Duration),
 }
 
 /// One change of the ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A member came.
+    /// A member was added.
     Added {
-        /// Who.
+        /// The member.
         location: Location,
-        /// The start of its process.
-        started: i64,
+        /// The incarnation with which its process became a member.
+        generation: i64,
     },
-    /// A member went.
+    /// A member was removed.
     Removed {
-        /// Who.
+        /// The member.
         location: Location,
-        /// How.
-        why: Why,
+        /// Why.
+        reason: RemovalReason,
     },
-    /// A member's process is another one: what it had in memory is gone.
+    /// A member on the ring has a new generation: its process has restarted and lost its memory,
+    /// or it was declared down and has missed what others did since.
     Restarted {
-        /// Who.
+        /// The member.
         location: Location,
-        /// The start of its new process.
-        started: i64,
+        /// The incarnation with which its new process became a member.
+        generation: i64,
     },
 }
 
 impl Change {
-    /// Whom the change is about.
+    /// The member that was added, removed or restarted.
     pub fn location(&self) -> &Location {
         match self {
             Change::Added { location, .. }
@@ -70,34 +71,34 @@ impl Change {
     }
 }
 
-/// How a member went.
+/// Why a member was removed from the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum RemovalReason {
     /// It could not be reached.
     Down,
-    /// It said that it leaves.
+    /// It announced that it leaves.
     Left,
 }
 
-/// Why something in a gossip was not believed.
+/// Why a part of a gossip was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disbelief {
-    /// So many records named no place, no status, or an impossible incarnation.
+pub enum RejectReason {
+    /// This number of records had no location, no status, or an impossible incarnation.
     Unreadable(usize),
-    /// A record's incarnation is far ahead of our clock: one of two clocks is wrong.
-    Ahead,
-    /// The table has as many live members as it may.
+    /// An incarnation is too far ahead of this node's clock: one of the two clocks is wrong.
+    ClockSkew,
+    /// The table has its maximum of live members.
     TableFull,
 }
 
-impl fmt::Display for Disbelief {
+impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Disbelief::Unreadable(records) => write!(f, "{records} records cannot be read"),
-            Disbelief::Ahead => f.write_str(
-                "a record is from far in the future: this node's clock or the other's is wrong",
+            RejectReason::Unreadable(records) => write!(f, "{records} records cannot be read"),
+            RejectReason::ClockSkew => f.write_str(
+                "an incarnation is far in the future: this node's clock or the sender's is wrong",
             ),
-            Disbelief::TableFull => f.write_str("there are more members than this node can know"),
+            RejectReason::TableFull => f.write_str("the table of members is full"),
         }
     }
 }

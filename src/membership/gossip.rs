@@ -1,4 +1,4 @@
-//! `Gossip`: what two nodes tell one another in an `exchange`.
+//! `Gossip`: the request and the reply of an `exchange`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,65 +7,68 @@ use super::member::Member;
 use crate::location::{BadLocation, Location};
 use crate::locator;
 
-/// Most records taken from one gossip. More than a full network can have, so a
-/// longer one is a mistake or a lie and is refused whole.
-pub const MOST_RECORDS: usize = 10_000;
+/// Records in one gossip. More than a full table has, so a longer gossip is malformed and is
+/// rejected as a whole.
+pub const MAX_RECORDS: usize = 10_000;
 
-/// Longest name of a network, in bytes.
-pub const LONGEST_NETWORK: usize = 255;
+/// Length of a network's name in bytes.
+pub const MAX_NETWORK_NAME: usize = 255;
 
-/// A request or a reply of `exchange`.
+/// The request or the reply of an `exchange`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gossip {
-    /// Who speaks.
+    /// The node that sends it.
     pub sender: Location,
-    /// The speaker's network. Differently named networks do not merge.
+    /// The sender's network. Networks of different names do not merge.
     pub network: Arc<str>,
-    /// The speaker's view: the wrapping sum of its live records' digests.
-    pub view: u64,
-    /// Recent news, corrections, or all that the speaker knows.
+    /// The sender's digest: the wrapping sum of its live records' digests.
+    pub digest: u64,
+    /// Rumors, corrections, or every record of the sender.
     pub members: Vec<Member>,
-    /// In a request: "answer with all you know that I did not send".
-    /// In a reply: "you taught me something", which keeps the caller hot.
+    /// In a request: `members` is everything the sender knows; reply with the rest.
     pub full: bool,
-    /// Records that came in and were refused when they were read. 0 in what goes out.
+    /// In a reply: the request changed the table of the node that replies, so the caller stays
+    /// hot.
+    pub learned: bool,
+    /// Records that could not be read and were left out. 0 in a gossip to be sent.
     pub refused: usize,
 }
 
-/// A wire gossip that cannot be answered. Nothing was merged.
+/// Why a gossip was rejected as a whole. Nothing was merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BadGossip {
-    /// The sender is missing or no place.
+    /// The sender is missing or is no valid location.
     Sender(BadLocation),
-    /// The network is missing, empty, or longer than [`LONGEST_NETWORK`].
+    /// The network is missing, empty, or longer than [`MAX_NETWORK_NAME`].
     Network,
-    /// More than [`MOST_RECORDS`] records.
+    /// It has this number of records, more than [`MAX_RECORDS`].
     TooMany(usize),
 }
 
 impl TryFrom<locator::Gossip> for Gossip {
     type Error = BadGossip;
 
-    /// Reads a gossip; records that say nothing believable are left out and counted.
+    /// Reads a gossip. Malformed records are left out and counted.
     fn try_from(wire: locator::Gossip) -> Result<Gossip, BadGossip> {
         let sender = wire.sender.unwrap_or_default();
         let sender = Location::try_from(&sender).map_err(BadGossip::Sender)?;
         let network = wire.network.unwrap_or_default();
-        if network.is_empty() || network.len() > LONGEST_NETWORK {
+        if network.is_empty() || network.len() > MAX_NETWORK_NAME {
             return Err(BadGossip::Network);
         }
         let records = wire.members.unwrap_or_default();
-        if records.len() > MOST_RECORDS {
+        if records.len() > MAX_RECORDS {
             return Err(BadGossip::TooMany(records.len()));
         }
         let members: Vec<Member> = records.iter().filter_map(|r| r.try_into().ok()).collect();
         Ok(Gossip {
             sender,
             network: network.into(),
-            view: wire.view.unwrap_or(0) as u64,
+            digest: wire.membership_digest.unwrap_or(0) as u64,
             refused: records.len() - members.len(),
             members,
             full: wire.full.unwrap_or(false),
+            learned: wire.learned.unwrap_or(false),
         })
     }
 }
@@ -76,9 +79,10 @@ impl From<&Gossip> for locator::Gossip {
         locator::Gossip::new(
             locator::Location::from(&gossip.sender),
             gossip.network.to_string(),
-            gossip.view as i64,
+            gossip.digest as i64,
             members,
             gossip.full,
+            gossip.learned,
         )
     }
 }
@@ -86,10 +90,10 @@ impl From<&Gossip> for locator::Gossip {
 impl fmt::Display for BadGossip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BadGossip::Sender(bad) => write!(f, "a gossip from no place: {bad}"),
-            BadGossip::Network => f.write_str("a gossip of an unnamed network"),
+            BadGossip::Sender(bad) => write!(f, "a gossip without a valid sender: {bad}"),
+            BadGossip::Network => f.write_str("a gossip without a valid network name"),
             BadGossip::TooMany(records) => {
-                write!(f, "a gossip of {records} records; {MOST_RECORDS} are taken")
+                write!(f, "a gossip of {records} records, over {MAX_RECORDS}")
             }
         }
     }

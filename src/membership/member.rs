@@ -1,75 +1,73 @@
-//! The record: what is said of one member, and which of two sayings wins.
+//! `Member`: one node's record of one location, and which of two records supersedes the other.
 //!
-//! Two records of one location merge into the larger by (incarnation, status,
-//! started). A maximum is commutative, associative and idempotent, so it does not
-//! matter in which order, how often or by which way records arrive: whoever has
-//! seen the same records believes the same.
+//! Two records of one location merge to the larger by (incarnation, status, generation). A
+//! maximum is commutative, associative and idempotent: nodes that have received the same records
+//! have equal tables, in whatever order, however often and by whatever path the records arrived.
 
 use std::fmt;
 
 use crate::location::{BadLocation, Location};
 use crate::locator;
 
-/// What is believed of a member. At one incarnation a later variant wins.
+/// The state of a member. At an equal incarnation a later variant supersedes an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// Said by the member itself: it runs.
+    /// Written by the member itself: it runs.
     Alive,
-    /// Said by one whose call failed: still on the ring, and given time to object.
+    /// Written by a node that could not reach it: on the ring, with time to refute.
     Suspect,
-    /// Said by one whose suspicion ran out: off the ring.
+    /// Written by a node whose suspect timeout has expired: off the ring.
     Down,
-    /// Said by the member itself: off the ring, though its process may still answer.
+    /// Written by the member itself: off the ring, though its process may still reply.
     Left,
 }
 
-/// What one node says of one location.
+/// A record of one location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Whom the record is about.
+    /// The location that the record is about.
     pub location: Location,
-    /// Raised by the member itself, at its start and whenever it is accused:
-    /// `max(unix milliseconds, last seen of me + 1)`.
+    /// Raised by the member itself, when it starts and when it refutes: the larger one of its unix
+    /// milliseconds and the last known incarnation + 1.
     pub incarnation: i64,
-    /// What is believed of it.
+    /// The state of the member.
     pub status: Status,
-    /// The incarnation with which the process at that address became a member. A
-    /// restart changes it (and has lost what was in memory), and so does coming back
-    /// after one was taken for dead (and has missed what went on); refuting a mere
-    /// suspicion does not.
-    pub started: i64,
+    /// The incarnation with which the process at that location became a member. A new one means
+    /// that state of the old one is lost: the process has restarted, or it was declared down and
+    /// has missed what the others did since. Refuting a suspicion does not change it.
+    pub generation: i64,
 }
 
-/// A wire record that says nothing that could be believed. Nothing was merged.
+/// Why a record from the wire is malformed. It was not merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BadMember {
-    /// The location is missing or names no place.
+    /// The location is missing or invalid.
     Location(BadLocation),
-    /// The status is missing or none that is known.
+    /// The status is missing or unknown.
     Status,
-    /// The incarnation is negative, or smaller than the process's start.
+    /// The incarnation is negative, or smaller than the generation.
     Incarnation,
 }
 
 impl Status {
-    /// Does a member of this status belong to the view, and to the ring?
+    /// Is a member with this status part of the digest and of the ring?
     pub fn is_live(self) -> bool {
         self <= Status::Suspect
     }
 }
 
 impl Member {
-    /// Does this record win over `other`, of the same location?
-    pub fn beats(&self, other: &Member) -> bool {
+    /// Is this record larger than `other`, of the same location?
+    pub fn supersedes(&self, other: &Member) -> bool {
         self.rank() > other.rank()
     }
 
     /// The larger of two records of one location.
     pub fn merge(self, other: Member) -> Member {
-        if other.beats(&self) { other } else { self }
+        if other.supersedes(&self) { other } else { self }
     }
 
-    /// The same saying with another status, as an accuser or the clock writes it.
+    /// The same record with another status, as a failure detector or a leaving member writes it.
     pub fn with_status(&self, status: Status) -> Member {
         Member {
             status,
@@ -77,13 +75,13 @@ impl Member {
         }
     }
 
-    /// The record's part of a view: a 64-bit hash of all it says, the same on
-    /// every machine and in every version.
+    /// The record's part of a digest: a 64-bit hash of all its fields, equal on every machine and
+    /// in every version.
     ///
-    /// FNV-1a (offset `cbf29ce484222325`, prime `100000001b3`) over the bytes of
-    /// the name, the incarnation (8, little endian), the status (1) and the start
-    /// (8, little endian); then the finalizer of splitmix64, since FNV's last
-    /// bytes reach few bits and a sum of related hashes must not cancel out.
+    /// FNV-1a (offset `cbf29ce484222325`, prime `100000001b3`) over the bytes of the location's
+    /// name, the incarnation (8, little endian), the status (1) and the generation (8, little
+    /// endian); then the finalizer of splitmix64, because the last bytes of FNV change few bits,
+    /// and related hashes must not cancel out in a sum.
     pub fn digest(&self) -> u64 {
         let bytes = self
             .location
@@ -91,15 +89,15 @@ impl Member {
             .bytes()
             .chain(self.incarnation.to_le_bytes())
             .chain([self.status as u8])
-            .chain(self.started.to_le_bytes());
+            .chain(self.generation.to_le_bytes());
         let sum = bytes.fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
             (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-        super::random::mix(sum)
+        super::rng::mix(sum)
     }
 
     fn rank(&self) -> (i64, Status, i64) {
-        (self.incarnation, self.status, self.started)
+        (self.incarnation, self.status, self.generation)
     }
 }
 
@@ -107,20 +105,20 @@ impl TryFrom<&locator::Member> for Member {
     type Error = BadMember;
 
     fn try_from(wire: &locator::Member) -> Result<Member, BadMember> {
-        let place = wire.location.clone().unwrap_or_default();
-        let location = Location::try_from(&place).map_err(BadMember::Location)?;
-        let status = wire.status.and_then(status_of_wire);
+        let location = wire.location.clone().unwrap_or_default();
+        let location = Location::try_from(&location).map_err(BadMember::Location)?;
+        let status = wire.status.and_then(status_from_wire);
         let status = status.ok_or(BadMember::Status)?;
         let incarnation = wire.incarnation.unwrap_or(-1);
-        let started = wire.started.unwrap_or(0);
-        if started < 0 || incarnation < started {
+        let generation = wire.generation.unwrap_or(0);
+        if generation < 0 || incarnation < generation {
             return Err(BadMember::Incarnation);
         }
         Ok(Member {
             location,
             incarnation,
             status,
-            started,
+            generation,
         })
     }
 }
@@ -131,7 +129,7 @@ impl From<&Member> for locator::Member {
             locator::Location::from(&member.location),
             member.incarnation,
             locator::Status::from(member.status),
-            member.started,
+            member.generation,
         )
     }
 }
@@ -147,7 +145,7 @@ impl From<Status> for locator::Status {
     }
 }
 
-fn status_of_wire(wire: locator::Status) -> Option<Status> {
+fn status_from_wire(wire: locator::Status) -> Option<Status> {
     [Status::Alive, Status::Suspect, Status::Down, Status::Left]
         .into_iter()
         .find(|&status| locator::Status::from(status) == wire)
@@ -167,9 +165,9 @@ impl fmt::Display for Status {
 impl fmt::Display for BadMember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BadMember::Location(bad) => write!(f, "a record of no place: {bad}"),
-            BadMember::Status => f.write_str("a record of no known status"),
-            BadMember::Incarnation => f.write_str("a record of an impossible incarnation"),
+            BadMember::Location(bad) => write!(f, "a record without a valid location: {bad}"),
+            BadMember::Status => f.write_str("a record without a known status"),
+            BadMember::Incarnation => f.write_str("a record with an impossible incarnation"),
         }
     }
 }

@@ -1,114 +1,135 @@
-//! Membership: every node knows every node, and all come to know the same.
+//! Membership: every node knows every member, and all nodes converge to the same members.
 //!
-//! The core decides and does nothing else. It is told the time and what came in, and
-//! answers with calls to make and events; a driver owns the sockets, the clock and
-//! the one lock ([`Membership`] says how). So a thousand nodes run in one test, in
-//! one thread, from one seed.
+//! The core only decides. Its inputs are the time, the outcomes of calls and the requests that
+//! arrive; its outputs are calls to make and events. A driver owns the sockets, the clock and
+//! the lock (see [`Membership`]). So a test can run a thousand nodes in one thread, from one
+//! seed.
 //!
-//! # What is known
+//! # Records
 //!
-//! Of each location there is one [`Member`] record: a status, and an incarnation that
-//! the member itself raises. Two records of one location merge into the larger, so
-//! the order in which they arrive does not matter. ALIVE and LEFT are said by the
-//! member itself; SUSPECT by whoever could not reach it; DOWN by whoever's suspicion
-//! ran out. What is said of a member that is greater than its own word, it outdoes
-//! with a higher incarnation: the owner has the last word as long as it can speak.
+//! There is one [`Member`] record for each location. It holds a status and an incarnation,
+//! which only the member itself raises. Two records of one location merge to the larger one,
+//! so the order in which they arrive does not matter. A member writes ALIVE and LEFT about
+//! itself. A node that cannot reach it writes SUSPECT, and a node whose suspect timeout has
+//! expired writes DOWN. A member that receives a larger record about itself than its own
+//! refutes it with a higher incarnation.
 //!
-//! The **view** is the sum of the hashes of all live records: equal views, equal
-//! members. The **ring** has the live members and, for a few seconds, those in grace.
+//! The **digest** is the sum of the hashes of all live records: equal digests mean equal live
+//! members. The **ring** contains the live members and, for some seconds, those in grace.
 //!
-//! # The life of a join
+//! # How a node joins
 //!
-//! 1. The newcomer writes itself ALIVE, at an incarnation that is the time in
-//!    milliseconds, and calls `exchange` on its seeds, asking for everything.
-//! 2. The first that answers takes the newcomer's record, and returns all it knows.
-//!    The newcomer has its ring after one call.
-//! 3. Both have learned something, so they are *hot*: within 20 ms, and every 100 ms
-//!    from then, each exchanges its news with 2 random members. Who learns thereby
-//!    becomes hot too, and says so in its reply (Demers et al. 1987: rumor mongering
-//!    with feedback and a counter).
-//! 4. After 3 exchanges in a row that taught neither side anything, a node is *cold*.
-//! 5. Whom the news missed is found at rest: every exchange compares views, and if
-//!    they differ though there is no news, both tell each other everything.
+//! 1. The new node writes itself ALIVE with the current time in milliseconds as incarnation. It
+//!    calls `exchange` on its seeds and requests all records.
+//! 2. The first seed that replies merges the new node's record and returns all its own. The new
+//!    node has the whole ring after one call.
+//! 3. Both have learned a record, so both are *hot*: within 20 ms, and every 100 ms from then
+//!    on, each exchanges its rumors with 2 random members. A node that learns from a request
+//!    becomes hot too, and says so in its reply (rumor mongering with feedback and a counter:
+//!    Demers et al., 1987).
+//! 4. After 3 exchanges in a row from which neither side learned, a node is *cold*.
+//! 5. Anti-entropy repairs what rumors missed: every exchange compares digests. If they differ
+//!    and no rumors explain it, both nodes send each other all records (push-pull).
 //!
-//! # The life of a crash
+//! # How a crash is detected
 //!
-//! 1. Each node calls its successor in sorted order once a second, and the next of a
-//!    shuffled round (SWIM, Das, Gupta and Motivala 2002). So within a second some
-//!    call fails: it is *refused* (the host is there, the process is not) or there is
-//!    *silence* for half a second.
-//! 2. The caller asks three others to `reach` the one that failed. One success
-//!    settles it. A sign of life that came in meanwhile does too.
-//! 3. Otherwise it writes SUSPECT, which is news. The suspect stays on all rings. Some
-//!    eight of those who hear it tell the suspect, so that it can object.
-//! 4. After 1 s (refused) or 4 s (silent) without an objection, or sooner where the
-//!    layer above waits for the verdict, it is DOWN, and off the
-//!    ring; this is news again. A node in doubt about itself waits up to four times
-//!    as long (Lifeguard, Dadgar, Phillips and Currey 2018).
-//! 5. A DOWN member is remembered for a day and tried now and then. If it was wrong,
-//!    or was a split of the network, the first contact tells the dead that they are
-//!    dead, and they object.
+//! 1. Each node probes two members a second: its successor in sorted order, and the next one of
+//!    a shuffled round (SWIM: Das, Gupta and Motivala, 2002). So some call fails within a
+//!    second. Either the connection is *refused*: the host replies, the process is gone. Or
+//!    there is *no reply* for half a second.
+//! 2. The caller sends `ping_req` to three other members, which probe the failed one. One
+//!    success ends the indirect probe, and so does a message from the member itself.
+//! 3. Otherwise the caller writes SUSPECT, which spreads as a rumor. The suspect stays on all
+//!    rings. Of the nodes that learn of the suspicion, eight on average send it to the suspect,
+//!    so that it can refute.
+//! 4. Without a refutation the suspect is DOWN and off the ring after 1 s (refused) or 4 s (no
+//!    reply). DOWN spreads as a rumor too. A node with reason to doubt its own connection
+//!    waits up to four times as long (Lifeguard: Dadgar, Phillips and Currey, 2018).
+//! 5. A DOWN record is kept for a day as a tombstone, and the location is called now and then.
+//!    If the member runs after all, for example behind a healed network partition, that call
+//!    carries the DOWN record to it, and it refutes.
 //!
-//! When a call of the layer above was refused, the driver says so
-//! ([`Membership::unreachable`]); steps 1 to 4 then take some 200 ms.
+//! The driver reports failed calls of the layer above
+//! ([`report_unreachable`](Membership::report_unreachable)). The member is then probed at once
+//! with shorter timeouts: steps 1 to 4 take some 200 ms if the connection is refused.
 //!
-//! # What keeps a healing network whole
+//! # Grace: how a healed partition keeps its members
 //!
-//! When two halves meet again, each tells the other that it is DOWN, and for a moment
-//! everyone would throw out nearly everyone. So a member that jumps to DOWN without
-//! having been SUSPECT here stays on the ring for 4 s of *grace*, and one that was
-//! SUSPECT only for a moment stays until it was that for 1 s. Objections take less.
+//! When two halves of a network meet again, each has the members of the other as DOWN. If these
+//! records took effect at once, nearly all members would leave the rings for a moment. So a
+//! member that goes from ALIVE to DOWN without having been SUSPECT here stays on the ring for
+//! 4 s of *grace*. One that was SUSPECT for less than 1 s stays until that second is over. A
+//! refutation takes less time.
 //!
-//! # A pause of one's own
+//! # Pauses of the node's own process
 //!
-//! A process that was stopped, or starved, sees the timers of all its calls run out
-//! at once. It notices that its tick comes late, forgets what fell silent meanwhile,
-//! gives every suspect the lost time back, and asks around what was said of it.
+//! After a process was stopped or starved, the timeouts of all its calls expire at once. The
+//! core notices that a tick is late. It then ignores the calls that got no reply during the
+//! pause, extends all suspect timeouts by the lost time, and gossips, to learn whether it was
+//! suspected itself.
 //!
 //! # Limits
 //!
-//! - 5,000 live members, 4,000 tombstones, 10,000 records in one gossip, 16 calls at
-//!   once. What is beyond is refused or forgotten, and said once a minute.
-//! - Clocks may differ, and be set back, by hours. A node whose clock is a day behind
-//!   does not believe the others, and says so.
-//! - Whoever can connect is believed: there is no authentication.
-//! - If all whom a group of nodes ever knew are gone for good, it cannot find others.
-//! - A silent crash among two nodes, or on both sides of a split, looks the same: both
-//!   sides go on, and merge when they meet.
+//! - 5,000 live members, 4,000 tombstones, 10,000 records in one gossip, 16 calls in flight.
+//!   Live members over the limit are rejected, with one event per minute and sender; the
+//!   oldest tombstones are dropped.
+//! - Clocks may differ, and may be set back, by hours. A node whose clock is a day behind
+//!   rejects the records of the others, with an event.
+//! - There is no authentication here: records of any node that can connect are merged.
+//! - A group of nodes cannot find the others if every node that it ever knew is gone for good.
+//! - With two nodes, a silent crash and a partition cannot be told apart, and neither can the
+//!   sides of a larger partition: all sides continue, and merge when they meet.
 //!
 //! # Map
 //!
-//! `member` the record; `members` the table; `gossip` what is exchanged; `call` and
-//! `event` what goes out; `core` the node, as the driver calls it, and `reading` what
-//! it shows; `rhythm` when it acts; `exchange`, `transition`, `suspicion`, `original`
-//! what it does with what it hears; `settings` all constants; `roster`, `deadlines`,
-//! `news`, `probing`, `health`, `random` the parts.
+//! | file | content |
+//! |---|---|
+//! | `core` | [`Membership`]: the state of one node, and its construction |
+//! | `inputs`, `queries` | what the driver calls; what can be read |
+//! | `schedule` | when a node gossips, probes and reconnects |
+//! | `requests`, `exchange` | which calls are made, and what a gossip contains |
+//! | `merge`, `apply` | how received records are merged; what a changed record causes |
+//! | `failure_detector` | from a failed call to SUSPECT and DOWN |
+//! | `leave`, `legacy`, `reports` | leaving; nodes without `exchange`; events with a rate limit |
+//! | `member`, `table`, `gossip` | the record; all records of a node; the message |
+//! | `action`, `event` | the outputs: calls to make, and events |
+//! | `config` | all constants, with their units and reasons |
+//! | `calls`, `rumors`, `probe_queue`, `round_robin`, `indirect_probe`, `local_health` | parts of the state |
+//! | `timers`, `sorted_set`, `rng` | data structures |
 
-mod call;
+mod action;
+mod apply;
+mod calls;
+mod config;
 mod core;
-mod deadlines;
 mod event;
 mod exchange;
+mod failure_detector;
 pub mod gossip;
-mod health;
+mod indirect_probe;
+mod inputs;
+mod leave;
+mod legacy;
+mod local_health;
 mod member;
-mod members;
-mod news;
-mod original;
-mod probing;
-mod random;
-mod reading;
-mod rhythm;
-mod roster;
-mod settings;
-mod suspicion;
-mod transition;
+mod merge;
+mod probe_queue;
+mod queries;
+mod reports;
+mod requests;
+mod rng;
+mod round_robin;
+mod rumors;
+mod schedule;
+mod sorted_set;
+mod table;
+mod timers;
 
-pub use call::{Action, Failure, Outcome, Request, Token};
-pub use core::{Heard, Membership, Now};
-pub use event::{Change, Disbelief, Event, Why};
+pub use action::{Action, Failure, Outcome, Request, Token};
+pub use config::Config;
+pub use core::{Contact, Membership, Now};
+pub use event::{Change, Event, RejectReason, RemovalReason};
 pub use gossip::{BadGossip, Gossip};
 pub use member::{BadMember, Member, Status};
-pub use members::{Members, Merged};
-pub use random::Random;
-pub use settings::Settings;
+pub use rng::Rng;
+pub use table::{MemberTable, Merge};

@@ -1,26 +1,30 @@
-//! Calls and the server of calls: the sockets of all nodes and clients. (Only the bare
-//! echo that loads are compared with, [`crate::load::echo`], opens its own.)
+//! Thrift calls over sockets: the server, and the four ways to call other nodes.
 //!
-//! Messages are Thrift's binary protocol on an unframed, buffered stream, as the
-//! original speaks it: strict headers are written, strict and old ones are read. The
-//! stream is TCP as it is or, for those who were given an [`identity`], TLS.
+//! Messages use Thrift's binary protocol on an unframed, buffered stream, as the original
+//! does: strict headers are written, strict and old ones are read. The stream is plain TCP
+//! or, with an [identity](tls::identity), TLS.
+//!
+//! Calls between nodes have four forms: [`dialer`] (one connection for each call), [`pool`]
+//! (kept connections), [`fanout`] (one call to each of several peers at once) and
+//! [`batcher`] (calls of many threads to one peer, sent together).
+//!
+//! An incoming call passes `server` → `dispatch` → [`fast_path`] or the generated processor.
+//! Below, `message` limits the size and time of messages, `stream` is TCP or TLS, and
+//! [`binary`] encodes the most frequent methods by hand.
 
-mod acceptor;
-pub mod by_hand;
-pub(crate) mod bytes;
-mod channel;
-pub mod client;
-mod complaints;
-mod connection;
-mod courtesy;
-mod crowd;
-mod delivery;
-pub mod identity;
-pub mod lanes;
-pub mod links;
+pub mod batcher;
+pub mod binary;
+mod connections;
+pub mod dialer;
+pub mod dispatch;
+pub mod fanout;
+pub mod fast_path;
+pub mod limits;
+mod log_limit;
+mod message;
+pub mod pool;
 pub mod server;
-mod session;
-pub mod several;
-pub mod shortcut;
-pub mod traffic;
-mod turn;
+mod server_state;
+pub mod stats;
+mod stream;
+pub mod tls;

@@ -1,33 +1,35 @@
 //! `StoreHandler`: the store as a service, extended from the locator as a user's would be.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
-use super::limits::Limits;
-use super::moves::DEFAULT_REPLICAS;
-use super::operations::Store;
-use super::table::{Key, LOOKS, PAGE, SMALL_PAGE};
-use super::view::{Peer, View};
-use super::wire::{NOT_ANSWERED, assignments, found, refused};
-use super::writing::{Assignment, NOT_PRIMARY};
+use super::limits::StoreLimits;
+use super::placement::{Key, NodeId, Placement};
+use super::rebalance::{DEFAULT_REPLICAS, Pull, RebalanceStatus};
+use super::store::Store;
+use super::table::{PAGE, PrimaryFilter, SCAN_LIMIT, SMALL_PAGE};
+use super::types::{Mutation, NOT_PRIMARY};
+use super::wire::{NOT_AN_OWNER, mutations, refused, to_read_result};
 use crate::diststore::{self as wire, StoreSyncHandler};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::handler::{BaseHandler, LocatorHandler, lineage};
-use crate::membership::{Change, Why};
+use crate::handler::{BaseHandler, LocatorHandler, service_chain};
+use crate::membership::{Change, RemovalReason};
 use crate::node::Node;
-use crate::rpc::shortcut::Shortcut;
+use crate::rpc::fast_path::FastPath;
 
 /// The service type of a store.
 pub const SERVICE: &str = "diststore.Store";
 
-/// How long a primary may take over a write that another node asked of it.
-/// After it, the other node is told to ask again.
-const COORDINATE: Duration = Duration::from_millis(1_500);
+/// How long a primary may take over a forwarded write. After that its sender asks again.
+const FORWARDED_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// How long a status waits until its sender, a new member, is known to the rebalance.
+const MEMBERS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A store node. A cheap handle; clones are the same store.
 #[derive(Clone)]
@@ -38,9 +40,9 @@ pub struct StoreHandler {
 }
 
 impl StoreHandler {
-    /// A store on `node` that insists on `replicas` copies of each key; without
-    /// them, it keeps as many as its network does, or three in a new one.
-    pub fn new(node: Node, replicas: Option<usize>, limits: Limits) -> StoreHandler {
+    /// A store on `node` that requires `replicas` copies of each key. Without a number it
+    /// keeps as many as its network does, or three in a new one.
+    pub fn new(node: Node, replicas: Option<usize>, limits: StoreLimits) -> StoreHandler {
         let store = Arc::new(Store::new(node.clone(), replicas, limits));
         StoreHandler {
             node,
@@ -49,18 +51,18 @@ impl StoreHandler {
         }
     }
 
-    /// Makes this node wait so long before each page that it copies: for tests, which
-    /// want to look at the middle of a move.
-    pub fn slow_moves(&self, pause: Duration) {
-        self.store
-            .page_pause
-            .store(pause.as_millis() as u64, Relaxed);
+    /// Waits this long before each page that is copied. For tests, which look at a rebalance
+    /// in progress.
+    #[cfg(feature = "testing")]
+    pub fn delay_pages(&self, delay: Duration) {
+        let millis = delay.as_millis() as u64;
+        self.store.page_delay.store(millis, Relaxed);
     }
 
-    /// What would be lost if the process ended at once, for a person to read.
+    /// What would be lost if the process ended now, as a sentence.
     pub fn at_risk(&self) -> String {
         let keys = self.store.table.keys();
-        match self.store.moves().replicas() {
+        match self.store.routing().replicas() {
             Some(1) | None => format!("the {keys} keys here have no other copy"),
             Some(copies) => {
                 format!("{keys} keys have one copy less than {copies} until they are copied again")
@@ -72,6 +74,10 @@ impl StoreHandler {
     pub fn store(&self) -> &Store {
         &self.store
     }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<thread::JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl BaseHandler for StoreHandler {
@@ -80,26 +86,25 @@ impl BaseHandler for StoreHandler {
     }
 
     fn service_types(&self) -> Vec<String> {
-        lineage(&["locator.Base", "locator.Locator", SERVICE])
+        service_chain(&["locator.Base", "locator.Locator", SERVICE])
     }
 
     fn oneway_methods(&self) -> Vec<String> {
-        lineage(&["put"])
+        service_chain(&["put"])
     }
 
-    fn shortcut(&self) -> Option<Arc<dyn Shortcut>> {
+    fn fast_path(&self) -> Option<Arc<dyn FastPath>> {
         Some(self.store.clone())
     }
 
     fn debug(&self) {
         self.node.debug();
-        let moves = self.store.moves();
         let (keys, bytes) = (self.store.table.keys(), self.store.table.bytes());
-        info!(
-            "{keys} keys in {bytes} bytes, view {:x} {:?}",
-            moves.current().id(),
-            moves.phase()
-        );
+        let (placement_id, phase) = {
+            let rebalance = self.store.rebalance();
+            (rebalance.current().id(), rebalance.phase())
+        };
+        info!("{keys} keys in {bytes} bytes, placement {placement_id:x} {phase:?}");
     }
 }
 
@@ -108,232 +113,223 @@ impl LocatorHandler for StoreHandler {
         &self.node
     }
 
-    fn entered(&self, first: bool) {
-        if first {
-            self.store.moves().found(DEFAULT_REPLICAS);
+    fn joined(&self, bootstrapped: bool) {
+        if bootstrapped {
+            self.store.rebalance().bootstrap(DEFAULT_REPLICAS);
         }
-        let (teller, puller) = (self.store.clone(), self.store.clone());
-        let started = |name: &str| thread::Builder::new().name(name.into());
+        let (announcer, puller) = (self.store.clone(), self.store.clone());
+        let thread = |name: &str| thread::Builder::new().name(name.into());
         let started = [
-            started("teller").spawn(move || teller.tell_others()),
-            started("puller").spawn(move || puller.pull_and_sweep()),
+            thread("announcer").spawn(move || announcer.announce_loop()),
+            thread("puller").spawn(move || puller.pull_loop()),
         ];
         for thread in started {
             match thread {
                 Ok(thread) => self.threads().push(thread),
-                Err(e) => self.store.fail(Error::Local(e)),
+                Err(e) => self.store.fail(Error::Io(e)),
             }
         }
     }
 
     fn ring_changed(&self, changes: &[Change]) {
-        // Looking at the moves brings them up to the membership, and wakes who waits.
-        drop(self.store.moves());
-        // Only then: who is broken off here must not call the same node once more.
+        self.store.update_rebalance();
+        // Afterwards: a call that fails here must not call the same node again.
         for change in changes {
             if let Change::Removed {
                 location,
-                why: Why::Down,
+                reason: RemovalReason::Down,
             } = change
             {
-                self.store.give_up(location);
+                self.store.close_connections(location);
             }
         }
     }
 
     fn cleanup(&self) {
-        self.store.given.store(0, Relaxed);
         self.node.leave();
-        self.store.wait_until_relieved();
+        self.store.wait_for_handoff();
         self.store.stop();
         let threads = std::mem::take(&mut *self.threads());
         for thread in threads {
             if thread.join().is_err() {
-                warn!("a thread of the store has failed");
+                warn!("a thread of the store has panicked");
             }
         }
     }
 }
 
-impl StoreHandler {
-    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<thread::JoinHandle<()>>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Store {
-    /// Why the store had to end, if it could not go on; told once.
-    pub fn failure(&self) -> Option<Error> {
-        self.failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-
-    pub(super) fn fail(&self, why: Error) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-        self.stop();
-        self.node.endpoint().shutdown().request();
-    }
-}
-
 impl StoreSyncHandler for StoreHandler {
     fn handle_get(&self, key: Vec<u8>) -> thrift::Result<Vec<u8>> {
-        self.store.pace.count();
-        let entry = self.store.fetch(&key).map_err(thrift::Error::from)?;
-        let value = entry.and_then(|entry| entry.value);
+        self.store.throttle.record_call();
+        let held = self.store.fetch(&key).map_err(thrift::Error::from)?;
+        let value = held.and_then(|entry| entry.value);
         Ok(value.map_or_else(Vec::new, |value| value.to_vec()))
     }
 
     fn handle_put(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<()> {
-        self.store.pace.count();
+        self.store.throttle.record_call();
         debug!("received {}", Key::new(&key));
         if let Err(e) = self.store.write(&key, Some(value)) {
-            warn!("lost the put of {}: {e}", Key::new(&key));
+            warn!("the put of {} was lost: {e}", Key::new(&key));
         }
         Ok(())
     }
 
     fn handle_write(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<i64> {
-        self.store.pace.count();
+        self.store.throttle.record_call();
         debug!("received {}", Key::new(&key));
-        let written = self.store.write(&key, Some(value)).map_err(refused)?;
-        Ok(written.version.unwrap_or(0))
+        let result = self.store.write(&key, Some(value)).map_err(refused)?;
+        Ok(result.version.unwrap_or(0))
     }
 
-    fn handle_fetch(&self, key: Vec<u8>) -> thrift::Result<wire::Found> {
-        self.store.pace.count();
-        Ok(found(self.store.fetch(&key).map_err(refused)?))
+    fn handle_fetch(&self, key: Vec<u8>) -> thrift::Result<wire::ReadResult> {
+        self.store.throttle.record_call();
+        Ok(to_read_result(self.store.fetch(&key).map_err(refused)?))
     }
 
     fn handle_unset(&self, key: Vec<u8>) -> thrift::Result<bool> {
-        self.store.pace.count();
-        let written = self.store.write(&key, None).map_err(refused)?;
-        Ok(written.existed.unwrap_or(false))
+        self.store.throttle.record_call();
+        let result = self.store.write(&key, None).map_err(refused)?;
+        Ok(result.existed.unwrap_or(false))
     }
 
-    fn handle_write_many(&self, pairs: Vec<wire::Pair>) -> thrift::Result<Vec<wire::Written>> {
-        self.store.pace.count();
-        let pairs = assignments(pairs).map_err(refused)?;
+    fn handle_write_many(
+        &self,
+        pairs: Vec<wire::KeyValue>,
+    ) -> thrift::Result<Vec<wire::WriteResult>> {
+        self.store.throttle.record_call();
+        let pairs = mutations(pairs).map_err(refused)?;
         self.store.write_many(&pairs).map_err(refused)
     }
 
-    fn handle_fetch_many(&self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<wire::Found>> {
-        self.store.pace.count();
+    fn handle_fetch_many(&self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<wire::ReadResult>> {
+        self.store.throttle.record_call();
         let held = self.store.fetch_many(&keys).map_err(refused)?;
-        Ok(held.into_iter().map(found).collect())
+        Ok(held.into_iter().map(to_read_result).collect())
     }
 
-    fn handle_roll(&self) -> thrift::Result<wire::Roll> {
-        let (current, read) = {
-            let moves = self.store.moves();
-            (moves.current().clone(), moves.read_view().cloned())
-        };
-        let peers = |view: &View| view.members().map(|peer| (&peer).into()).collect();
-        let members: Vec<wire::Peer> = peers(&current);
+    fn handle_topology(&self) -> thrift::Result<wire::Topology> {
+        let routing = self.store.routing();
+        let current = routing.current();
+        let nodes = |placement: &Arc<Placement>| placement.members().map(Into::into).collect();
+        let members: Vec<wire::NodeId> = nodes(current);
+        let read = routing.read_placement();
         let read = read.filter(|read| read.id() != current.id());
-        let readers: Vec<wire::Peer> = read.as_deref().map(peers).unwrap_or_default();
-        Ok(wire::Roll::new(members, self.node.has_originals(), readers))
+        let read_members: Vec<wire::NodeId> = read.map(nodes).unwrap_or_default();
+        let has_legacy = self.node.has_legacy();
+        Ok(wire::Topology::new(members, has_legacy, read_members))
     }
 
-    fn handle_scan(&self, view: i64, cursor: wire::Cursor) -> thrift::Result<wire::Page> {
+    fn handle_scan(&self, placement_id: i64, cursor: wire::Cursor) -> thrift::Result<wire::Page> {
         let cursor = cursor.try_into().map_err(refused)?;
-        let page = self.store.scan(view as u64, &cursor).map_err(refused)?;
-        Ok(page.into())
+        let page = self.store.scan(placement_id as u64, &cursor);
+        Ok(page.map_err(refused)?.into())
     }
 
-    fn handle_coordinate(
+    fn handle_write_as_primary(
         &self,
-        pairs: Vec<wire::Pair>,
-        started: i64,
-    ) -> thrift::Result<Vec<wire::Written>> {
-        self.store.pace.count();
-        let pairs = assignments(pairs).map_err(refused)?;
-        let pairs: Vec<&Assignment> = pairs.iter().collect();
-        let deadline = Instant::now() + COORDINATE;
-        let primary = Peer::new(self.node.location().clone(), started);
-        let written = self
-            .store
-            .coordinate(&primary, &pairs, deadline)
-            .map_err(refused)?;
-        let declined = || wire::Written::new(NOT_PRIMARY, false);
-        Ok(written
-            .into_iter()
-            .map(|written| written.unwrap_or_else(declined))
-            .collect())
+        pairs: Vec<wire::KeyValue>,
+        generation: i64,
+    ) -> thrift::Result<Vec<wire::WriteResult>> {
+        self.store.throttle.record_call();
+        let pairs = mutations(pairs).map_err(refused)?;
+        let pairs: Vec<&Mutation> = pairs.iter().collect();
+        let deadline = Instant::now() + FORWARDED_TIMEOUT;
+        let primary = NodeId::new(self.node.location().clone(), generation);
+        let results = self.store.write_as_primary(&primary, &pairs, deadline);
+        let not_primary = || wire::WriteResult::new(NOT_PRIMARY, false);
+        let results = results.map_err(refused)?.into_iter();
+        Ok(results.map(|one| one.unwrap_or_else(not_primary)).collect())
     }
 
-    fn handle_replicate(&self, pairs: Vec<wire::Pair>, view: i64) -> thrift::Result<wire::Kept> {
-        self.store.pace.count();
-        Ok(self.store.keep(pairs, view as u64))
+    fn handle_replicate(
+        &self,
+        pairs: Vec<wire::KeyValue>,
+        placement_id: i64,
+    ) -> thrift::Result<wire::ReplicateResult> {
+        self.store.throttle.record_call();
+        Ok(self.store.apply_replicated(pairs, placement_id as u64))
     }
 
-    fn handle_fetch_at(&self, keys: Vec<Vec<u8>>, view: i64) -> thrift::Result<Vec<wire::Found>> {
-        self.store.pace.count();
+    fn handle_fetch_as_owner(
+        &self,
+        keys: Vec<Vec<u8>>,
+        placement_id: i64,
+    ) -> thrift::Result<Vec<wire::ReadResult>> {
+        self.store.throttle.record_call();
         let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::new(key)).collect();
-        match self.store.answer_at(view as u64, &keys) {
-            Some(held) => Ok(held.into_iter().map(found).collect()),
-            None => Err(refused(NOT_ANSWERED)),
+        match self.store.read_as_owner(placement_id as u64, &keys) {
+            Some(held) => Ok(held.into_iter().map(to_read_result).collect()),
+            None => Err(refused(NOT_AN_OWNER)),
         }
     }
 
-    fn handle_tell(&self, word: wire::Word, wants_history: bool) -> thrift::Result<wire::Told> {
-        let word = super::moves::Word::try_from(word).map_err(refused)?;
-        let teller = word.from.clone();
-        self.store.hear(None, word, None);
-        let moves = self.store.moves();
-        let history = moves.history().filter(|_| wants_history);
-        Ok(wire::Told::new(
-            wire::Word::from(&moves.word(&teller)),
+    fn handle_rebalance_status(
+        &self,
+        status: wire::RebalanceStatus,
+        wants_history: bool,
+    ) -> thrift::Result<wire::StatusReply> {
+        let status = RebalanceStatus::try_from(status).map_err(refused)?;
+        let sender = status.sender.clone();
+        self.store.wait_for_members(MEMBERS_TIMEOUT);
+        let mut rebalance = self.store.rebalance();
+        rebalance.on_status(None, status, None);
+        let history = rebalance.history().filter(|_| wants_history);
+        Ok(wire::StatusReply::new(
+            wire::RebalanceStatus::from(&rebalance.status_for(&sender)),
             history.as_ref().map(Into::into),
         ))
     }
 
     fn handle_pull(&self, pull: wire::Pull) -> thrift::Result<wire::Page> {
-        let pull = super::moves::Pull::try_from(pull).map_err(refused)?;
-        let offer = self.store.moves().offer(&pull);
-        let offer = offer.ok_or_else(|| refused("this node is not ready to give"))?;
-        let is_busy = self.store.pace.is_busy(Instant::now());
-        let most = if is_busy { SMALL_PAGE } else { PAGE };
-        let (may_be, wanted) = (
-            |points| offer.gives_among(points),
-            |key: Key<'_>| offer.gives(key),
+        let pull = Pull::try_from(pull).map_err(refused)?;
+        let filter = self.store.rebalance().transfer_filter(&pull);
+        let filter = filter.ok_or_else(|| refused("this node is not ready to send"))?;
+        let is_busy = self.store.throttle.is_busy(Instant::now());
+        let max_bytes = if is_busy { SMALL_PAGE } else { PAGE };
+        let page = self.store.table.page(
+            &pull.cursor,
+            max_bytes,
+            SCAN_LIMIT,
+            |points| filter.may_include_points(points),
+            |key| filter.includes(key),
         );
-        let table = &self.store.table;
-        let page = table.page(&pull.cursor, most, LOOKS, may_be, wanted);
-        self.store
-            .given
-            .fetch_add(page.entries.len() as u64, Relaxed);
+        let count = page.entries.len() as u64;
+        self.store.sent.fetch_add(count, Relaxed);
         Ok(wire::Page {
             busy: Some(is_busy),
             ..page.into()
         })
     }
 
-    fn handle_holdings(&self, counted: bool) -> thrift::Result<wire::Holdings> {
-        let (current, replicas, phase, serving, me) = {
-            let moves = self.store.moves();
-            let me = moves.me().clone();
+    fn handle_stats(&self, count_primary: bool) -> thrift::Result<wire::NodeStats> {
+        let (current, me, replicas, phase, serving) = {
+            let rebalance = self.store.rebalance();
             (
-                moves.current().clone(),
-                moves.replicas(),
-                moves.phase(),
-                moves.is_serving(),
-                me,
+                rebalance.current().clone(),
+                rebalance.me().clone(),
+                rebalance.replicas(),
+                rebalance.phase(),
+                rebalance.is_serving(),
             )
         };
-        let is_primary = |key: Key<'_>| current.is_primary(&me, key);
-        let as_primary = counted.then(|| self.store.table.count_keys(is_primary));
-        Ok(wire::Holdings {
-            keys: Some(self.store.table.keys() as i64),
-            as_primary: as_primary.map(|keys| keys as i64),
-            bytes: Some(self.store.table.bytes() as i64),
+        let placement_id = current.id();
+        let filter = PrimaryFilter {
+            placement: current,
+            me,
+        };
+        let table = &self.store.table;
+        let primary_keys = count_primary.then(|| table.count_primary(&filter) as i64);
+        Ok(wire::NodeStats {
+            keys: Some(table.keys() as i64),
+            primary_keys,
+            bytes: Some(table.bytes() as i64),
             replicas: replicas.map(|replicas| replicas as i32),
             phase: Some(phase.into()),
             serving: Some(serving),
-            moved: Some(self.store.received.load(Relaxed) as i64),
-            view: Some(current.id() as i64),
-            traffic: Some((&self.node.endpoint().traffic()).into()),
+            keys_received: Some(self.store.received.load(Relaxed) as i64),
+            placement_id: Some(placement_id as i64),
+            server: Some((&self.node.endpoint().stats()).into()),
         })
     }
 }

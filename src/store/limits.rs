@@ -1,62 +1,69 @@
-//! `Limits`: how much a store takes.
+//! `StoreLimits`: what a store accepts.
 
-/// What a store takes at the most, and refuses beyond, with nothing lost.
+/// The limits of one store. A write beyond them is refused, and nothing is lost.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct StoreLimits {
     /// The longest key, in bytes.
     pub key: usize,
-    /// The longest value, in bytes; 16 MiB is the most that the wire takes.
+    /// The longest value, in bytes, up to 16 MiB.
     pub value: usize,
-    /// Memory for keys and values, in bytes, as the table reckons it. Writes are refused
-    /// beyond it; what a node must copy when others go is taken all the same.
+    /// Estimated memory for keys and values, in bytes. Beyond it writes are refused; copies
+    /// that a node receives because others are gone are kept nevertheless.
     pub memory: usize,
 }
 
-/// The longest key.
-pub const LONGEST_KEY: usize = 64 * 1024;
+/// The longest key, in bytes.
+pub const MAX_KEY: usize = 64 * 1024;
 
-/// The longest value that fits the wire's own limit.
-pub const LONGEST_VALUE: usize = 16 * 1024 * 1024;
+/// The longest value that fits a message, in bytes.
+pub const MAX_VALUE: usize = 16 * 1024 * 1024;
 
-/// What the longest key and all else in a message take beside its value.
-const BESIDE_VALUE: usize = 2 * LONGEST_KEY;
+/// Bytes of a message beyond its value: the longest key and everything else.
+const MESSAGE_OVERHEAD: usize = 2 * MAX_KEY;
 
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            key: LONGEST_KEY,
-            value: LONGEST_VALUE,
+impl Default for StoreLimits {
+    fn default() -> StoreLimits {
+        StoreLimits {
+            key: MAX_KEY,
+            value: MAX_VALUE,
             memory: usize::MAX,
         }
     }
 }
 
-impl Limits {
-    /// The same limits, for nodes that take messages of so many bytes.
-    pub fn within(self, longest_message: usize) -> Limits {
-        let fits = longest_message.saturating_sub(BESIDE_VALUE);
-        Limits {
-            value: self.value.min(fits).min(LONGEST_VALUE),
+impl StoreLimits {
+    /// The limits for nodes that accept messages of at most `max_message` bytes.
+    pub fn within(self, max_message: usize) -> StoreLimits {
+        let fits = max_message.saturating_sub(MESSAGE_OVERHEAD);
+        StoreLimits {
+            value: self.value.min(fits).min(MAX_VALUE),
             ..self
         }
     }
 
-    /// Is a key with a value of these lengths taken? `grows` is by how much it adds to
-    /// the memory `used` already; what adds nothing, such as a deletion, is always taken.
+    /// Checks a key and a value of these lengths. `growth` is what they add to the `used`
+    /// memory. What adds nothing, such as a deletion, always fits.
     ///
     /// # Errors
-    /// The sentence that refuses it.
-    pub fn check(&self, key: usize, value: usize, grows: usize, used: usize) -> Result<(), String> {
+    /// Why they are refused.
+    pub fn check(
+        &self,
+        key: usize,
+        value: usize,
+        growth: usize,
+        used: usize,
+    ) -> Result<(), String> {
         if key > self.key {
-            return Err(format!("a key of {key} bytes; {} are taken", self.key));
+            let max = self.key;
+            return Err(format!("a key of {key} bytes; at most {max} are accepted"));
         }
         if value > self.value {
+            let max = self.value;
             return Err(format!(
-                "a value of {value} bytes; {} are taken",
-                self.value
+                "a value of {value} bytes; at most {max} are accepted"
             ));
         }
-        if grows > 0 && used.saturating_add(grows) > self.memory {
+        if growth > 0 && used.saturating_add(growth) > self.memory {
             return Err(format!(
                 "the memory for keys and values is full ({used} bytes are used)"
             ));
@@ -70,10 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_adds_nothing_is_taken_though_the_memory_is_full() {
-        let limits = Limits {
+    fn a_write_that_adds_nothing_is_accepted_when_the_memory_is_full() {
+        let limits = StoreLimits {
             memory: 100,
-            ..Limits::default()
+            ..StoreLimits::default()
         };
         assert!(limits.check(1, 1, 1, 99).is_ok());
         assert!(limits.check(1, 1, 1, 100).is_err());
@@ -81,15 +88,16 @@ mod tests {
         assert!(limits.check(limits.key + 1, 0, 0, 0).is_err());
         assert!(limits.check(1, limits.value + 1, 0, 0).is_err());
     }
+
     #[test]
     fn the_longest_key_and_value_fit_into_the_longest_message() {
-        let small = Limits::default().within(1024 * 1024);
+        let small = StoreLimits::default().within(1024 * 1024);
         assert!(small.key + small.value < 1024 * 1024);
         assert_eq!(small.value, 896 * 1024);
         assert_eq!(
-            Limits::default().within(usize::MAX).value,
-            LONGEST_VALUE,
-            "the wire's own limit"
+            StoreLimits::default().within(usize::MAX).value,
+            MAX_VALUE,
+            "the message limit"
         );
     }
 }

@@ -1,78 +1,79 @@
 //! diststore: a replicated key-value store on the location service.
 //!
-//! A key's first N nodes on the ring hold it: N *copies* (three, unless told
-//! otherwise). The first of them is its *primary*, and orders its writes. An
-//! acknowledged write is on all of them, so any N-1 may die at once; while nodes come
-//! and go, keys move to where the ring puts them, and are found all the while.
+//! A key is held by its *owners*: its first N nodes on the ring (N copies, three by default).
+//! The first owner is the *primary*, which orders the key's writes. An acknowledged write is
+//! on all owners, so any N−1 of them may die at once. While nodes come and go, keys move to
+//! where the ring places them and can be read and written throughout.
 //!
 //! # The life of a write
 //!
-//! 1. Any node takes it and passes it on to the key's primary in its current view
-//!    ([`operations`]). A node that is not (or not any more) the primary says so, and
-//!    the sender looks again.
-//! 2. The primary waits for the key's turn: writes of one key follow one another. It
-//!    asks where the key is read for the newest version, and takes a larger one
-//!    ([`versions`]). A deletion is a write too, of a tombstone.
-//! 3. It sends a copy to the owners in *every* view on its list ([`moves`]). A
-//!    replica takes it whatever view it has itself (unless it has no room), and answers
-//!    with its own current view. If that is news
-//!    to the primary, the two exchange what they know of the membership, and the
-//!    primary sends to the owners in the views it has learned of. Copies of many
-//!    writes that are for one owner go there in one call (`copies`).
-//! 4. An owner that cannot be reached is reported to membership; the write waits until
-//!    it answers or is found down.
-//! 5. When nobody is left to send to, the primary applies the write itself, and
-//!    acknowledges. So what can be read at the primary is on all owners.
+//! 1. Any node accepts it and forwards it to the key's primary in its current placement
+//!    (`write`). A node that is not the primary says so, and the sender looks it up again.
+//! 2. The primary locks the key (`write_locks`): writes of one key follow one another. It
+//!    reads the latest version where the key is read and assigns a larger one
+//!    ([`versions`]). A deletion is the write of a tombstone.
+//! 3. It sends copies to the owners in *every* placement of its list ([`rebalance`]). An
+//!    owner keeps a copy whatever placement it has itself, unless it has no room, and
+//!    answers with its own current placement. If the primary does not know that one, it
+//!    exchanges the membership with the owner, and sends copies to the owners in it too.
+//!    Copies of several writes for one owner go there in one call (`replicator`).
+//! 4. An owner that cannot be reached is reported to the membership. The write waits until
+//!    the owner replies or is declared down.
+//! 5. When no owner is left to reach, the primary applies the write to its own table and
+//!    acknowledges it. What can be read at the primary is therefore on all owners.
 //!
 //! # The life of a read
 //!
-//! The first owner in the view that is *read by* answers from its own table; the next
-//! one if it is gone or refuses. A node that is not entitled to answer, because it
-//! came in just now, or has heard nobody for two seconds and may have been given up,
-//! refuses; it never says "missing".
+//! The first owner in the read placement answers from its table, or the next one if it is
+//! gone or refuses. A node that may not answer refuses and never says "missing": it joined
+//! just now, or has heard no member for two seconds and may have been declared down.
 //!
 //! # A node joins, leaves, dies, hangs
 //!
-//! * **Joins.** It takes over the list of views from one that is in, serves clients
-//!   when all have answered with it in view, and copies what it owns, slowly while
-//!   clients keep it or its source busy (`pace`); then all switch to the new view,
-//!   and drop what they do not own any more. See [`moves`].
-//! * **Leaves** (ctrl-C, SIGTERM, `die()`). It is off the ring at once and answers on,
-//!   for copies and reads, until all have switched to a view without it.
-//! * **Dies.** The other owners have all it had. Reads go to the next owner at once;
-//!   writes wait until it is found down, some 200 ms when its host refuses calls. The
-//!   next node on the ring copies what it had.
-//! * **Hangs.** As a death, after the seconds that it takes to tell a hanging node
-//!   from a slow one. When it goes on, it comes in anew, with the table it has, in
-//!   which larger versions replace what it missed.
+//! * **Joins.** It adopts the list of placements from an admitted node, serves clients when
+//!   all members have confirmed it, and copies what it owns, slowly while clients keep it or
+//!   its source busy (`throttle`). Then all switch to the new placement and drop what they do
+//!   not own any more.
+//! * **Leaves** (ctrl-C, SIGTERM, `die()`). It is off the ring at once, and serves copies and
+//!   reads until all members have switched to a placement without it (`handoff`).
+//! * **Dies.** The other owners have all it held. Reads go to the next owner at once; writes
+//!   wait until it is declared down, about 200 ms if its host refuses connections. The next
+//!   nodes on the ring copy what it held.
+//! * **Hangs.** Like a death, after the seconds that it takes to distinguish a hanging node
+//!   from a slow one. When it continues, it joins again with the table it has, in which
+//!   larger versions replace what it missed.
 //!
-//! # What it assumes, and where it ends
+//! # Assumptions and limits
 //!
-//! That a member which is found down is down, or comes in anew: a network that splits
-//! goes on on both sides, and on healing the later write of a key wins, by the
-//! writers' clocks. A tombstone is kept for an hour, so a node that hung for longer
-//! can bring a deleted key back. A refused or unanswered write may have taken effect
-//! on some owners. Moves tell every member: stores are for dozens of nodes. No vector
-//! clocks, Merkle trees, hinted handoff, consensus, times to live, scans in order, transactions.
+//! A member that is declared down is down, or joins again. If the network splits, both sides
+//! go on, and when they meet the later write of a key wins, by the clocks of the writers. A
+//! tombstone is kept for an hour: a node that hung for longer can bring a deleted key back. A
+//! refused or unanswered write may have taken effect on some owners. A rebalance involves
+//! every member: a store is for dozens of nodes. There are no vector clocks, Merkle trees,
+//! hinted handoffs, consensus, times to live, ordered scans or transactions.
 //!
-//! Nodes of the original are on the ring but not in the views: what belongs to one by
-//! the ring is put to it as well, and read from it first, without any promise.
+//! Legacy nodes are on the ring but in no placement. A key that belongs to one by the ring is
+//! put to it as well and read from it first, without any promise (`legacy`).
 
-mod asking;
-pub mod by_hand;
-mod copies;
+mod fast_path;
+mod fetch_codec;
 pub mod handler;
+mod handoff;
+mod legacy;
 pub mod limits;
-mod mover;
-pub mod moves;
-pub mod operations;
-mod originals;
-mod pace;
-mod reading;
-mod shortcut;
-pub mod status;
+pub mod placement;
+mod read;
+pub mod rebalance;
+mod rebalancer;
+mod remote_read;
+mod replicator;
+#[allow(clippy::module_inception)]
+pub mod store;
+mod sweeper;
 pub mod table;
+mod throttle;
+pub mod types;
 pub mod versions;
-pub mod view;
 pub mod wire;
-pub(crate) mod writing;
+mod write;
+mod write_locks;

@@ -1,53 +1,50 @@
-//! `Entry`: what a node keeps for a key, and the versions that order entries.
+//! `Entry`: what a node holds for a key, and the versions that order entries.
 //!
-//! Of two entries for a key the one of the larger version wins, everywhere and
-//! however often they meet. A deletion is an entry without a value, a tombstone:
-//! without it, an older copy that comes late would bring the key back.
+//! Of two entries of a key the one with the larger version wins, on every node and in any
+//! order. A deletion is an entry without a value, a tombstone: without it, an older copy that
+//! arrives late would bring the key back.
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Bits of a version that name its writer, below all others.
+/// Low bits of a version, which identify its writer.
 const WRITER_BITS: u32 = 16;
 
-/// Bits of a version below its milliseconds: the writer's, and four to count the
-/// writes of a key in a millisecond before versions run ahead of the clock.
+/// Bits of a version below its milliseconds: the writer's, and four that count the writes of
+/// a key in one millisecond. Further ones make the version run ahead of the clock.
 const BELOW_MILLIS: u32 = WRITER_BITS + 4;
 
-/// Bytes of a key and a value that are joined without memory beside that of both.
+/// A key and a value of at most this many bytes are joined without a temporary allocation.
 const SMALL: usize = 256;
 
-/// What a node keeps for a key.
+/// What a node holds for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Larger versions win. 0 is older than any that was written.
     pub version: i64,
-    /// The value; none for a tombstone.
+    /// The value. None for a tombstone.
     pub value: Option<Value>,
 }
 
-/// What is held for a key, a tombstone included; nothing if nothing ever was.
-pub type Held = Option<Entry>;
-
-/// The bytes of a value, mostly behind those of its key: a table keeps the two in one
-/// allocation. Cheap to clone, since it may be on its way to several connections at once.
+/// The bytes of a value, usually in one allocation with its key, as a table keeps them. Cheap
+/// to clone, because several connections may send it at once.
 #[derive(Clone)]
 pub struct Value {
     key_and_value: Arc<[u8]>,
-    /// Where the value begins.
-    begin: usize,
+    /// Where the value starts.
+    start: usize,
 }
 
 impl Value {
-    /// This value of that key.
+    /// A value in one allocation with its key.
     pub fn of(key: &[u8], mut value: Vec<u8>) -> Value {
-        let begin = key.len();
+        let start = key.len();
         let mut small = [0; SMALL];
-        let key_and_value = match small.get_mut(..begin + value.len()) {
+        let key_and_value = match small.get_mut(..start + value.len()) {
             Some(both) => {
-                both[..begin].copy_from_slice(key);
-                both[begin..].copy_from_slice(&value);
+                both[..start].copy_from_slice(key);
+                both[start..].copy_from_slice(&value);
                 Arc::from(&*both)
             }
             None => {
@@ -55,34 +52,34 @@ impl Value {
                 Arc::from(value)
             }
         };
-        Value::from_parts(key_and_value, begin)
+        Value::from_parts(key_and_value, start)
     }
 
-    /// The value, behind that key and no other.
-    pub(super) fn behind(self, key: &[u8]) -> Value {
-        if self.key_and_value[..self.begin] == *key {
+    /// The same value in one allocation with that key.
+    pub(super) fn with_key(self, key: &[u8]) -> Value {
+        if self.key_and_value[..self.start] == *key {
             self
         } else {
             Value::of(key, self.to_vec())
         }
     }
 
-    /// The value that begins there, in the same allocation as its key.
-    pub(super) fn from_parts(key_and_value: Arc<[u8]>, begin: usize) -> Value {
+    /// The value that starts there, after its key.
+    pub(super) fn from_parts(key_and_value: Arc<[u8]>, start: usize) -> Value {
         Value {
             key_and_value,
-            begin,
+            start,
         }
     }
 
-    /// The key's bytes, and behind them the value's.
+    /// The bytes of the key followed by those of the value.
     pub(super) fn into_key_and_value(self) -> Arc<[u8]> {
         self.key_and_value
     }
 }
 
 impl From<Vec<u8>> for Value {
-    /// A value without its key, until a table keeps it.
+    /// A value without its key. A table adds the key.
     fn from(value: Vec<u8>) -> Value {
         Value::from_parts(value.into(), 0)
     }
@@ -92,7 +89,7 @@ impl Deref for Value {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.key_and_value[self.begin..]
+        &self.key_and_value[self.start..]
     }
 }
 
@@ -111,16 +108,17 @@ impl fmt::Debug for Value {
 }
 
 impl Entry {
-    /// Is this the mark of a deletion?
+    /// Is this a deletion?
     pub fn is_tombstone(&self) -> bool {
         self.value.is_none()
     }
 }
 
-/// The version of a write by `writer` at `unix_millis`, when `newest` is the newest
-/// version that was seen of the key: larger than that, even where the clock was set
-/// back. No other writer makes the same one: a primary may end in the middle of a
-/// write, and the next one, who has not seen it, must not give its own write that version.
+/// The version of a write by `writer` at `unix_millis`, when `newest` is the newest known
+/// version of the key: larger than that, even if the clock was set back.
+///
+/// No other writer assigns the same version. A primary may die in the middle of a write; the
+/// next one, which has not seen the write, must not give its own write that version.
 pub fn next_version(unix_millis: i64, newest: i64, writer: u16) -> i64 {
     let least = (unix_millis << BELOW_MILLIS).max(newest + 1);
     let version = least >> WRITER_BITS << WRITER_BITS | i64::from(writer);
@@ -131,19 +129,19 @@ pub fn next_version(unix_millis: i64, newest: i64, writer: u16) -> i64 {
     }
 }
 
-/// When what has this version was written, in milliseconds since 1970, by its writer's
-/// clock, unless versions had run ahead of that.
+/// When the entry of this version was written, in milliseconds since 1970 by its writer's
+/// clock, unless versions ran ahead of that.
 pub fn written_at(version: i64) -> i64 {
     version >> BELOW_MILLIS
 }
 
 /// How far ahead of this node's clock a version may be, in milliseconds: one day.
-const MOST_AHEAD: i64 = 24 * 3_600_000;
+const MAX_AHEAD: i64 = 24 * 3_600_000;
 
-/// Can this version have been given by a node whose clock is about right? Another one
-/// would outdo every write for ever.
+/// Can a node with a roughly correct clock have assigned this version? A version from the far
+/// future would win over every write for a long time.
 pub fn is_plausible(version: i64, unix_millis: i64) -> bool {
-    version > 0 && written_at(version) <= unix_millis + MOST_AHEAD
+    version > 0 && written_at(version) <= unix_millis + MAX_AHEAD
 }
 
 #[cfg(test)]
@@ -181,13 +179,13 @@ mod tests {
     #[test]
     fn versions_of_a_broken_clock_are_told_from_others() {
         assert!(is_plausible(next_version(1_000, 0, 7), 1_000));
-        assert!(is_plausible(next_version(MOST_AHEAD, 0, 7), 0));
+        assert!(is_plausible(next_version(MAX_AHEAD, 0, 7), 0));
         for version in [
             0,
             -1,
             i64::MIN,
             i64::MAX,
-            next_version(MOST_AHEAD + 2_000, 0, 7),
+            next_version(MAX_AHEAD + 2_000, 0, 7),
         ] {
             assert!(!is_plausible(version, 1_000), "{version}");
         }

@@ -1,29 +1,29 @@
-//! The store's messages between the interface's generated structs and its own types.
+//! Conversions between the generated structs of the interface and the store's own types.
 //!
-//! What names no place or sender, or carries a version of no time, is refused by a
-//! sentence; what else is left out counts as zero or nothing.
+//! A message without its sender, with a cursor to nowhere or with an impossible version is
+//! refused with a sentence. Any other missing field counts as zero or empty.
 
 use std::sync::Arc;
 
-use super::moves::{History, Phase, Pull, Word};
-use super::table::{Cursor, Key, Page, STRIPES};
+use super::placement::{Key, NodeId, Placement};
+use super::rebalance::{Phase, PlacementHistory, Pull, RebalanceStatus};
+use super::table::{Cursor, Page, STRIPES, stripe_of};
+use super::types::Mutation;
 use super::versions::{Entry, Value, is_plausible};
-use super::view::{Peer, View};
-use super::writing::Assignment;
 use crate::diststore as wire;
 use crate::location::Location;
 use crate::locator;
-use crate::rpc::traffic::{Reason, Traffic};
+use crate::rpc::stats::{CloseReason, ServerStats};
 
-/// The most members of all views of one message together: 128 views of 128 members.
-/// Each member of each view has 120 points on a ring, which take a kilobyte.
-pub const MOST_LISTED: usize = 16_384;
+/// The most members in all placements of one message: 128 placements of 128 members. A member
+/// has 120 points in each placement, which take a kilobyte.
+pub const MAX_LISTED_NODES: usize = 16_384;
 
-/// Why a node does not say what it holds as an owner.
-pub(super) const NOT_ANSWERED: &str = "this node does not answer for that view";
+/// The refusal of a node that may not answer as an owner.
+pub(super) const NOT_AN_OWNER: &str = "this node does not answer for that placement";
 
-/// Why a message was not understood.
-pub type Misread = String;
+/// Why a message could not be decoded.
+pub type DecodeError = String;
 
 const PHASES: [(Phase, wire::Phase); 5] = [
     (Phase::Installed, wire::Phase::INSTALLED),
@@ -33,127 +33,124 @@ const PHASES: [(Phase, wire::Phase); 5] = [
     (Phase::Settled, wire::Phase::SETTLED),
 ];
 
-/// A refusal, as the interface throws it.
+/// The exception of the interface for a refusal.
 pub fn refused(reason: impl Into<String>) -> thrift::Error {
     wire::Refused::new(reason.into()).into()
 }
 
 impl From<Phase> for wire::Phase {
     fn from(phase: Phase) -> wire::Phase {
-        PHASES
-            .iter()
+        let mut phases = PHASES.iter();
+        phases
             .find(|(ours, _)| *ours == phase)
-            .map_or(wire::Phase::INSTALLED, |found| found.1)
+            .map_or(wire::Phase::INSTALLED, |(_, wire)| *wire)
     }
 }
 
 impl From<wire::Phase> for Phase {
-    /// A phase that is not known counts as the first: nobody goes on because of it.
+    /// An unknown phase counts as the first one, because of which no step is taken.
     fn from(phase: wire::Phase) -> Phase {
-        PHASES
-            .iter()
-            .find(|(_, theirs)| *theirs == phase)
-            .map_or(Phase::Installed, |found| found.0)
+        let mut phases = PHASES.iter();
+        phases
+            .find(|(_, wire)| *wire == phase)
+            .map_or(Phase::Installed, |(ours, _)| *ours)
     }
 }
 
-impl From<&Peer> for wire::Peer {
-    fn from(peer: &Peer) -> wire::Peer {
-        wire::Peer::new(locator::Location::from(&peer.location), peer.started)
+impl From<&NodeId> for wire::NodeId {
+    fn from(node: &NodeId) -> wire::NodeId {
+        wire::NodeId::new(locator::Location::from(&node.location), node.generation)
     }
 }
 
-impl TryFrom<wire::Peer> for Peer {
-    type Error = Misread;
+impl TryFrom<wire::NodeId> for NodeId {
+    type Error = DecodeError;
 
-    fn try_from(peer: wire::Peer) -> Result<Peer, Misread> {
-        let location = peer.location.unwrap_or_default();
+    fn try_from(node: wire::NodeId) -> Result<NodeId, DecodeError> {
+        let location = node.location.unwrap_or_default();
         let location = Location::try_from(&location).map_err(|e| e.to_string())?;
-        Ok(Peer::new(location, peer.started.unwrap_or(0)))
+        Ok(NodeId::new(location, node.generation.unwrap_or(0)))
     }
 }
 
-fn peers(wire: Vec<wire::Peer>) -> Result<Vec<Peer>, Misread> {
-    wire.into_iter().map(Peer::try_from).collect()
+fn nodes(wire: Vec<wire::NodeId>) -> Result<Vec<NodeId>, DecodeError> {
+    wire.into_iter().map(NodeId::try_from).collect()
 }
 
-fn peer(wire: Option<wire::Peer>) -> Result<Peer, Misread> {
+fn sender(wire: Option<wire::NodeId>) -> Result<NodeId, DecodeError> {
     wire.ok_or("a message without its sender")?.try_into()
 }
 
-impl From<&Word> for wire::Word {
-    fn from(word: &Word) -> wire::Word {
-        wire::Word {
-            teller: Some((&word.from).into()),
-            view: Some(word.view as i64),
-            phase: Some(word.phase.into()),
-            enrolled: Some(word.enrolled),
-            reads_by: word.read.map(|view| view as i64),
-            views: Some(word.views.iter().map(|view| *view as i64).collect()),
-            sees: word.sees,
-            replicas: word.replicas.map(|replicas| replicas as i32),
-            changes: Some(word.changes as i64),
+impl From<&RebalanceStatus> for wire::RebalanceStatus {
+    fn from(status: &RebalanceStatus) -> wire::RebalanceStatus {
+        wire::RebalanceStatus {
+            sender: Some((&status.sender).into()),
+            placement_id: Some(status.placement_id as i64),
+            phase: Some(status.phase.into()),
+            admitted: Some(status.admitted),
+            read_placement_id: status.read_placement_id.map(|id| id as i64),
+            placement_ids: Some(status.placement_ids.iter().map(|id| *id as i64).collect()),
+            seen_generation: status.seen_generation,
+            replicas: status.replicas.map(|replicas| replicas as i32),
+            sequence: Some(status.sequence as i64),
         }
     }
 }
 
-impl TryFrom<wire::Word> for Word {
-    type Error = Misread;
+impl TryFrom<wire::RebalanceStatus> for RebalanceStatus {
+    type Error = DecodeError;
 
-    fn try_from(word: wire::Word) -> Result<Word, Misread> {
-        Ok(Word {
-            from: peer(word.teller)?,
-            view: word.view.unwrap_or(0) as u64,
-            phase: word.phase.map_or(Phase::Installed, Phase::from),
-            enrolled: word.enrolled.unwrap_or(false),
-            read: word.reads_by.map(|view| view as u64),
-            views: word
-                .views
-                .unwrap_or_default()
-                .into_iter()
-                .map(|view| view as u64)
-                .collect(),
-            sees: word.sees,
-            replicas: word
-                .replicas
-                .and_then(|replicas| usize::try_from(replicas).ok()),
-            changes: word.changes.unwrap_or(0) as u64,
+    fn try_from(status: wire::RebalanceStatus) -> Result<RebalanceStatus, DecodeError> {
+        let ids = status.placement_ids.unwrap_or_default().into_iter();
+        let replicas = status.replicas;
+        Ok(RebalanceStatus {
+            sender: sender(status.sender)?,
+            placement_id: status.placement_id.unwrap_or(0) as u64,
+            phase: status.phase.map_or(Phase::Installed, Phase::from),
+            admitted: status.admitted.unwrap_or(false),
+            read_placement_id: status.read_placement_id.map(|id| id as u64),
+            placement_ids: ids.map(|id| id as u64).collect(),
+            seen_generation: status.seen_generation,
+            replicas: replicas.and_then(|replicas| usize::try_from(replicas).ok()),
+            sequence: status.sequence.unwrap_or(0) as u64,
         })
     }
 }
 
-impl From<&History> for wire::History {
-    fn from(history: &History) -> wire::History {
-        let members = |view: &Arc<View>| view.members().map(|peer| (&peer).into()).collect();
-        wire::History {
-            views: Some(history.views.iter().map(members).collect()),
-            reads_by: Some(history.read as i64),
+impl From<&PlacementHistory> for wire::PlacementHistory {
+    fn from(history: &PlacementHistory) -> wire::PlacementHistory {
+        let members = |placement: &Arc<Placement>| placement.members().map(Into::into).collect();
+        wire::PlacementHistory {
+            placements: Some(history.placements.iter().map(members).collect()),
+            read_placement_id: Some(history.read_placement_id as i64),
             replicas: Some(history.replicas as i32),
         }
     }
 }
 
-impl TryFrom<wire::History> for History {
-    type Error = Misread;
+impl TryFrom<wire::PlacementHistory> for PlacementHistory {
+    type Error = DecodeError;
 
-    fn try_from(history: wire::History) -> Result<History, Misread> {
-        let views = history.views.unwrap_or_default();
-        let listed: usize = views.iter().map(Vec::len).sum();
-        if listed > MOST_LISTED {
+    fn try_from(history: wire::PlacementHistory) -> Result<PlacementHistory, DecodeError> {
+        let placements = history.placements.unwrap_or_default();
+        let listed: usize = placements.iter().map(Vec::len).sum();
+        if listed > MAX_LISTED_NODES {
             return Err(format!(
-                "a list of views of {listed} members; {MOST_LISTED} are taken"
+                "placements of {listed} members; at most {MAX_LISTED_NODES} are accepted"
             ));
         }
-        let view = |members| Ok::<_, Misread>(Arc::new(View::new(peers(members)?)));
-        let views = views.into_iter().map(view).collect::<Result<Vec<_>, _>>()?;
-        let read = history.reads_by.unwrap_or(0) as u64;
+        let placement = |members| Ok::<_, DecodeError>(Arc::new(Placement::new(nodes(members)?)));
+        let placements = placements.into_iter().map(placement);
+        let placements = placements.collect::<Result<Vec<_>, _>>()?;
+        let read_placement_id = history.read_placement_id.unwrap_or(0) as u64;
         let replicas = history.replicas.unwrap_or(0).max(0) as usize;
-        if replicas == 0 || views.iter().all(|view| view.id() != read) {
-            return Err("a list of views that cannot be read by".into());
+        let is_read = |placement: &Arc<Placement>| placement.id() == read_placement_id;
+        if replicas == 0 || !placements.iter().any(is_read) {
+            return Err("a history without its read placement or number of copies".into());
         }
-        Ok(History {
-            views,
-            read,
+        Ok(PlacementHistory {
+            placements,
+            read_placement_id,
             replicas,
         })
     }
@@ -166,18 +163,15 @@ impl From<&Cursor> for wire::Cursor {
 }
 
 impl TryFrom<wire::Cursor> for Cursor {
-    type Error = Misread;
+    type Error = DecodeError;
 
-    fn try_from(cursor: wire::Cursor) -> Result<Cursor, Misread> {
+    fn try_from(cursor: wire::Cursor) -> Result<Cursor, DecodeError> {
         let stripe = usize::try_from(cursor.stripe.unwrap_or(0)).ok();
-        let stripe = stripe
-            .filter(|stripe| *stripe < STRIPES)
-            .ok_or("there is no such stripe")?;
+        let stripe = stripe.filter(|stripe| *stripe < STRIPES);
+        let stripe = stripe.ok_or("a cursor to a stripe that does not exist")?;
         let after = cursor.after;
-        if after
-            .as_deref()
-            .is_some_and(|key| Key::new(key).stripe() != stripe)
-        {
+        let is_elsewhere = |key: &[u8]| stripe_of(Key::new(key)) != stripe;
+        if after.as_deref().is_some_and(is_elsewhere) {
             return Err("a cursor after a key of another stripe".into());
         }
         Ok(Cursor { stripe, after })
@@ -188,104 +182,111 @@ impl From<&Pull> for wire::Pull {
     fn from(pull: &Pull) -> wire::Pull {
         wire::Pull {
             puller: Some((&pull.puller).into()),
-            view: Some(pull.view as i64),
-            reads_by: Some(pull.read as i64),
-            gone: Some(pull.gone.iter().map(Into::into).collect()),
+            placement_id: Some(pull.placement_id as i64),
+            read_placement_id: Some(pull.read_placement_id as i64),
+            down: Some(pull.down.iter().map(Into::into).collect()),
             cursor: Some((&pull.cursor).into()),
         }
     }
 }
 
 impl TryFrom<wire::Pull> for Pull {
-    type Error = Misread;
+    type Error = DecodeError;
 
-    fn try_from(pull: wire::Pull) -> Result<Pull, Misread> {
+    fn try_from(pull: wire::Pull) -> Result<Pull, DecodeError> {
         Ok(Pull {
-            puller: peer(pull.puller)?,
-            view: pull.view.unwrap_or(0) as u64,
-            read: pull.reads_by.unwrap_or(0) as u64,
-            gone: peers(pull.gone.unwrap_or_default())?,
+            puller: sender(pull.puller)?,
+            placement_id: pull.placement_id.unwrap_or(0) as u64,
+            read_placement_id: pull.read_placement_id.unwrap_or(0) as u64,
+            down: nodes(pull.down.unwrap_or_default())?,
             cursor: pull.cursor.ok_or("a pull without a cursor")?.try_into()?,
         })
     }
 }
 
 /// A key with its entry, for another node.
-pub fn pair(key: Vec<u8>, entry: &Entry) -> wire::Pair {
-    wire::Pair::new(
-        key,
-        entry.value.as_ref().map(|value| value.to_vec()),
-        entry.version,
-    )
+pub fn to_key_value(key: Vec<u8>, entry: &Entry) -> wire::KeyValue {
+    let value = entry.value.as_ref().map(|value| value.to_vec());
+    wire::KeyValue::new(key, value, entry.version)
 }
 
-/// The key and the entry that another node sends at this time.
-pub fn read_pair(pair: wire::Pair, unix_millis: i64) -> Result<(Vec<u8>, Entry), Misread> {
+/// The key and the entry that another node has sent, at this time.
+///
+/// # Errors
+/// The key is missing, or the version is impossible.
+pub fn from_key_value(
+    pair: wire::KeyValue,
+    unix_millis: i64,
+) -> Result<(Vec<u8>, Entry), DecodeError> {
     let version = pair.version.unwrap_or(0);
     if !is_plausible(version, unix_millis) {
-        return Err(format!("{version} is not a version of this time"));
+        return Err(format!("{version} is not a plausible version"));
     }
-    let key = pair.key.ok_or("a pair without a key")?;
-    let value = pair.value.map(|value| Value::of(&key, value));
+    let (key, value) = mutation(pair)?;
     Ok((key, Entry { version, value }))
 }
 
-/// What a client or another node wants written.
-pub fn assignments(pairs: Vec<wire::Pair>) -> Result<Vec<Assignment>, Misread> {
-    let assignment = |pair: wire::Pair| {
-        let key = pair.key.ok_or("a pair without a key")?;
-        let value = pair.value.map(|value| Value::of(&key, value));
-        Ok((key, value))
-    };
-    pairs.into_iter().map(assignment).collect()
+fn mutation(pair: wire::KeyValue) -> Result<Mutation, DecodeError> {
+    let key = pair.key.ok_or("a pair without a key")?;
+    let value = pair.value.map(|value| Value::of(&key, value));
+    Ok((key, value))
 }
 
-/// What is held, as a reader is told it.
-pub fn found(entry: Option<Entry>) -> wire::Found {
-    let version = entry.as_ref().map_or(0, |entry| entry.version);
-    let value = entry.and_then(|entry| entry.value);
-    wire::Found::new(value.map(|value| value.to_vec()), version)
+/// What a client or another node wants to write.
+///
+/// # Errors
+/// A key is missing.
+pub fn mutations(pairs: Vec<wire::KeyValue>) -> Result<Vec<Mutation>, DecodeError> {
+    pairs.into_iter().map(mutation).collect()
 }
 
-impl From<&Traffic> for wire::Traffic {
-    fn from(traffic: &Traffic) -> wire::Traffic {
+/// The result of a read.
+pub fn to_read_result(held: Option<Entry>) -> wire::ReadResult {
+    let version = held.as_ref().map_or(0, |entry| entry.version);
+    let value = held.and_then(|entry| entry.value);
+    wire::ReadResult::new(value.map(|value| value.to_vec()), version)
+}
+
+impl From<&ServerStats> for wire::ServerStats {
+    fn from(stats: &ServerStats) -> wire::ServerStats {
         let count = |count: u64| Some(count as i64);
-        let closed = |reason| count(traffic.closed(reason));
-        wire::Traffic {
-            open: count(traffic.open),
-            opened: count(traffic.opened),
-            calls: count(traffic.calls),
-            crowded_out: closed(Reason::CrowdedOut),
-            address_full: closed(Reason::AddressFull),
-            idle: closed(Reason::Idle),
-            garbage: closed(Reason::Garbage),
-            slow: closed(Reason::Slow),
-            long: closed(Reason::Long),
-            exceptions: closed(Reason::Exception),
-            unserved: closed(Reason::NoThread),
-            failed_accepts: count(traffic.failed_accepts),
+        let closed = |reason| count(stats.closed(reason));
+        wire::ServerStats {
+            open: count(stats.open),
+            opened: count(stats.opened),
+            calls: count(stats.calls),
+            evicted: closed(CloseReason::Evicted),
+            evicted_by_address: closed(CloseReason::EvictedByAddress),
+            idle: closed(CloseReason::Idle),
+            malformed: closed(CloseReason::Malformed),
+            timed_out: closed(CloseReason::TimedOut),
+            too_large: closed(CloseReason::TooLarge),
+            exceptions: closed(CloseReason::Exception),
+            no_thread: closed(CloseReason::NoThread),
+            failed_accepts: count(stats.failed_accepts),
         }
     }
 }
 
 impl From<Page> for wire::Page {
     fn from(page: Page) -> wire::Page {
-        let pairs: Vec<_> = page
-            .entries
-            .into_iter()
-            .map(|(key, entry)| pair(key, &entry))
+        let entries = page.entries.into_iter();
+        let pairs: Vec<_> = entries
+            .map(|(key, entry)| to_key_value(key, &entry))
             .collect();
         wire::Page::new(pairs, page.next.as_ref().map(Into::into), false)
     }
 }
 
-/// The page that another node sends at this time.
-pub fn read_page(page: wire::Page, unix_millis: i64) -> Result<Page, Misread> {
+/// The page that another node has sent, at this time.
+///
+/// # Errors
+/// One of its pairs or its cursor is malformed.
+pub fn from_page(page: wire::Page, unix_millis: i64) -> Result<Page, DecodeError> {
     let pairs = page.pairs.unwrap_or_default().into_iter();
+    let entries = pairs.map(|pair| from_key_value(pair, unix_millis));
     Ok(Page {
-        entries: pairs
-            .map(|pair| read_pair(pair, unix_millis))
-            .collect::<Result<_, _>>()?,
-        next: page.rest.map(Cursor::try_from).transpose()?,
+        entries: entries.collect::<Result<_, _>>()?,
+        next: page.next_page.map(Cursor::try_from).transpose()?,
     })
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, LocatorSyncClient, TLocatorSyncClient};
-use thrifty_p2p::rpc::client::call;
+use thrifty_p2p::rpc::dialer::call;
 
 use super::{NodeProcess, SOON, eventually};
 

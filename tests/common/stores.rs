@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::diststore::{Holdings, Phase, StoreSyncClient, TStoreSyncClient};
+use thrifty_p2p::diststore::{NodeStats, Phase, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::client::{Caller, call};
-use thrifty_p2p::store::status::StoreStatus;
+use thrifty_p2p::rpc::dialer::{Dialer, call};
+use thrifty_p2p::status::store::StoreStatus;
 
 use super::checker::Nodes;
 use super::network::free_port;
@@ -116,7 +116,7 @@ impl Stores {
         };
         eventually("the store is settled", SETTLED, || {
             self.nodes.iter().all(|node| {
-                StoreStatus::ask(&Caller::default(), &node.location).is_ok_and(|status| {
+                StoreStatus::ask(&Dialer::default(), &node.location).is_ok_and(|status| {
                     status.is_settled()
                         && status
                             .nodes
@@ -143,13 +143,13 @@ impl Stores {
 }
 
 /// What the node there holds, if it answers.
-pub fn holdings(location: &Location) -> Option<Holdings> {
-    call(StoreSyncClient::new, location, |peer| peer.holdings(true)).ok()
+pub fn stats(location: &Location) -> Option<NodeStats> {
+    call(StoreSyncClient::new, location, |peer| peer.stats(true)).ok()
 }
 
 /// Is the node there in the middle of copying?
 pub fn is_copying(location: &Location) -> bool {
-    holdings(location).is_some_and(|held| {
-        held.phase == Some(Phase::DRAINED) && held.moved.is_some_and(|moved| moved > 0)
+    stats(location).is_some_and(|held| {
+        held.phase == Some(Phase::DRAINED) && held.keys_received.is_some_and(|moved| moved > 0)
     })
 }

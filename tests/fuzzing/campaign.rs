@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use thrifty_p2p::membership::Random;
+use thrifty_p2p::membership::Rng;
 
 use super::corpus::{corpus, to_hex};
 use super::decoder::{Decoder, Reached};

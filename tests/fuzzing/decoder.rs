@@ -1,7 +1,7 @@
 //! What every target is: a decoder, and how far an input got in it.
 
 use thrift::protocol::{TBinaryInputProtocol, TInputProtocol};
-use thrifty_p2p::rpc::client::limits;
+use thrifty_p2p::rpc::dialer::limits;
 
 /// How far an input got: which method it named, how it ended, and how much of it was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ const METHODS: [&str; 28] = [
     "fetch_at",
     "tell",
     "pull",
-    "holdings",
+    "stats",
 ];
 
 pub fn method(name: &str) -> usize {

@@ -4,7 +4,7 @@
 //! another input. The other half know the binary protocol: they find the fields of a
 //! message, and lie about sizes and types, nest, repeat and drop them.
 
-use thrifty_p2p::membership::Random;
+use thrifty_p2p::membership::Rng;
 
 /// No input grows beyond this: what large messages do is tested apart.
 const LONGEST: usize = 4096;

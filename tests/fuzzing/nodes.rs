@@ -17,14 +17,14 @@ use thrift::protocol::{
 };
 use thrift::server::TProcessor;
 use thrifty_p2p::diststore::StoreSyncProcessor;
-use thrifty_p2p::endpoint::{Endpoint, Place};
+use thrifty_p2p::endpoint::{BindOptions, Endpoint};
 use thrifty_p2p::handler::{BaseHandler, LocatorHandler, PlainLocator};
 use thrifty_p2p::locator::{BaseSyncProcessor, LocatorSyncProcessor};
 use thrifty_p2p::node::Node;
 use thrifty_p2p::rpc::server::{self, Methods, Server, Stopper};
-use thrifty_p2p::rpc::shortcut::Shortcut;
+use thrifty_p2p::rpc::fast_path::FastPath;
 use thrifty_p2p::store::handler::{SERVICE, StoreHandler};
-use thrifty_p2p::store::limits::Limits;
+use thrifty_p2p::store::limits::StoreLimits;
 
 use super::decoder::{Bytes, Decoder, Reached, depth, kind, method, protocol};
 
@@ -50,32 +50,32 @@ impl<P: TProcessor> TProcessor for Screen<P> {
     }
 }
 
-/// The most bytes that a shortcut is shown.
+/// The most bytes that a fast_path is shown.
 const READ_AHEAD: usize = 8 * 1024;
 
 /// A processor that is sent requests, one after another as over a connection.
 struct Requests<P> {
     processor: Screen<P>,
     /// What answers some of them past the processor, and is to give the same answers.
-    shortcut: Option<Arc<dyn Shortcut>>,
+    fast_path: Option<Arc<dyn FastPath>>,
     /// Ends what the processor's handler has begun.
     end: Option<Box<dyn Fn()>>,
 }
 
 impl<P: TProcessor> Requests<P> {
-    fn answer(&self, input: &mut Bytes<'_>, reached: &mut Reached) -> thrift::Result<()> {
+    fn try_handle(&self, input: &mut Bytes<'_>, reached: &mut Reached) -> thrift::Result<()> {
         let (bytes, mut reply) = (input.transport, Vec::new());
         let at_hand = &bytes[..bytes.len().min(READ_AHEAD)];
-        let shortcut = self.shortcut.as_ref();
-        let length = shortcut.and_then(|shortcut| shortcut.answer(at_hand, &mut reply));
+        let fast_path = self.fast_path.as_ref();
+        let length = fast_path.and_then(|fast_path| fast_path.answer(at_hand, &mut reply));
         let answered = self.process(input, reached);
         if let Some(length) = length {
-            let long = answered.expect("what a shortcut answers is answered the long way too");
+            let long = answered.expect("what a fast_path answers is answered the long way too");
             let long = (bytes.len() - input.transport.len(), long);
             assert_eq!(
                 (length, reply),
                 long,
-                "the shortcut's answer is another one"
+                "the fast_path's answer is another one"
             );
             return Ok(());
         }
@@ -127,13 +127,13 @@ fn requests<P: TProcessor + 'static>(
             processor,
             kept_out,
         },
-        shortcut: None,
+        fast_path: None,
         end: None,
     })
 }
 
-fn place() -> Place {
-    let mut place = Place::at(0..=0);
+fn place() -> BindOptions {
+    let mut place = BindOptions::at(0..=0);
     place.address = Some(Ipv4Addr::LOCALHOST.into());
     place
 }
@@ -166,7 +166,7 @@ pub fn store() -> Box<dyn Decoder> {
     let store = serving_store();
     Box::new(Requests {
         processor: store.processor,
-        shortcut: store.shortcut,
+        fast_path: store.fast_path,
         end: Some(store.end),
     })
 }
@@ -174,7 +174,7 @@ pub fn store() -> Box<dyn Decoder> {
 /// What answers for such a store, and what ends its threads.
 struct Serving {
     processor: Screen<StoreSyncProcessor<StoreHandler>>,
-    shortcut: Option<Arc<dyn Shortcut>>,
+    fast_path: Option<Arc<dyn FastPath>>,
     end: Box<dyn Fn()>,
 }
 
@@ -184,13 +184,13 @@ fn serving_store() -> Serving {
         ..Limits::default()
     };
     let handler = StoreHandler::new(node(SERVICE), None, limits);
-    handler.entered(true);
+    handler.joined(true);
     Serving {
         processor: Screen {
             processor: StoreSyncProcessor::new(handler.clone()),
             kept_out: &["join", "remove", "add", "exchange", "reach"],
         },
-        shortcut: handler.shortcut(),
+        fast_path: handler.fast_path(),
         end: Box::new(move || handler.cleanup()),
     }
 }
@@ -233,7 +233,7 @@ pub fn store_connection() -> Box<dyn Decoder> {
     let store = serving_store();
     Box::new(Connection::serve(
         store.processor,
-        store.shortcut,
+        store.fast_path,
         Some(store.end),
     ))
 }
@@ -241,7 +241,7 @@ pub fn store_connection() -> Box<dyn Decoder> {
 impl Connection {
     fn serve<P>(
         processor: P,
-        shortcut: Option<Arc<dyn Shortcut>>,
+        fast_path: Option<Arc<dyn FastPath>>,
         end: Option<Box<dyn Fn()>>,
     ) -> Connection
     where
@@ -254,7 +254,7 @@ impl Connection {
         let methods = Methods {
             oneway: oneway.into(),
             local: Vec::new(),
-            shortcut,
+            fast_path,
         };
         let serving = Some(thread::spawn(move || server.run(processor, methods)));
         Connection {

@@ -17,14 +17,14 @@ use thrifty_p2p::error::Error;
 use thrifty_p2p::load::by_hand::StoreByHand;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, TBaseSyncClient, TLocatorSyncClient};
-use thrifty_p2p::membership::{Gossip, Membership, Now, Outcome, Request, Settings};
-use thrifty_p2p::rpc::by_hand::ByHand;
-use thrifty_p2p::rpc::client::{call, limits};
-use thrifty_p2p::store::by_hand::{receive_fetch_at, send_fetch_at};
+use thrifty_p2p::membership::{Gossip, Membership, Now, Outcome, Request, Config};
+use thrifty_p2p::rpc::binary::RawClient;
+use thrifty_p2p::rpc::dialer::{call, limits};
+use thrifty_p2p::store::fetch_codec::{receive_fetch_at, send_fetch_at};
 use thrifty_p2p::store::handler::SERVICE;
-use thrifty_p2p::store::moves::{History, Moves, Rules, Standing, Word};
+use thrifty_p2p::store::rebalance::{History, Rebalance, Rules, Standing, Word};
 use thrifty_p2p::store::table::{Key, Table};
-use thrifty_p2p::store::view::Peer;
+use thrifty_p2p::store::placement::Peer;
 use thrifty_p2p::store::wire::read_page;
 
 use super::decoder::{Decoder, Reached, depth, kind, method, name_of};
@@ -35,7 +35,7 @@ const MILLIS: i64 = 1_763_000_000_000;
 struct Replies {
     membership: Membership,
     now: Now,
-    moves: Moves,
+    moves: Rebalance,
     table: Table,
 }
 
@@ -52,11 +52,11 @@ impl Replies {
         };
         let seed = "127.0.0.1:9901".parse().expect("a location");
         let network: Arc<str> = SERVICE.into();
-        let settings = Settings::default();
+        let settings = Config::default();
         Replies {
             membership: Membership::new(me.clone(), network, vec![seed], settings, now, 1),
             now,
-            moves: Moves::new(Peer::new(me, MILLIS), None, Rules::default()),
+            moves: Rebalance::new(Peer::new(me, MILLIS), None, Rules::default()),
             table: Table::new(),
         }
     }
@@ -111,12 +111,12 @@ impl Replies {
             "fetch_many" => client.fetch_many(Vec::new()).map(drop),
             "roll" => client.roll().map(drop),
             "scan" => self.page(client.scan(0, Default::default())?),
-            "coordinate" => client.coordinate(Vec::new(), 0).map(drop),
+            "coordinate" => client.write_as_primary(Vec::new(), 0).map(drop),
             "replicate" => client.replicate(Vec::new(), 0).map(drop),
             "fetch_at" => client.fetch_at(Vec::new(), 0).map(drop),
             "tell" => self.tell(client),
             "pull" => self.page(client.pull(Default::default())?),
-            "holdings" => client.holdings(true).map(drop),
+            "stats" => client.stats(true).map(drop),
             _ => client.ping(),
         }
     }
@@ -239,7 +239,7 @@ impl Answers {
             "roll" => RingClient::connect(at).map(drop),
             "fetch" => call(StoreByHand::new, at, |store| store.fetch(b"").map(drop)),
             "write" => call(StoreByHand::new, at, |store| store.write(b"", b"")),
-            "fetch_at" => call(ByHand::new, at, |owner| {
+            "fetch_at" => call(RawClient::new, at, |owner| {
                 send_fetch_at(owner, iter::once(&b""[..]), 0)?;
                 receive_fetch_at(owner, 1).map(drop)
             }),

@@ -5,8 +5,8 @@ use thrift::protocol::{
     TMessageType, TOutputProtocol, TSerializable, TType,
 };
 use thrifty_p2p::diststore::{
-    Cursor, Declined, Found, History, Holdings, Kept, Page, Pair, Peer, Phase, Pull, Refused, Roll,
-    StoreSyncClient, TStoreSyncClient, Told, Traffic, Word, Written,
+    Cursor, Rejection, ReadResult, History, NodeStats, Kept, Page, KeyValue, Peer, Phase, Pull, Refused, Topology,
+    StoreSyncClient, TStoreSyncClient, Told, ServerStats, Word, WriteResult,
 };
 use thrifty_p2p::locator::{Gossip, Location, Member, Status, TBaseSyncClient, TLocatorSyncClient};
 
@@ -57,7 +57,7 @@ fn word() -> Word {
 }
 
 fn pair(value: Option<Vec<u8>>) -> Pair {
-    Pair::new(b"key".to_vec(), value, VERSION)
+    KeyValue::new(b"key".to_vec(), value, VERSION)
 }
 
 type Client<'a> =
@@ -113,14 +113,14 @@ fn requests() -> Vec<Seed> {
         request("fetch_many", |c| c.fetch_many(vec![key(), Vec::new()])),
         request("roll", |c| c.roll()),
         request("scan", |c| c.scan(VIEW, Cursor::new(7, key()))),
-        request("coordinate", |c| c.coordinate(vec![pair(value())], MILLIS)),
+        request("coordinate", |c| c.write_as_primary(vec![pair(value())], MILLIS)),
         request("replicate", |c| {
             c.replicate(vec![pair(value()), pair(None)], VIEW)
         }),
         request("fetch_at", |c| c.fetch_at(vec![key()], VIEW)),
         request("tell", |c| c.tell(word(), true)),
         request("pull", |c| c.pull(pull())),
-        request("holdings", |c| c.holdings(true)),
+        request("stats", |c| c.stats(true)),
         ("several calls".to_owned(), several),
         (
             "ping with an old header".to_owned(),
@@ -186,13 +186,13 @@ fn replies() -> Vec<Seed> {
         Cursor::new(7, b"key".to_vec()),
         true,
     );
-    let traffic = Traffic {
+    let traffic = ServerStats {
         open: Some(2),
         calls: Some(7),
-        ..Traffic::default()
+        ..ServerStats::default()
     };
-    let holdings = Holdings::new(3, 1, 400, 3, Phase::SETTLED, true, 0, VIEW, traffic);
-    let kept = Kept::new(VIEW, vec![Declined::new(1, "full".to_owned())]);
+    let stats = NodeStats::new(3, 1, 400, 3, Phase::SETTLED, true, 0, VIEW, traffic);
+    let kept = Kept::new(VIEW, vec![Rejection::new(1, "full".to_owned())]);
     let exception = reply_or_call(
         "get",
         TMessageType::Exception,
@@ -229,27 +229,27 @@ fn replies() -> Vec<Seed> {
         reply("reach", TType::Bool, &|o| o.write_bool(true)),
         reply("get", TType::String, &|o| o.write_bytes(b"value")),
         reply("write", TType::I64, &|o| o.write_i64(VERSION)),
-        record("fetch", &Found::new(value(), VERSION)),
+        record("fetch", &ReadResult::new(value(), VERSION)),
         reply("unset", TType::Bool, &|o| o.write_bool(true)),
-        several("write_many", &[Written::new(VERSION, true)]),
+        several("write_many", &[WriteResult::new(VERSION, true)]),
         several(
             "fetch_many",
-            &[Found::new(value(), VERSION), Found::new(None, 0)],
+            &[ReadResult::new(value(), VERSION), ReadResult::new(None, 0)],
         ),
         record(
             "roll",
-            &Roll::new(vec![peer(9900), peer(9901)], false, vec![peer(9900)]),
+            &Topology::new(vec![peer(9900), peer(9901)], false, vec![peer(9900)]),
         ),
         record("scan", &page),
         several(
             "coordinate",
-            &[Written::new(VERSION, true), Written::new(-1, false)],
+            &[WriteResult::new(VERSION, true), WriteResult::new(-1, false)],
         ),
         record("replicate", &kept),
-        several("fetch_at", &[Found::new(None, VERSION)]),
+        several("fetch_at", &[ReadResult::new(None, VERSION)]),
         record("tell", &Told::new(word(), history)),
         record("pull", &page),
-        record("holdings", &holdings),
+        record("stats", &stats),
         ("an exception".to_owned(), exception),
         ("a refusal".to_owned(), refusal),
     ]
@@ -261,7 +261,7 @@ fn list(of: TType, size: i32) -> thrift::protocol::TListIdentifier {
 
 /// The view that the history of [`replies`] is read by: its first one.
 fn view_of() -> i64 {
-    use thrifty_p2p::store::view;
+    use thrifty_p2p::store::placement;
     let location = "127.0.0.1:9901".parse().expect("a location");
     view::View::new([view::Peer::new(location, MILLIS)]).id() as i64
 }

@@ -1,6 +1,6 @@
 //! The targets: every decoder of bytes from outside, with what follows on it.
 
-use thrifty_p2p::bulk::lines::{BadLine, decode, encode, read_line};
+use thrifty_p2p::bulk::tsv::{BadLine, decode, encode, read_line};
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator;
 

@@ -2,9 +2,9 @@
 //! limits of a connection let in, 18 MiB in one message. Too large for the fuzzer.
 
 use thrift::protocol::{TBinaryOutputProtocol, TSerializable};
-use thrifty_p2p::diststore::{Pair, Peer};
+use thrifty_p2p::diststore::{KeyValue, Peer};
 use thrifty_p2p::locator::{Location, Member, Status};
-use thrifty_p2p::store::view::{self, View};
+use thrifty_p2p::store::placement::{self, View};
 
 /// The longest string that the wire lets in.
 const STRING: usize = 17 * 1024 * 1024;
@@ -94,7 +94,7 @@ fn pairs(message: Message) -> Message {
     let message = message.list(STRUCT, LIST);
     (0..LIST as u32).fold(message, |message, number| {
         let key = number.to_be_bytes().to_vec();
-        message.record(&Pair::new(key, vec![7], 1 << 40))
+        message.record(&KeyValue::new(key, vec![7], 1 << 40))
     })
 }
 
@@ -239,7 +239,7 @@ pub fn requests() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What a caller may be answered, by name.
+/// What a dialer may be answered, by name.
 pub fn replies() -> Vec<(&'static str, Vec<u8>)> {
     let reply = |name: &str| Message::new(REPLY, name.as_bytes());
     let views = || {
@@ -264,7 +264,7 @@ pub fn replies() -> Vec<(&'static str, Vec<u8>)> {
             .list(STRUCT, LIST),
         |message, peer| message.record(&peer),
     );
-    let pair = Pair::new(vec![1], vec![2], 1 << 40);
+    let pair = KeyValue::new(vec![1], vec![2], 1 << 40);
     let page = reply("pull")
         .field(STRUCT, 0)
         .field(LISTED, 1)

@@ -3,27 +3,27 @@
 use std::cell::{RefCell, RefMut};
 
 use thrifty_p2p::location::Location;
-use thrifty_p2p::store::moves::{Moves, Rules, Standing};
+use thrifty_p2p::store::rebalance::{Rebalance, Rules, MemberSnapshot};
 use thrifty_p2p::store::table::{Key, Table};
 use thrifty_p2p::store::versions::Entry;
-use thrifty_p2p::store::view::Peer;
+use thrifty_p2p::store::placement::NodeId;
 
 /// Rounds of talk in which all settles that can.
 const ROUNDS: usize = 12;
 
 /// Some nodes and their tables, with one key.
 pub struct Few {
-    nodes: Vec<(RefCell<Moves>, Table)>,
+    nodes: Vec<(RefCell<Rebalance>, Table)>,
 }
 
-fn peer(node: usize) -> Peer {
+fn peer(node: usize) -> NodeId {
     let location = Location::new("10.0.0.1", 9000 + node as u16);
-    Peer::new(location.expect("an address and a port"), 1)
+    NodeId::new(location.expect("an address and a port"), 1)
 }
 
 impl Few {
     pub fn new(count: usize, replicas: usize, rules: Rules) -> Few {
-        let moves = |node| RefCell::new(Moves::new(peer(node), Some(replicas), rules));
+        let moves = |node| RefCell::new(Rebalance::new(peer(node), Some(replicas), rules));
         Few {
             nodes: (0..count).map(|node| (moves(node), Table::new())).collect(),
         }
@@ -33,7 +33,7 @@ impl Few {
         Key::new(b"apple")
     }
 
-    pub fn at(&self, node: usize) -> RefMut<'_, Moves> {
+    pub fn at(&self, node: usize) -> RefMut<'_, Rebalance> {
         self.nodes[node].0.borrow_mut()
     }
 
@@ -51,7 +51,7 @@ impl Few {
 
     /// Membership at `node` is this now.
     pub fn stand(&self, node: usize, live: &[usize], leaving: &[usize]) {
-        self.at(node).stand(Standing {
+        self.at(node).stand(MemberSnapshot {
             me: peer(node),
             live: live.iter().copied().map(peer).collect(),
             leaving: leaving.iter().copied().map(peer).collect(),

@@ -1,4 +1,4 @@
-//! A whole network of stores in one thread: the real `Moves` and `Table` of every
+//! A whole network of stores in one thread: the real `Rebalance` and `Table` of every
 //! node, driven by coroutines that follow the shell step by step, and interleaved by
 //! a seeded source of chance.
 

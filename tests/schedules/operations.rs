@@ -1,22 +1,22 @@
 //! What nodes do for clients and for one another, step by step as the shell does it.
 
-use thrifty_p2p::store::moves::{Authority, Pull, Word, Write};
+use thrifty_p2p::store::rebalance::{ReadRoute, Pull, RebalanceStatus, WriteTicket};
 use thrifty_p2p::store::table::{Key, Page};
 use thrifty_p2p::store::versions::{self, Entry};
-use thrifty_p2p::store::view::Peer;
+use thrifty_p2p::store::placement::NodeId;
 
 use super::promises::Read;
 use super::tasks::pause;
 use super::world::{Health, Id, Net, call, call_from, contact};
 
 /// Steps of the schedule in which a client's call must be done before it is refused.
-const PATIENCE: i64 = 2000;
+const TIMEOUTS: i64 = 2000;
 
 /// Steps that a primary may take over a write that another node asked of it.
-const COORDINATE: i64 = 1000;
+const PRIMARY_TIMEOUT: i64 = 1000;
 
 /// What came of a write: its version, and whether there was a value before.
-type Written = Option<(i64, bool)>;
+type WriteResult = Option<(i64, bool)>;
 
 type Value = Option<versions::Value>;
 
@@ -35,7 +35,7 @@ pub async fn read(net: Net, through: Id, key: Vec<u8>) {
     };
     let name = key.clone();
     let fetched = call(&net, &location, |net, there| async move {
-        newest(&net, there, &name, within(&net, PATIENCE)).await
+        newest(&net, there, &name, within(&net, TIMEOUTS)).await
     });
     let outcome = fetched.await;
     let mut world = net.borrow_mut();
@@ -60,7 +60,7 @@ pub async fn write(net: Net, through: Id, key: Vec<u8>, value: Value) {
     let deletes = value.is_none();
     let name = key.clone();
     let written = call(&net, &location, |net, there| async move {
-        route(&net, there, &name, value, within(&net, PATIENCE)).await
+        route(&net, there, &name, value, within(&net, TIMEOUTS)).await
     });
     let outcome = written.await;
     let mut world = net.borrow_mut();
@@ -104,7 +104,7 @@ async fn route(
             Some(primary) => {
                 let (name, value) = (key.to_vec(), value.clone());
                 let forwarded = call_from(net, me, &primary.location, |net, there| async move {
-                    coordinate(&net, there, &name, value, within(&net, COORDINATE)).await
+                    coordinate(&net, there, &name, value, within(&net, PRIMARY_TIMEOUT)).await
                 });
                 match forwarded.await {
                     Ok(written) => written?,
@@ -122,18 +122,18 @@ async fn route(
 }
 
 /// Writes as the key's primary, if this node is that.
-async fn coordinate(
+async fn write_as_primary(
     net: &Net,
     me: Id,
     key: &[u8],
     value: Value,
     deadline: i64,
-) -> Result<Written, Refused> {
+) -> Result<WriteResult, Refused> {
     while !net.borrow_mut().processes[me].turns.insert(key.to_vec()) {
         pause().await;
     }
-    let begun = net.borrow_mut().moves(me).begin_write(Key::new(key));
-    let written = match begun {
+    let pending = net.borrow_mut().moves(me).begin_write(Key::new(key));
+    let written = match pending {
         Some(write) => carry_out(net, me, write, key, value, deadline).await,
         None => Ok(None),
     };
@@ -144,11 +144,11 @@ async fn coordinate(
 async fn carry_out(
     net: &Net,
     me: Id,
-    mut write: Write,
+    mut write: WriteTicket,
     key: &[u8],
     value: Value,
     deadline: i64,
-) -> Result<Written, Refused> {
+) -> Result<WriteResult, Refused> {
     let deletes = value.is_none();
     let outcome = apply_everywhere(net, me, &mut write, key, value, deadline).await;
     let mut world = net.borrow_mut();
@@ -168,7 +168,7 @@ async fn carry_out(
 async fn apply_everywhere(
     net: &Net,
     me: Id,
-    write: &mut Write,
+    write: &mut WriteTicket,
     key: &[u8],
     value: Value,
     deadline: i64,
@@ -207,7 +207,7 @@ async fn apply_everywhere(
 async fn spread(
     net: &Net,
     me: Id,
-    write: &mut Write,
+    write: &mut WriteTicket,
     key: &[u8],
     entry: &Entry,
     deadline: i64,
@@ -235,7 +235,7 @@ async fn spread(
 async fn replicate_to(
     net: &Net,
     me: Id,
-    peer: &Peer,
+    peer: &NodeId,
     key: &[u8],
     entry: &Entry,
     view: u64,
@@ -273,13 +273,13 @@ async fn newest(net: &Net, me: Id, key: &[u8], deadline: i64) -> Result<Option<E
         let authority = net.borrow_mut().moves(me).authority(at);
         pause().await;
         let found = match authority {
-            Authority::Me => {
+            ReadRoute::Local => {
                 let entitled =
-                    |net: &Net| net.borrow_mut().moves(me).authority(at) == Authority::Me;
+                    |net: &Net| net.borrow_mut().moves(me).authority(at) == ReadRoute::Local;
                 own(net, me, key, entitled).await
             }
-            Authority::Others(view, owners) => ask(net, me, view, &owners, key).await,
-            Authority::Nobody => None,
+            ReadRoute::Remote(view, owners) => ask(net, me, view, &owners, key).await,
+            ReadRoute::Unavailable => None,
         };
         if let Some(found) = found {
             return Ok(found);
@@ -290,7 +290,7 @@ async fn newest(net: &Net, me: Id, key: &[u8], deadline: i64) -> Result<Option<E
 }
 
 /// Asks owners in turn; what the first that answers holds.
-async fn ask(net: &Net, me: Id, view: u64, owners: &[Peer], key: &[u8]) -> Option<Option<Entry>> {
+async fn ask(net: &Net, me: Id, view: u64, owners: &[NodeId], key: &[u8]) -> Option<Option<Entry>> {
     for owner in owners {
         let here = net.borrow().processes[me].location.clone();
         let answer = if owner.location == here {
@@ -331,10 +331,10 @@ async fn own(
     (entry.is_some() || entitled(net)).then_some(entry)
 }
 
-// Moves.
+// Rebalance.
 
 /// Tells one other how far this node is, and hears how far that is.
-pub async fn tell(net: Net, me: Id, peer: Peer) {
+pub async fn tell(net: Net, me: Id, peer: NodeId) {
     let (word, wants, asked) = {
         let mut world = net.borrow_mut();
         let moves = world.moves(me);
@@ -362,12 +362,12 @@ pub async fn tell(net: Net, me: Id, peer: Peer) {
 }
 
 /// Hears what another one tells unasked.
-fn hear(net: &Net, me: Id, word: Word) {
+fn hear(net: &Net, me: Id, word: RebalanceStatus) {
     net.borrow_mut().moves(me).hear(None, word, None);
 }
 
 /// A leaving node that cannot be reached has ended.
-fn end_if_gone(net: &Net, me: Id, peer: &Peer) {
+fn end_if_gone(net: &Net, me: Id, peer: &NodeId) {
     let mut world = net.borrow_mut();
     let there = world.at(&peer.location);
     if there.is_none_or(|there| world.processes[there].health == Health::Ended) {
@@ -376,7 +376,7 @@ fn end_if_gone(net: &Net, me: Id, peer: &Peer) {
 }
 
 /// Copies one page from a source.
-pub async fn pull_page(net: Net, me: Id, source: Peer) {
+pub async fn pull_page(net: Net, me: Id, source: NodeId) {
     let (attempt, pull) = {
         let mut world = net.borrow_mut();
         let moves = world.moves(me);

@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use thrifty_p2p::location::Location;
 use thrifty_p2p::membership::Status;
-use thrifty_p2p::store::moves::Rules;
+use thrifty_p2p::store::rebalance::Rules;
 use thrifty_p2p::store::table::{Cursor, Key};
 use thrifty_p2p::store::versions::Entry;
-use thrifty_p2p::store::view::View;
+use thrifty_p2p::store::placement::Placement;
 
-use super::operations::{pull_page, read, sweep, tell, write};
+use super::store::{pull_page, read, sweep, tell, write};
 use super::tasks::{Task, pause};
 use super::world::{Counts, Health, Id, Net, Process, World, contact};
 
@@ -438,7 +438,7 @@ impl Schedule {
         let peers = members
             .iter()
             .map(|id| world.processes[*id].moves.me().clone());
-        let view = View::new(peers);
+        let view = Placement::new(peers);
         for name in KEYS {
             let key = Key::new(name);
             let mut copies: Vec<Option<Entry>> = Vec::new();

@@ -10,10 +10,10 @@ use std::future::Future;
 use std::rc::Rc;
 
 use thrifty_p2p::location::Location;
-use thrifty_p2p::membership::{Member, Members, Random, Status};
-use thrifty_p2p::store::moves::{Moves, Phase, Rules, Standing};
+use thrifty_p2p::membership::{Member, MemberTable, Rng, Status};
+use thrifty_p2p::store::rebalance::{Rebalance, Phase, Rules, MemberSnapshot};
 use thrifty_p2p::store::table::{Key, Table};
-use thrifty_p2p::store::view::Peer;
+use thrifty_p2p::store::placement::NodeId;
 
 use super::promises::Promises;
 use super::tasks::{Task, pause};
@@ -48,8 +48,8 @@ impl Health {
 pub struct Process {
     pub location: Location,
     pub health: Health,
-    pub members: Members,
-    pub moves: Moves,
+    pub members: MemberTable,
+    pub moves: Rebalance,
     pub table: Rc<Table>,
     /// Has it joined, so that its teller and its puller run?
     pub entered: bool,
@@ -60,7 +60,7 @@ pub struct Process {
     /// What its teller told last.
     pub told: Option<(u64, Phase, bool)>,
     /// Sources that a page is being copied from.
-    pub pulling: BTreeSet<Peer>,
+    pub pulling: BTreeSet<NodeId>,
     /// A copy came from a primary with another view.
     pub disturbed: bool,
 }
@@ -161,15 +161,15 @@ impl World {
             status: Status::Alive,
             started: self.now,
         };
-        let me = Peer::new(location.clone(), mine.started);
-        let mut members = Members::default();
+        let me = NodeId::new(location.clone(), mine.started);
+        let mut members = MemberTable::default();
         members.merge(mine);
         let clock = self.random.below(5) as i64;
         self.processes.push(Process {
             location,
             health: Health::Running,
             members,
-            moves: Moves::new(me, replicas, self.rules),
+            moves: Rebalance::new(me, replicas, self.rules),
             table: Rc::new(Table::new()),
             entered: false,
             clock,
@@ -208,7 +208,7 @@ impl World {
         })
     }
 
-    pub fn moves(&mut self, id: Id) -> &mut Moves {
+    pub fn moves(&mut self, id: Id) -> &mut Rebalance {
         &mut self.processes[id].moves
     }
 
@@ -288,7 +288,7 @@ impl World {
     /// Tells the moves what membership knows, as the shell does whenever it looks.
     fn stand(&mut self, id: Id) {
         let process = &mut self.processes[id];
-        let peer = |member: &Member| Peer::new(member.location.clone(), member.started);
+        let peer = |member: &Member| NodeId::new(member.location.clone(), member.started);
         let Some(mine) = process.members.get(&process.location) else {
             return;
         };
@@ -297,7 +297,7 @@ impl World {
             .members
             .iter()
             .filter(|m| m.status == Status::Left && m.location != process.location);
-        let standing = Standing {
+        let standing = MemberSnapshot {
             me: peer(mine),
             live: live.map(peer).collect(),
             leaving: left.map(peer).collect(),
@@ -323,7 +323,7 @@ impl World {
         if members != all || members.is_empty() {
             return false;
         }
-        let peers: Vec<&Peer> = members
+        let peers: Vec<&NodeId> = members
             .iter()
             .map(|id| self.processes[*id].moves.me())
             .collect();
@@ -374,7 +374,7 @@ impl World {
             let Some(read) = moves.read_view().filter(|_| moves.is_serving()).cloned() else {
                 continue;
             };
-            let owners: Vec<Peer> = read.owners(key, self.replicas).collect();
+            let owners: Vec<NodeId> = read.owners(key, self.replicas).collect();
             for id in self.running() {
                 let process = &self.processes[id];
                 let held = process.table.read(key).map_or(0, |entry| entry.version);
@@ -410,12 +410,12 @@ impl World {
 }
 
 /// The port and the start of a process.
-pub fn name(peer: &Peer) -> String {
+pub fn name(peer: &NodeId) -> String {
     format!("{}@{}", peer.location.port(), peer.started % 1_000_000)
 }
 
 /// Calls whoever is at `location` and waits for the answer, or until there is
-/// clearly none to come. The call is carried out there whatever becomes of the caller.
+/// clearly none to come. The call is carried out there whatever becomes of the dialer.
 pub async fn call<T: 'static, F: Future<Output = T> + 'static>(
     net: &Net,
     location: &Location,

@@ -1,316 +1,177 @@
 //! A seeded discrete-event simulator of the real membership core.
 //!
-//! Hosts stand in a [`Network`]; on each runs a node of ours, one of the original,
-//! or nothing. Time is virtual, so what is slow is only what is computed. One seed
-//! gives one run, always.
+//! Each host of the simulated [`Network`] runs a node, a legacy node, or nothing. Time is virtual,
+//! so only computation takes real time. Equal seeds give equal runs.
+//!
+//! `run` advances the time, `calls` delivers calls between nodes, `legacy` stands in for nodes
+//! without `exchange`; `faults` has what a test does to hosts, `measure` what it can observe;
+//! `invariants` is checked after every step, `churn` runs random faults.
 
 // Each test file uses its own part of the simulator.
 #![allow(dead_code)]
 
+mod calls;
 pub mod churn;
+mod event_queue;
+mod faults;
+mod invariants;
+mod legacy;
+mod measure;
 mod network;
-mod original;
-mod rules;
-pub mod size;
+mod run;
+pub mod wire_size;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use thrifty_p2p::location::Location;
-use thrifty_p2p::membership::{
-    Action, Event, Failure, Gossip, Member, Membership, Now, Outcome, Random, Request, Settings,
-    Status, Token,
-};
+use thrifty_p2p::membership::{Config, Gossip, Membership, Now, Rng};
 
+use event_queue::{EventQueue, ProcessId, SimEvent};
+use invariants::Invariants;
+use legacy::LegacyNode;
+pub use measure::record;
 pub use network::{Id, Network};
-use original::{Oneway, Original};
-use rules::Rules;
 
-/// The wall clock when a simulation begins, in milliseconds.
-pub const START_MILLIS: i64 = 1_700_000_000_000;
+/// The wall clock at the start of a simulation, in milliseconds since 1970.
+pub const START_UNIX_MILLIS: i64 = 1_700_000_000_000;
 
 /// What runs on a host.
 #[derive(Clone)]
 enum Process {
-    Nothing,
-    Ours(Box<Membership>),
-    Original(Original),
+    Absent,
+    Node(Box<Membership>),
+    Legacy(LegacyNode),
 }
 
-/// A place where a process can run.
+/// A machine on which one process at a time can run.
 #[derive(Clone)]
 pub struct Host {
     pub location: Location,
     process: Process,
-    /// Counts the processes that ran here: what was meant for an earlier one is void.
+    /// The number of processes that were started here. Events for an earlier one are dropped.
     boot: u32,
-    /// With nothing running: does the host itself still refuse connections?
+    /// While no process runs: does the host refuse connections, or does it not reply?
     refuses: bool,
-    /// Stopped (SIGSTOP): it takes connections, and does nothing.
+    /// The process is stopped (SIGSTOP): it accepts connections and does nothing.
     is_paused: bool,
-    /// What came while it was paused.
-    backlog: Vec<Happening>,
+    /// What has arrived during the pause.
+    backlog: Vec<SimEvent>,
     is_leaving: bool,
-    /// The next tick that is scheduled.
-    wake: Option<Duration>,
-    /// How wrong its wall clock is.
-    clock_shift: i64,
-    /// When something was last done to it.
-    pub disturbed: Duration,
-    outstanding: usize,
+    /// The time of the next scheduled tick.
+    wake_at: Option<Duration>,
+    /// What the wall clock is ahead, in milliseconds.
+    clock_offset: i64,
+    /// When the test last started, paused or stopped the process.
+    pub disturbed_at: Duration,
+    calls_in_flight: usize,
     /// Bytes sent in requests and replies.
-    pub sent: u64,
+    pub bytes_sent: u64,
     /// Calls made.
     pub calls: u64,
-    /// Members that it suspected itself.
+    /// Suspicions raised by this host itself.
     pub suspicions: u64,
 }
 
-#[derive(Debug, Clone)]
-enum Happening {
-    Wake(Id, u32),
-    Arrival {
-        from: Id,
-        boot: u32,
-        to: Id,
-        sent: Duration,
-        action: Action,
-    },
-    /// Served when the host runs again; its caller has gone.
-    Late(Id, u32, Action),
-    Return {
-        to: Id,
-        boot: u32,
-        token: Token,
-        outcome: Outcome,
-    },
-    Message {
-        from: Id,
-        to: Id,
-        message: Oneway,
-    },
-    Resume(Id, u32),
-    Departure(Id, u32),
-}
-
-#[derive(Clone)]
-struct Entry(Duration, u64, Happening);
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Entry) -> bool {
-        self.key() == other.key()
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Entry) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Entry) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-impl Entry {
-    fn key(&self) -> (Duration, u64) {
-        (self.0, self.1)
-    }
-}
-
+/// All hosts, the network, and the time.
 #[derive(Clone)]
 pub struct Simulator {
     pub clock: Duration,
     pub network: Network,
     pub hosts: Vec<Host>,
-    pub random: Random,
-    pub settings: Settings,
-    /// Checked after every step, when there.
-    rules: Option<Rules>,
-    /// Changes replies on their way, given the request: for rules broken on purpose.
+    pub rng: Rng,
+    pub config: Config,
+    /// Checked after every step, if set.
+    invariants: Option<Invariants>,
+    /// Changes a reply, given its request. Breaks a rule of the protocol on purpose.
     pub tamper: Option<fn(&Gossip, &mut Gossip)>,
-    /// All wall clocks show 1 and stand still: for rules broken on purpose.
-    pub clocks_stand: bool,
-    no_death: bool,
-    /// Prints what happens.
-    pub tells_story: bool,
-    name: Arc<str>,
-    places: BTreeMap<Location, Id>,
-    queue: BinaryHeap<Reverse<Entry>>,
-    sequence: u64,
+    /// All wall clocks show 1 for ever. Breaks a rule of the protocol on purpose.
+    pub are_clocks_stopped: bool,
+    /// A running member that is removed from a ring fails the test.
+    forbids_removals: bool,
+    /// Prints all events.
+    pub prints_events: bool,
+    network_name: Arc<str>,
+    ids: BTreeMap<Location, Id>,
+    queue: EventQueue,
 }
 
-/// Where host number `id` is.
+/// The location of host number `id`.
 pub fn location(id: Id) -> Location {
     let address = format!("10.0.{}.{}", id / 250, id % 250 + 1);
     Location::new(&address, 9900).unwrap()
 }
 
 impl Simulator {
-    pub fn new(seed: u64, settings: Settings) -> Simulator {
+    pub fn new(seed: u64, config: Config) -> Simulator {
         Simulator {
             clock: Duration::from_secs(100),
             network: Network::new(),
             hosts: Vec::new(),
-            random: Random::new(seed),
-            settings,
-            rules: None,
+            rng: Rng::new(seed),
+            config,
+            invariants: None,
             tamper: None,
-            clocks_stand: false,
-            no_death: false,
-            tells_story: false,
-            name: "diststore.Store".into(),
-            places: BTreeMap::new(),
-            queue: BinaryHeap::new(),
-            sequence: 0,
+            are_clocks_stopped: false,
+            forbids_removals: false,
+            prints_events: false,
+            network_name: "diststore.Store".into(),
+            ids: BTreeMap::new(),
+            queue: EventQueue::default(),
         }
     }
 
-    /// From now on the rules are checked after every step.
-    pub fn check_rules(&mut self) {
-        self.rules = Some(Rules::default());
+    /// Checks the invariants after every step from now on.
+    pub fn check_invariants(&mut self) {
+        self.invariants = Some(Invariants::default());
     }
 
-    // Hosts and what is done to them.
+    /// Fails the test from now on if a running member is removed from a ring.
+    pub fn forbid_removals(&mut self) {
+        self.forbids_removals = true;
+    }
 
-    /// A new host, with nothing running.
+    /// Adds a host on which nothing runs.
     pub fn add_host(&mut self) -> Id {
         let id = self.hosts.len();
         let location = location(id);
-        self.places.insert(location.clone(), id);
+        self.ids.insert(location.clone(), id);
         self.hosts.push(Host {
             location,
-            process: Process::Nothing,
+            process: Process::Absent,
             boot: 0,
             refuses: true,
             is_paused: false,
             backlog: Vec::new(),
             is_leaving: false,
-            wake: None,
-            clock_shift: 0,
-            disturbed: self.clock,
-            outstanding: 0,
-            sent: 0,
+            wake_at: None,
+            clock_offset: 0,
+            disturbed_at: self.clock,
+            calls_in_flight: 0,
+            bytes_sent: 0,
             calls: 0,
             suspicions: 0,
         });
         id
     }
 
-    /// Starts a node of ours on a host where nothing runs.
+    /// Starts a node on a host where nothing runs.
     pub fn start(&mut self, id: Id, seeds: Vec<Location>) {
         let now = self.now(id);
         let node = Membership::new(
             self.hosts[id].location.clone(),
-            self.name.clone(),
+            self.network_name.clone(),
             seeds,
-            self.settings.clone(),
+            self.config.clone(),
             now,
-            self.random.bits(),
+            self.rng.bits(),
         );
-        self.boot(id, Process::Ours(Box::new(node)));
+        self.boot(id, Process::Node(Box::new(node)));
         self.after_step(id, Vec::new());
     }
 
-    /// Starts a node of the original, which joins through `peer`; without an answer
-    /// from there it gives up, as the original does.
-    pub fn start_original(&mut self, id: Id, peer: Id) -> bool {
-        if !self.answers(id, peer) {
-            return false;
-        }
-        let known = self.get_all(peer);
-        self.boot_original(id, known);
-        let me = self.hosts[id].location.clone();
-        self.send(id, peer, Oneway::Join(me));
-        true
-    }
-
-    /// Starts a network of the original.
-    pub fn start_first_original(&mut self, id: Id) {
-        self.boot_original(id, Vec::new());
-    }
-
-    fn boot_original(&mut self, id: Id, known: Vec<Location>) {
-        let me = self.hosts[id].location.clone();
-        if let Some(rules) = &mut self.rules {
-            rules.speaks_for_no_one(&me);
-        }
-        self.boot(id, Process::Original(Original::new(me, known)));
-    }
-
-    /// The process ends at once. A host that is `refusing` still says so.
-    pub fn kill(&mut self, id: Id, refusing: bool) {
-        self.boot(id, Process::Nothing);
-        self.hosts[id].refuses = refusing;
-    }
-
-    /// Stops the process for a while.
-    pub fn pause(&mut self, id: Id, time: Duration) {
-        let host = &mut self.hosts[id];
-        host.is_paused = true;
-        host.disturbed = self.clock;
-        let boot = host.boot;
-        self.schedule(time, Happening::Resume(id, boot));
-    }
-
-    /// Stops the process for good.
-    pub fn hang(&mut self, id: Id) {
-        self.hosts[id].is_paused = true;
-        self.hosts[id].disturbed = self.clock;
-    }
-
-    /// The node leaves, and its process ends when it may.
-    pub fn leave(&mut self, id: Id) {
-        self.hosts[id].is_leaving = true;
-        self.hosts[id].disturbed = self.clock;
-        self.step(id, |node, now| node.leave(now));
-        let boot = self.hosts[id].boot;
-        self.schedule(Duration::from_millis(20), Happening::Departure(id, boot));
-    }
-
-    /// The layer above failed to reach `peer` from host `id`.
-    pub fn report_unreachable(&mut self, id: Id, peer: Id, failure: Failure) {
-        let peer = self.hosts[peer].location.clone();
-        self.step(id, |node, now| {
-            node.unreachable(now, &peer, failure);
-            Vec::new()
-        });
-    }
-
-    /// Someone tells host `id`, in the original's words, that `other` is gone.
-    pub fn hear_removal(&mut self, id: Id, other: Id) {
-        let other = self.hosts[other].location.clone();
-        self.step(id, |node, now| {
-            node.remove(now, other);
-            Vec::new()
-        });
-    }
-
-    /// Someone tells host `id`, in the original's words, that `other` is there.
-    pub fn hear_addition(&mut self, id: Id, other: Id) {
-        let other = self.hosts[other].location.clone();
-        self.step(id, |node, now| {
-            node.add(now, other);
-            Vec::new()
-        });
-    }
-
-    /// From now on a member that goes off a ring while it runs ends the test.
-    pub fn expect_no_death(&mut self) {
-        self.no_death = true;
-    }
-
-    /// Sets a host's wall clock wrong by so many milliseconds.
-    pub fn set_clock(&mut self, id: Id, shift: i64) {
-        self.hosts[id].clock_shift = shift;
-    }
-
-    pub fn split(&mut self, sides: Vec<u8>) {
-        self.network.split(sides);
-    }
-
+    /// Replaces the process of a host.
     fn boot(&mut self, id: Id, process: Process) {
         let host = &mut self.hosts[id];
         host.process = process;
@@ -319,510 +180,36 @@ impl Simulator {
         host.is_paused = false;
         host.is_leaving = false;
         host.backlog.clear();
-        host.wake = None;
-        host.outstanding = 0;
-        host.disturbed = self.clock;
-        if let Some(rules) = &mut self.rules {
-            rules.process_changed(id);
+        host.wake_at = None;
+        host.calls_in_flight = 0;
+        host.disturbed_at = self.clock;
+        if let Some(invariants) = &mut self.invariants {
+            invariants.on_boot(id);
         }
     }
 
-    // What can be seen.
-
-    /// The node of ours on a host.
-    pub fn node(&self, id: Id) -> Option<&Membership> {
-        match &self.hosts[id].process {
-            Process::Ours(node) => Some(node),
-            _ => None,
-        }
+    /// The process that runs on a host.
+    fn process_id(&self, host: Id) -> ProcessId {
+        let boot = self.hosts[host].boot;
+        ProcessId { host, boot }
     }
 
-    pub fn is_running(&self, id: Id) -> bool {
-        !matches!(self.hosts[id].process, Process::Nothing)
+    /// Does this process still run?
+    fn is_current(&self, process: ProcessId) -> bool {
+        self.hosts[process.host].boot == process.boot
     }
 
-    pub fn is_original(&self, id: Id) -> bool {
-        matches!(self.hosts[id].process, Process::Original(_))
-    }
-
-    /// Runs, is not stopped, and has not begun to leave.
-    pub fn is_up(&self, id: Id) -> bool {
-        let host = &self.hosts[id];
-        self.is_running(id) && !host.is_paused && !host.is_leaving
-    }
-
-    pub fn up(&self) -> Vec<Id> {
-        (0..self.hosts.len()).filter(|&id| self.is_up(id)).collect()
-    }
-
+    /// The time by the clocks of a host.
     pub fn now(&self, id: Id) -> Now {
-        let millis = START_MILLIS + self.clock.as_millis() as i64 + self.hosts[id].clock_shift;
+        let elapsed = self.clock.as_millis() as i64;
+        let unix_millis = START_UNIX_MILLIS + elapsed + self.hosts[id].clock_offset;
         Now {
             monotonic: self.clock,
-            unix_millis: if self.clocks_stand { 1 } else { millis },
-        }
-    }
-
-    /// Do all that are up have one view of just those that are up?
-    pub fn is_agreed(&self) -> bool {
-        self.disagreement().is_none()
-    }
-
-    /// Who sees what otherwise, if anyone.
-    pub fn disagreement(&self) -> Option<String> {
-        let up = self.up();
-        let view = up
-            .iter()
-            .find_map(|&id| self.node(id))
-            .map(Membership::view);
-        for &id in &up {
-            let size = match &self.hosts[id].process {
-                Process::Ours(node) if Some(node.view()) != view => {
-                    return Some(format!("host {id} has another view"));
-                }
-                Process::Ours(node) => node.size(),
-                Process::Original(original) => original.ring.len(),
-                Process::Nothing => 0,
-            };
-            if size != up.len() {
-                return Some(format!("host {id} sees {size} of {}", up.len()));
-            }
-        }
-        // Sizes and views are equal: it remains to see whether they are right.
-        let node = up.iter().find_map(|&id| self.node(id))?;
-        let strange = up.iter().find(|&&id| !self.is_rightly_known(node, id))?;
-        Some(format!("host {strange} is not rightly known"))
-    }
-
-    fn is_rightly_known(&self, node: &Membership, id: Id) -> bool {
-        let location = &self.hosts[id].location;
-        let mine = self.node(id).map(|other| record(other, location).started);
-        node.is_on_ring(location)
-            && mine.is_none_or(|started| record(node, location).started == started)
-    }
-
-    /// Whom a running host could try to find the others: live members, DOWN ones
-    /// and seeds.
-    pub fn address_book(&self, id: Id) -> Vec<Id> {
-        let places = |location: &Location| self.places.get(location).copied();
-        match &self.hosts[id].process {
-            Process::Ours(node) => {
-                let known = node.members().filter(|m| m.status != Status::Left);
-                known.filter_map(|m| places(&m.location)).collect()
-            }
-            // It waits to be called.
-            Process::Original(_) | Process::Nothing => Vec::new(),
-        }
-    }
-
-    /// A run is to be repeated in every detail: this tells whether it was.
-    pub fn fingerprint(&self) -> u64 {
-        let views = self.hosts.iter().enumerate().map(|(id, host)| {
-            let view = self.node(id).map_or(0, Membership::view);
-            view ^ host.sent.rotate_left(17) ^ host.calls.rotate_left(40)
-        });
-        views.fold(self.sequence, |sum, part| sum.rotate_left(7) ^ part)
-    }
-
-    // Time.
-
-    /// Lets so much time pass.
-    pub fn run(&mut self, time: Duration) {
-        let end = self.clock + time;
-        self.run_until(end, |_| false);
-    }
-
-    /// Runs until `is_done`, asked every 10 ms, and says how long that took; nothing
-    /// if `limit` passed first.
-    pub fn time_until(
-        &mut self,
-        limit: Duration,
-        is_done: impl Fn(&Simulator) -> bool,
-    ) -> Option<Duration> {
-        let start = self.clock;
-        while self.clock < start + limit {
-            if is_done(self) {
-                return Some(self.clock - start);
-            }
-            self.run(Duration::from_millis(10));
-        }
-        None
-    }
-
-    fn run_until(&mut self, end: Duration, is_done: impl Fn(&Simulator) -> bool) {
-        while let Some(Reverse(next)) = self.queue.peek()
-            && next.0 <= end
-            && !is_done(self)
-        {
-            if let Some(Reverse(Entry(time, _, happening))) = self.queue.pop() {
-                self.clock = time;
-                self.happen(happening);
-            }
-        }
-        self.clock = end;
-    }
-
-    fn schedule(&mut self, wait: Duration, happening: Happening) {
-        self.sequence += 1;
-        let entry = Entry(self.clock + wait, self.sequence, happening);
-        self.queue.push(Reverse(entry));
-    }
-
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::Wake(id, boot) => self.wake(id, boot),
-            Happening::Arrival {
-                from,
-                boot,
-                to,
-                sent,
-                action,
-            } => self.arrive(from, boot, to, sent, action),
-            Happening::Late(to, boot, action) => {
-                if self.hosts[to].boot == boot {
-                    self.serve(to, &action);
-                }
-            }
-            Happening::Return {
-                to,
-                boot,
-                token,
-                outcome,
-            } => self.come_back(to, boot, token, outcome),
-            Happening::Message { from, to, message } => self.hear(from, to, message),
-            Happening::Resume(id, boot) => self.resume(id, boot),
-            Happening::Departure(id, boot) => self.depart(id, boot),
-        }
-    }
-
-    fn wake(&mut self, id: Id, boot: u32) {
-        let host = &mut self.hosts[id];
-        if host.boot != boot || host.is_paused || host.wake != Some(self.clock) {
-            return;
-        }
-        host.wake = None;
-        self.step(id, |node, now| node.tick(now));
-    }
-
-    fn resume(&mut self, id: Id, boot: u32) {
-        if self.hosts[id].boot != boot {
-            return;
-        }
-        let host = &mut self.hosts[id];
-        host.is_paused = false;
-        host.disturbed = self.clock;
-        // The threads of the driver run in any order.
-        let mut backlog = std::mem::take(&mut host.backlog);
-        self.random.shuffle(&mut backlog);
-        for happening in backlog {
-            let wait = self.network.delay(&mut self.random);
-            self.schedule(wait, happening);
-        }
-        let wake = self.random.below(3_000) as u64;
-        self.hosts[id].wake = Some(self.clock + Duration::from_micros(wake));
-        self.schedule(Duration::from_micros(wake), Happening::Wake(id, boot));
-    }
-
-    fn depart(&mut self, id: Id, boot: u32) {
-        if self.hosts[id].boot != boot {
-            return;
-        }
-        let now = self.now(id);
-        if self.node(id).is_some_and(|node| node.left(now)) {
-            self.kill(id, true);
-        } else {
-            self.schedule(Duration::from_millis(20), Happening::Departure(id, boot));
-        }
-    }
-
-    // Nodes of ours, and the calls they make.
-
-    /// Lets a node do something, makes its calls, and checks what it believes.
-    fn step(&mut self, id: Id, act: impl FnOnce(&mut Membership, Now) -> Vec<Action>) {
-        let now = self.now(id);
-        if let Process::Ours(node) = &mut self.hosts[id].process {
-            let actions = act(node, now);
-            self.after_step(id, actions);
-        }
-    }
-
-    fn after_step(&mut self, id: Id, actions: Vec<Action>) {
-        for action in actions {
-            self.make_call(id, action);
-        }
-        let clock = self.clock;
-        let Process::Ours(node) = &mut self.hosts[id].process else {
-            return;
-        };
-        let events = node.events();
-        let wake = node.wake_at().max(clock);
-        self.note_deaths(id, &events);
-        if self.tells_story {
-            for event in &events {
-                eprintln!("{:?} host {id}: {event:?}", self.clock);
-            }
-        }
-        self.check(id, &events);
-        let host = &mut self.hosts[id];
-        if host.wake.is_none_or(|scheduled| scheduled > wake) {
-            host.wake = Some(wake);
-            let boot = host.boot;
-            self.schedule(wake - clock, Happening::Wake(id, boot));
-        }
-    }
-
-    fn make_call(&mut self, from: Id, action: Action) {
-        let host = &mut self.hosts[from];
-        host.calls += 1;
-        host.outstanding += 1;
-        host.sent += size::request(&action.request);
-        let boot = host.boot;
-        let wait = self.network.delay(&mut self.random);
-        let sent = self.clock;
-        match self.places.get(&action.peer) {
-            Some(&to) => self.schedule(
-                wait,
-                Happening::Arrival {
-                    from,
-                    boot,
-                    to,
-                    sent,
-                    action,
-                },
-            ),
-            None => self.give_back(from, boot, action.token, Outcome::Refused, wait),
-        }
-    }
-
-    /// Hands the outcome to the caller after `wait`, or the silence when it is due.
-    fn give_back(&mut self, to: Id, boot: u32, token: Token, outcome: Outcome, wait: Duration) {
-        let happening = Happening::Return {
-            to,
-            boot,
-            token,
-            outcome,
-        };
-        self.schedule(wait, happening);
-    }
-
-    fn arrive(&mut self, from: Id, boot: u32, to: Id, sent: Duration, action: Action) {
-        let token = action.token;
-        let timeout = (sent + self.settings.call_timeout).saturating_sub(self.clock);
-        let is_lost = self.network.loses(&mut self.random);
-        let is_heard = !is_lost || self.random.below(2) == 0;
-        let connects = self.network.connects(from, to);
-        let host = &mut self.hosts[to];
-        if connects && is_heard && host.is_paused {
-            let late = Happening::Late(to, host.boot, action);
-            host.backlog.push(late);
-            return self.give_back(from, boot, token, Outcome::Silent, timeout);
-        }
-        let refused = matches!(host.process, Process::Nothing) && host.refuses;
-        let answers = connects && is_heard && self.is_running(to);
-        let outcome = if answers {
-            self.serve(to, &action)
-        } else if connects && refused {
-            Some((Outcome::Refused, Duration::ZERO))
-        } else {
-            None
-        };
-        let way = self.network.delay(&mut self.random);
-        match outcome {
-            Some((outcome, work)) if !is_lost && work + way < timeout => {
-                self.give_back(from, boot, token, outcome, work + way);
-            }
-            _ => self.give_back(from, boot, token, Outcome::Silent, timeout),
-        }
-    }
-
-    /// What a running host answers, and how long it works on that.
-    fn serve(&mut self, id: Id, action: &Action) -> Option<(Outcome, Duration)> {
-        if matches!(self.hosts[id].process, Process::Original(_)) {
-            return Some((self.serve_as_original(id, &action.request), Duration::ZERO));
-        }
-        match &action.request {
-            Request::Exchange(gossip) => {
-                let reply = self.exchange(id, gossip)?;
-                Some((Outcome::Gossip(reply), Duration::ZERO))
-            }
-            Request::Reach(target) => Some(self.reach(id, target)),
-            Request::GetAll => Some((Outcome::All(self.get_all(id)), Duration::ZERO)),
-            Request::Add { location, .. } => {
-                self.step(id, |node, now| {
-                    node.add(now, location.clone());
-                    Vec::new()
-                });
-                Some((Outcome::Done, Duration::ZERO))
-            }
-            Request::Remove { location, .. } => {
-                self.step(id, |node, now| {
-                    node.remove(now, location.clone());
-                    Vec::new()
-                });
-                Some((Outcome::Done, Duration::ZERO))
-            }
-        }
-    }
-
-    fn exchange(&mut self, id: Id, gossip: &Gossip) -> Option<Gossip> {
-        let mut reply = None;
-        self.step(id, |node, now| {
-            reply = Some(node.receive(now, gossip.clone()));
-            Vec::new()
-        });
-        let mut reply = reply?;
-        if let Some(tamper) = self.tamper {
-            tamper(gossip, &mut reply);
-        }
-        self.hosts[id].sent += size::exchange(&reply);
-        Some(reply)
-    }
-
-    fn reach(&mut self, id: Id, target: &Location) -> (Outcome, Duration) {
-        self.hosts[id].sent += size::reached();
-        let Some(&target) = self.places.get(target) else {
-            return (Outcome::Reached(false), Duration::ZERO);
-        };
-        let is_lost = self.network.loses(&mut self.random);
-        let connects = self.network.connects(id, target) && !is_lost;
-        let host = &self.hosts[target];
-        let is_there = self.is_running(target) && !host.is_paused;
-        let is_refused = !self.is_running(target) && host.refuses;
-        if connects && (is_there || is_refused) {
-            let way = self.network.delay(&mut self.random) * 2;
-            (Outcome::Reached(is_there), way)
-        } else {
-            (Outcome::Reached(false), self.settings.reach_timeout)
-        }
-    }
-
-    fn come_back(&mut self, to: Id, boot: u32, token: Token, outcome: Outcome) {
-        let host = &mut self.hosts[to];
-        if host.boot != boot {
-            return;
-        }
-        if host.is_paused {
-            // When it runs again, its timer may be seen before the reply.
-            let outcome = if self.random.below(2) == 0 {
-                Outcome::Silent
+            unix_millis: if self.are_clocks_stopped {
+                1
             } else {
-                outcome
-            };
-            host.backlog.push(Happening::Return {
-                to,
-                boot,
-                token,
-                outcome,
-            });
-            return;
-        }
-        host.outstanding -= 1;
-        self.step(to, |node, now| node.reply(now, token, outcome));
-    }
-
-    // Nodes of the original.
-
-    fn serve_as_original(&mut self, id: Id, request: &Request) -> Outcome {
-        let message = match request {
-            Request::GetAll => return Outcome::All(self.get_all(id)),
-            Request::Exchange(_) | Request::Reach(_) => return Outcome::UnknownMethod,
-            Request::Add {
-                location,
-                authorities,
-            } => Oneway::Add(location.clone(), authorities.clone()),
-            Request::Remove {
-                location,
-                authorities,
-            } => Oneway::Remove(location.clone(), authorities.clone()),
-        };
-        self.pass_on(id, message);
-        Outcome::Done
-    }
-
-    fn get_all(&self, id: Id) -> Vec<Location> {
-        match &self.hosts[id].process {
-            Process::Ours(node) => node.live().map(|(location, _)| location.clone()).collect(),
-            Process::Original(original) => original.ring.iter().cloned().collect(),
-            Process::Nothing => Vec::new(),
+                unix_millis
+            },
         }
     }
-
-    fn answers(&self, from: Id, to: Id) -> bool {
-        self.is_up(to) && self.network.connects(from, to)
-    }
-
-    fn send(&mut self, from: Id, to: Id, message: Oneway) {
-        let wait = self.network.delay(&mut self.random);
-        self.schedule(wait, Happening::Message { from, to, message });
-    }
-
-    /// An original hears a message, and passes it to the next.
-    fn pass_on(&mut self, id: Id, message: Oneway) {
-        if let Process::Original(original) = &mut self.hosts[id].process
-            && let Some((next, message)) = original.hear(message)
-            && let Some(&to) = self.places.get(&next)
-        {
-            self.send(id, to, message);
-        }
-    }
-
-    /// A message between hosts of which one is of the original.
-    fn hear(&mut self, from: Id, to: Id, message: Oneway) {
-        if !self.answers(from, to) {
-            let location = self.hosts[to].location.clone();
-            if let Process::Original(original) = &mut self.hosts[from].process
-                && let Some((next, message)) = original.undeliverable(&location, message)
-                && let Some(&next) = self.places.get(&next)
-            {
-                self.send(from, next, message);
-            }
-            return;
-        }
-        self.step(to, |node, now| {
-            match &message {
-                Oneway::Join(location) => node.join(now, location.clone()),
-                Oneway::Add(location, _) => node.add(now, location.clone()),
-                Oneway::Remove(location, _) => node.remove(now, location.clone()),
-            }
-            Vec::new()
-        });
-        self.pass_on(to, message);
-    }
-
-    // Rules.
-
-    fn note_deaths(&mut self, id: Id, events: &[Event]) {
-        let deaths = rules::deaths(events).filter(|dead| {
-            let dead = self.places.get(*dead).copied();
-            dead.is_some_and(|dead| self.is_running(dead) && !self.hosts[dead].is_leaving)
-        });
-        let deaths = deaths.count();
-        assert!(!self.no_death || deaths == 0, "host {id} lost one who runs");
-        let suspicions = events.iter().filter(|e| matches!(e, Event::Suspected(_)));
-        self.hosts[id].suspicions += suspicions.count() as u64;
-    }
-
-    fn check(&mut self, id: Id, events: &[Event]) {
-        let Some(mut rules) = self.rules.take() else {
-            return;
-        };
-        rules.check(self, id, events);
-        self.rules = Some(rules);
-    }
-
-    /// Calls that a host waits for.
-    pub fn outstanding(&self, id: Id) -> usize {
-        self.hosts[id].outstanding
-    }
-
-    pub fn place(&self, location: &Location) -> Option<Id> {
-        self.places.get(location).copied()
-    }
-}
-
-/// What `node` knows of a member.
-pub fn record<'a>(node: &'a Membership, location: &Location) -> &'a Member {
-    let mut members = node.members();
-    let found = members.find(|member| member.location == *location);
-    found.unwrap_or_else(|| panic!("{location} is not known"))
 }

@@ -3,23 +3,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use thrifty_p2p::membership::Random;
+use thrifty_p2p::membership::Rng;
 
 /// The number of a host.
 pub type Id = usize;
 
-/// What happens to packets on their way.
+/// How messages are delayed and lost.
 #[derive(Clone)]
 pub struct Network {
-    /// The shortest way from host to host.
+    /// The shortest delay of a message.
     pub latency: Duration,
-    /// What is added to it at most.
+    /// The longest random addition to the latency.
     pub jitter: Duration,
-    /// The chance that a call is lost, before or after it was served.
+    /// The probability that a call is lost, before or after it was served.
     pub loss: f64,
-    /// Pairs of which the first cannot call the second.
+    /// Pairs of hosts: the first one cannot call the second one.
     pub cuts: BTreeSet<(Id, Id)>,
-    /// On which side of a partition a host is; all on side 0 when there is none.
+    /// The side of each host in a partition. Empty without a partition.
     sides: Vec<u8>,
 }
 
@@ -34,19 +34,21 @@ impl Network {
         }
     }
 
-    pub fn side(&self, host: Id) -> u8 {
+    fn side(&self, host: Id) -> u8 {
         self.sides.get(host).copied().unwrap_or(0)
     }
 
-    pub fn split(&mut self, sides: Vec<u8>) {
+    /// Partitions the network. Hosts on different sides cannot call each other.
+    pub fn partition(&mut self, sides: Vec<u8>) {
         self.sides = sides;
     }
 
+    /// Ends the partition.
     pub fn heal(&mut self) {
         self.sides.clear();
     }
 
-    pub fn is_split(&self) -> bool {
+    pub fn is_partitioned(&self) -> bool {
         !self.sides.is_empty()
     }
 
@@ -55,11 +57,13 @@ impl Network {
         self.side(from) == self.side(to) && !self.cuts.contains(&(from, to))
     }
 
-    pub fn delay(&self, random: &mut Random) -> Duration {
-        self.latency + self.jitter.mul_f64(random.fraction())
+    /// The random delay of a message.
+    pub fn delay(&self, rng: &mut Rng) -> Duration {
+        self.latency + self.jitter.mul_f64(rng.fraction())
     }
 
-    pub fn loses(&self, random: &mut Random) -> bool {
-        self.loss > 0.0 && random.fraction() < self.loss
+    /// Is a call lost?
+    pub fn loses(&self, rng: &mut Rng) -> bool {
+        self.loss > 0.0 && rng.fraction() < self.loss
     }
 }

@@ -168,8 +168,8 @@ impl <H: WordCountSyncHandler> WordCountSyncProcessor<H> {
   fn process_members(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TLocatorProcessFunctions::process_members(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
-  fn process_reach(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
-    locator::TLocatorProcessFunctions::process_reach(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  fn process_ping_req(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    locator::TLocatorProcessFunctions::process_ping_req(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_ping(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TBaseProcessFunctions::process_ping(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -298,8 +298,8 @@ impl <H: WordCountSyncHandler> TProcessor for WordCountSyncProcessor<H> {
       "members" => {
         self.process_members(message_ident.sequence_number, i_prot, o_prot)
       },
-      "reach" => {
-        self.process_reach(message_ident.sequence_number, i_prot, o_prot)
+      "ping_req" => {
+        self.process_ping_req(message_ident.sequence_number, i_prot, o_prot)
       },
       "ping" => {
         self.process_ping(message_ident.sequence_number, i_prot, o_prot)

@@ -55,7 +55,7 @@ fn sides<'a>(options: &'a Options, load: &'a Load) -> Vec<Side<'a, Error>> {
     if options.limit {
         sides.push(Box::new(move || {
             let (count, sizes) = (load.connections, load.sizes());
-            echo::measure(count, sizes, load.batch, span).map_err(Error::Local)
+            echo::measure(count, sizes, load.batch, span).map_err(Error::Io)
         }));
     }
     sides

@@ -103,15 +103,15 @@ impl Options {
     /// # Errors
     /// There is no peer, or it passes on no keys and is to.
     pub fn load(&self) -> Result<Load, Error> {
-        let caller = self.client.caller()?;
-        let peer = self.client.peer(&caller, SERVICE)?;
+        let dialer = self.client.dialer()?;
+        let peer = self.client.peer(&dialer, SERVICE)?;
         let keys = if self.passed_on {
-            Keys::passed_on_by(&caller, &peer, self.keys)?
+            Keys::passed_on_by(&dialer, &peer, self.keys)?
         } else {
             Keys::First(self.keys)
         };
         Ok(Load {
-            caller,
+            dialer,
             peer,
             through: self.through,
             connections: self.connections,

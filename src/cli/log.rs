@@ -1,0 +1,243 @@
+//! Logs to stderr through a bounded queue, so that a stalled stderr does not stop the process.
+//!
+//! Writing to a pipe that nobody reads, or to a terminal that was paused, blocks. Threads that
+//! log only put their line into the queue. One thread writes the lines. If the queue is full, a
+//! line is dropped and counted.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use env_logger::{Builder, Target, WriteStyle};
+use log::LevelFilter;
+
+/// The most lines that wait to be written.
+const MAX_LINES: usize = 1024;
+
+/// How long the end of the process is delayed to write the lines that wait.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The queue of this process. Empty until logging starts.
+static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+
+/// Starts logging. `RUST_LOG` overrides `level`.
+///
+/// Colors are used if stderr is a terminal and `NO_COLOR` is unset. `RUST_LOG_STYLE` overrides.
+pub(super) fn start(level: LevelFilter) {
+    let mut builder = Builder::new();
+    builder
+        .filter_level(level)
+        .write_style(default_style())
+        .parse_default_env()
+        .format_target(false);
+    // Without a thread for the queue, threads that log write to stderr themselves.
+    if let Ok(writer) = QueueWriter::start(io::stderr()) {
+        QUEUE.get_or_init(|| writer.queue.clone());
+        builder.target(Target::Pipe(Box::new(writer)));
+    }
+    builder.init();
+}
+
+/// Blocks until all lines are written, for a second at most. Call it before the process ends.
+pub(super) fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(FLUSH_TIMEOUT);
+    }
+}
+
+fn default_style() -> WriteStyle {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if io::stderr().is_terminal() && !no_color {
+        WriteStyle::Always
+    } else {
+        WriteStyle::Never
+    }
+}
+
+/// How many lines wait, and how many were dropped.
+#[derive(Default)]
+struct Queue {
+    /// Held briefly, never while a line is written.
+    state: Mutex<State>,
+    /// Notified when no line waits.
+    is_empty: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Lines in the queue, and the one that is being written.
+    waiting: usize,
+    /// Lines dropped since this was last reported.
+    dropped: u64,
+}
+
+/// Puts lines into the queue. A write is one line, and never blocks or fails.
+struct QueueWriter {
+    queue: Arc<Queue>,
+    lines: SyncSender<Vec<u8>>,
+}
+
+impl QueueWriter {
+    /// Starts the thread that writes the lines of the queue to `output`.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    fn start(output: impl Write + Send + 'static) -> io::Result<QueueWriter> {
+        let queue = Arc::new(Queue::default());
+        let (sender, lines) = sync_channel(MAX_LINES);
+        let written = queue.clone();
+        thread::Builder::new()
+            .name("log".into())
+            .spawn(move || written.write_lines(&lines, output))?;
+        Ok(QueueWriter {
+            queue,
+            lines: sender,
+        })
+    }
+}
+
+impl Write for QueueWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // Counted first: the thread may write the line before this function returns.
+        self.queue.state().waiting += 1;
+        if self.lines.try_send(line.to_vec()).is_err() {
+            self.queue.state().dropped += 1;
+            self.queue.finish_line();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes lines as they come, and how many were dropped.
+    fn write_lines(&self, lines: &Receiver<Vec<u8>>, mut output: impl Write) {
+        for line in lines {
+            // Errors are ignored: there is no other place to report them.
+            let _ = output.write_all(&line);
+            let dropped = std::mem::take(&mut self.state().dropped);
+            if dropped > 0 {
+                let _ = writeln!(output, "[WARN ] {dropped} log lines were dropped");
+            }
+            let _ = output.flush();
+            self.finish_line();
+        }
+    }
+
+    /// A line was written or dropped.
+    fn finish_line(&self) {
+        let mut state = self.state();
+        state.waiting -= 1;
+        if state.waiting == 0 {
+            self.is_empty.notify_all();
+        }
+    }
+
+    /// Blocks until no line waits, for `timeout` at most. Returns whether none does.
+    fn flush(&self, timeout: Duration) -> bool {
+        let has_lines = |state: &mut State| state.waiting > 0;
+        let waited = self
+            .is_empty
+            .wait_timeout_while(self.state(), timeout, has_lines);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    /// An output that blocks until it is released.
+    #[derive(Clone, Default)]
+    struct Stalled {
+        /// Whether it is released, and what was written.
+        state: Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>,
+    }
+
+    impl Stalled {
+        fn release(&self) {
+            let (state, released) = &*self.state;
+            state.lock().unwrap().0 = true;
+            released.notify_all();
+        }
+
+        fn lines(&self) -> Vec<String> {
+            let written = self.state.0.lock().unwrap().1.clone();
+            let text = String::from_utf8(written).unwrap();
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (state, released) = &*self.state;
+            let state = state.lock().unwrap();
+            let mut state = released.wait_while(state, |state| !state.0).unwrap();
+            state.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn write(writer: &mut QueueWriter, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            writer.write_all(format!("{number}\n").as_bytes()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_stalled_output_blocks_no_writer_and_dropped_lines_are_counted() {
+        const COUNT: usize = 5_000;
+        let output = Stalled::default();
+        let mut writer = QueueWriter::start(output.clone()).unwrap();
+        write(&mut writer, 0..COUNT);
+        let began = Instant::now();
+        assert!(!writer.queue.flush(Duration::from_millis(50)));
+        assert!(began.elapsed() >= Duration::from_millis(50));
+        output.release();
+        assert!(writer.queue.flush(Duration::from_secs(20)));
+        write(&mut writer, COUNT..COUNT + 1);
+        assert!(writer.queue.flush(Duration::from_secs(20)));
+
+        let lines = output.lines();
+        let numbers: Vec<usize> = lines.iter().filter_map(|line| line.parse().ok()).collect();
+        // One line may be with the thread and not in the queue.
+        let written = numbers.len() - 1;
+        assert!((MAX_LINES..=MAX_LINES + 1).contains(&written), "{written}");
+        assert!(numbers[..written].iter().copied().eq(0..written));
+        assert_eq!(numbers[written], COUNT, "the queue works again");
+        let dropped = format!("[WARN ] {} log lines were dropped", COUNT - written);
+        assert_eq!(lines.iter().filter(|line| **line == dropped).count(), 1);
+    }
+
+    #[test]
+    fn an_output_that_fails_stops_nothing() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+        let mut writer = QueueWriter::start(Broken).unwrap();
+        write(&mut writer, 0..10);
+        assert!(writer.queue.flush(Duration::from_secs(20)));
+    }
+}

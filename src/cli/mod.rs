@@ -1,0 +1,121 @@
+//! What the programs share: options, logging, signals, output and exit statuses.
+//!
+//! `-h` is `--host`, as in the original. Help is `--help` only.
+
+mod limits;
+mod log;
+mod options;
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use ::log::{LevelFilter, error, info};
+
+use crate::error::Error;
+use crate::shutdown::Shutdown;
+
+pub use limits::LimitOptions;
+pub use options::{ClientOptions, NodeOptions, TlsOptions};
+
+/// The exit statuses of a client program, for its `--help`.
+pub const STATUSES: &str =
+    "Exit status: 0 done, 1 key missing, 2 wrong usage, 3 no peer, 4 the call failed.";
+
+/// The signals and exit statuses of a node program, for its `--help`.
+pub const NODE_STATUSES: &str = "\
+Signals: at SIGINT (ctrl-C), SIGTERM or SIGHUP the node leaves the network; at a second one the \
+process exits immediately.\n\n\
+Exit status: 0 left gracefully, 2 wrong usage or port in use, 3 no peer, 4 this host or process \
+lacks a resource, 130 exited at a second signal.";
+
+/// The exit status if the key is missing.
+pub const MISSING: u8 = 1;
+
+/// The exit status if a call failed.
+pub const FAILED: u8 = 4;
+
+/// The exit status of a node after a second signal, whichever it was: that of SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Writes parts of an output to stdout. A closed pipe is not an error.
+///
+/// # Errors
+/// [`Error::Io`] if stdout cannot be written.
+pub fn print(parts: &[&[u8]]) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    let written = parts
+        .iter()
+        .try_for_each(|part| stdout.write_all(part))
+        .and_then(|()| stdout.flush());
+    match written {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::Io(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads stdin to its end.
+///
+/// # Errors
+/// [`Error::Io`] if stdin cannot be read; [`Error::Usage`] if it has more than `max` bytes.
+pub fn read_stdin(max: usize) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let mut stdin = io::stdin().lock().take(max as u64 + 1);
+    stdin.read_to_end(&mut bytes).map_err(Error::Io)?;
+    if bytes.len() > max {
+        return Err(Error::Usage(format!(
+            "stdin has more than {max} bytes, the maximum for a value"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// Starts logging, runs the body of a program, and returns its exit status.
+///
+/// A `quiet` program logs warnings and errors only, unless `RUST_LOG` is set.
+pub fn run(quiet: bool, body: impl FnOnce() -> Result<ExitCode, Error>) -> ExitCode {
+    log::start(if quiet {
+        LevelFilter::Warn
+    } else {
+        LevelFilter::Info
+    });
+    let status = body().unwrap_or_else(|e| {
+        error!("{e}");
+        status(&e)
+    });
+    log::flush();
+    status
+}
+
+/// The exit status for an error.
+pub fn status(error: &Error) -> ExitCode {
+    ExitCode::from(match error {
+        Error::BadLocation(_) | Error::Bind(..) | Error::Usage(_) => 2,
+        Error::Unresolved(..)
+        | Error::Refused(..)
+        | Error::Unreachable(..)
+        | Error::Tls(..)
+        | Error::WrongNetwork { .. }
+        | Error::NoPeer(_) => 3,
+        Error::Timeout(..) | Error::ConnectionLost(..) | Error::Remote(..) | Error::Io(_) => FAILED,
+    })
+}
+
+/// Requests the shutdown at the first SIGINT (ctrl-C), SIGTERM or SIGHUP, and exits at the
+/// second. `at_risk` returns what is then lost, for the log.
+pub fn end_on_signals(shutdown: &Shutdown, at_risk: impl Fn() -> String + Send + 'static) {
+    let shutdown = shutdown.clone();
+    let is_repeated = AtomicBool::new(false);
+    let on_signal = move || {
+        if is_repeated.swap(true, Relaxed) {
+            error!("ended at once: {}", at_risk());
+            log::flush();
+            std::process::exit(INTERRUPTED);
+        }
+        info!("leaving the network; repeat the signal to exit immediately");
+        shutdown.request();
+    };
+    if let Err(e) = ctrlc::set_handler(on_signal) {
+        error!("signals will end this process before it leaves the network: {e}");
+    }
+}

@@ -1,0 +1,154 @@
+//! Clients of a store. [`StoreClient`] calls one node; [`RingClient`](ring::RingClient) calls
+//! the primary of each key.
+
+mod backoff;
+mod batched;
+pub mod ring;
+mod router;
+mod topology;
+
+use std::cell::Cell;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::diststore::{StoreSyncClient, TStoreSyncClient};
+use crate::error::Error;
+use crate::location::Location;
+use crate::locator::TLocatorSyncClient;
+use crate::rpc::dialer::{Dialer, Timeouts};
+use crate::rpc::pool::Pool;
+use crate::store::limits::MAX_VALUE;
+use crate::store::types::Client;
+
+/// Longer than a node retries before it refuses, so that the client receives the reason.
+const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(1),
+    reply: Duration::from_secs(12),
+};
+
+/// How long a put to a legacy node may take until its value can be read.
+const LEGACY_PUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause between two reads of a value that was put to a legacy node.
+const LEGACY_PUT_PAUSE: Duration = Duration::from_millis(10);
+
+/// A client that calls one node of a store. The node forwards each call to the primary of its
+/// key.
+///
+/// For one thread. Every method blocks for some seconds at most. A legacy node is called by
+/// the original's methods.
+pub struct StoreClient {
+    peer: Location,
+    dialer: Dialer,
+    pool: Pool<Client>,
+    /// The peer does not know the acknowledged methods.
+    is_legacy: Cell<bool>,
+}
+
+impl StoreClient {
+    /// A client that calls `peer` without TLS. Makes no call yet.
+    pub fn new(peer: Location) -> StoreClient {
+        StoreClient::of(Dialer::default(), peer)
+    }
+
+    /// A client that connects by `dialer`, which may have an identity. Makes no call yet.
+    pub fn of(dialer: Dialer, peer: Location) -> StoreClient {
+        StoreClient {
+            peer,
+            pool: Pool::new(dialer.clone(), StoreSyncClient::new, TIMEOUTS),
+            dialer,
+            is_legacy: Cell::new(false),
+        }
+    }
+
+    /// The value of `key`, if there is one. A legacy node does not distinguish an empty value
+    /// from none.
+    ///
+    /// # Errors
+    /// The peer cannot be called, or refuses.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.or_legacy(
+            |pool| Ok(pool.call(&self.peer, |c| c.fetch(key.to_vec()))?.value),
+            || {
+                let value = self.call(|client| client.get(key.to_vec()))?;
+                Ok((!value.is_empty()).then_some(value))
+            },
+        )
+    }
+
+    /// Writes `value` for `key`. Returns when all owners have it.
+    ///
+    /// # Errors
+    /// The peer cannot be called, or refuses; a legacy peer does not return the value in time;
+    /// the value is larger than the maximum.
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        let size = value.len();
+        if size > MAX_VALUE {
+            return Err(Error::Usage(format!(
+                "a value of {size} bytes; {MAX_VALUE} are taken"
+            )));
+        }
+        self.or_legacy(
+            |pool| {
+                let written = pool.call(&self.peer, |c| c.write(key.to_vec(), value.to_vec()));
+                written.map(|_version| ())
+            },
+            || {
+                self.call(|client| client.put(key.to_vec(), value.to_vec()))?;
+                self.wait_for(key, value)
+            },
+        )
+    }
+
+    /// Deletes `key`. Returns whether it had a value.
+    ///
+    /// # Errors
+    /// The peer cannot be called, refuses, or is a legacy node, which cannot delete.
+    pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
+        self.pool
+            .call(&self.peer, |client| client.unset(key.to_vec()))
+    }
+
+    /// The owner of `key` on the ring.
+    ///
+    /// # Errors
+    /// The peer cannot be called, or its ring is empty.
+    pub fn owner(&self, key: &[u8]) -> Result<Location, Error> {
+        let owner = self.call(|client| client.get_node(key.to_vec()))?;
+        Ok(Location::try_from(&owner)?)
+    }
+
+    /// Reads `key` until it has `value`. A put to a legacy node is not acknowledged.
+    fn wait_for(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        let deadline = Instant::now() + LEGACY_PUT_TIMEOUT;
+        while self.call(|client| client.get(key.to_vec()))? != value {
+            if Instant::now() > deadline {
+                let late = format!("the value cannot be read after {LEGACY_PUT_TIMEOUT:?}");
+                return Err(Error::Remote(self.peer.clone(), late.into()));
+            }
+            thread::sleep(LEGACY_PUT_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Connects, calls and closes: a legacy node serves one connection at a time.
+    fn call<T>(&self, body: impl FnOnce(&mut Client) -> thrift::Result<T>) -> Result<T, Error> {
+        self.dialer
+            .call_with_timeouts(TIMEOUTS, StoreSyncClient::new, &self.peer, body)
+    }
+
+    /// Calls by `acknowledged`, or by `legacy` if the peer does not know that method.
+    fn or_legacy<T>(
+        &self,
+        acknowledged: impl FnOnce(&Pool<Client>) -> Result<T, Error>,
+        legacy: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if !self.is_legacy.get() {
+            match acknowledged(&self.pool) {
+                Err(e) if e.is_unknown_method() => self.is_legacy.set(true),
+                result => return result,
+            }
+        }
+        legacy()
+    }
+}

@@ -1,0 +1,258 @@
+//! `Router`: sends each call of a client to the right node, while nodes join, leave and fail.
+//!
+//! The topology is refreshed every second, and whenever a call shows that it is out of date,
+//! by one of the calling threads; the others use the one that is known. A node that could not
+//! be reached is not called for a second.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::debug;
+
+use super::backoff::Backoff;
+use super::topology::{Access, KeyBatch, Target, Topology};
+use crate::diststore::{KeyValue, ReadResult, StoreSyncClient, TStoreSyncClient, WriteResult};
+use crate::error::Error;
+use crate::location::Location;
+use crate::parallel::parallel_map;
+use crate::retry::jittered;
+use crate::rpc::dialer::{Dialer, Timeouts};
+use crate::rpc::pool::Pool;
+use crate::store::placement::{Key, NodeId};
+use crate::store::types::{Client, NOT_PRIMARY, PRIMARY_TIMEOUTS};
+
+/// How long a call is retried before it fails.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// For a node that forwards calls: longer than it retries before it refuses.
+const PROXY_TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_millis(500),
+    reply: Duration::from_secs(12),
+};
+
+/// The age at which the topology is refreshed.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// The pause before a retry if no key was done.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Messages of one call in flight at the same time.
+const PARALLEL: usize = 8;
+
+/// The connections to the nodes of a network, and what is known of the nodes.
+pub struct Router {
+    primaries: Pool<Client>,
+    proxies: Pool<Client>,
+    known: Mutex<Known>,
+}
+
+/// What is known of a network.
+struct Known {
+    topology: Arc<Topology>,
+    /// When the topology is to be refreshed.
+    stale_at: Instant,
+    backoff: Backoff,
+}
+
+impl Router {
+    /// A router for the network of `peer`. Fetches its topology.
+    ///
+    /// # Errors
+    /// The peer cannot be called, or does not know the method.
+    pub fn connect(dialer: Dialer, peer: &Location) -> Result<Router, Error> {
+        let router = Router {
+            primaries: Pool::new(dialer.clone(), StoreSyncClient::new, PRIMARY_TIMEOUTS),
+            proxies: Pool::new(dialer, StoreSyncClient::new, PROXY_TIMEOUTS),
+            known: Mutex::new(Known {
+                topology: Arc::new(Topology::unknown(peer.clone())),
+                stale_at: Instant::now(),
+                backoff: Backoff::default(),
+            }),
+        };
+        router.refresh_from(peer)?;
+        Ok(router)
+    }
+
+    /// Makes the calls of `body` to one node, on a pooled connection.
+    ///
+    /// # Errors
+    /// See [`Error`]; it names the node.
+    pub fn call<T>(
+        &self,
+        node: &Location,
+        body: impl Fn(&mut Client) -> thrift::Result<T>,
+    ) -> Result<T, Error> {
+        self.primaries.call(node, body)
+    }
+
+    /// Reads keys at `target`. The result may have fewer values than there are keys.
+    ///
+    /// # Errors
+    /// The node refuses, or cannot be reached.
+    pub fn read(&self, target: Target<'_>, keys: Vec<Vec<u8>>) -> Result<Vec<ReadResult>, Error> {
+        let location = target.location();
+        self.pool(target)
+            .call(location, |node| node.fetch_many(keys.clone()))
+    }
+
+    /// Writes pairs at `target`. The result may have fewer values than there are pairs; it has
+    /// None for a key whose primary the target is not.
+    ///
+    /// # Errors
+    /// The node refuses, or cannot be reached: any of the pairs may have been written.
+    pub fn write(
+        &self,
+        target: Target<'_>,
+        pairs: Vec<KeyValue>,
+    ) -> Result<Vec<Option<WriteResult>>, Error> {
+        let location = target.location();
+        let written = self.pool(target).call(location, |node| match target {
+            Target::Primary(primary) => node.write_as_primary(pairs.clone(), primary.generation),
+            Target::Proxy(_) => node.write_many(pairs.clone()),
+        });
+        Ok(written?.into_iter().map(if_primary).collect())
+    }
+
+    /// The primary to call for `key`. None while a node must route the call.
+    pub fn primary(&self, key: Key<'_>, access: Access) -> Option<NodeId> {
+        match self.topology().target(key, access, &self.failed()) {
+            Target::Primary(primary) => Some(primary.clone()),
+            Target::Proxy(_) => None,
+        }
+    }
+
+    /// Calls with all keys, and again with those that got no result, until each has one.
+    ///
+    /// `size` returns the bytes that the key at an index adds to a message. `call` makes the
+    /// call of one batch and returns results for its keys in order. It may return fewer.
+    ///
+    /// # Errors
+    /// A node refuses; or some key had no result after [`DEADLINE`].
+    pub fn retry_until_done<T: Send>(
+        &self,
+        keys: &[Key<'_>],
+        access: Access,
+        size: impl Fn(usize) -> usize,
+        call: impl Fn(&KeyBatch<'_>) -> Result<Vec<Option<T>>, Error> + Sync,
+    ) -> Result<Vec<T>, Error> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut results: Vec<Option<T>> = keys.iter().map(|_| None).collect();
+        loop {
+            let topology = self.topology();
+            let open = (0..keys.len()).filter(|index| results[*index].is_none());
+            let batches = topology.batches(keys, open, access, &size, &self.failed());
+            let replies = parallel_map(&batches, PARALLEL, |batch| (batch, call(batch)));
+            let mut failure = None;
+            let mut has_progress = false;
+            for (batch, reply) in replies {
+                match reply {
+                    Ok(values) => has_progress |= record(&mut results, batch, values),
+                    // A legacy node may be taken for a member until another node has called it.
+                    Err(e) if e.is_unreachable() || e.is_unknown_method() => {
+                        self.mark_failed(batch.target.location(), &e);
+                        failure = Some(e);
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+            if results.iter().all(Option::is_some) {
+                return Ok(results.into_iter().flatten().collect());
+            }
+            if Instant::now() > deadline {
+                return Err(failure.unwrap_or_else(|| self.no_primary()));
+            }
+            if !has_progress {
+                thread::sleep(jittered(RETRY_PAUSE));
+                self.known().stale_at = Instant::now();
+            }
+        }
+    }
+
+    /// The error when every node that was called is not the primary.
+    fn no_primary(&self) -> Error {
+        let node = self.topology().nodes()[0].clone();
+        let reason = format!("no node accepted the call as primary for {DEADLINE:?}");
+        Error::Remote(node, reason.into())
+    }
+
+    fn pool(&self, target: Target<'_>) -> &Pool<Client> {
+        match target {
+            Target::Primary(_) => &self.primaries,
+            Target::Proxy(_) => &self.proxies,
+        }
+    }
+
+    /// Fetches the topology and returns it; if no node replies, the one that is known.
+    pub fn refresh(&self) -> Arc<Topology> {
+        self.known().stale_at = Instant::now();
+        self.topology()
+    }
+
+    /// The topology that is known. Refreshes it first if it is out of date and no other thread
+    /// does so.
+    pub fn topology(&self) -> Arc<Topology> {
+        let topology = {
+            let mut known = self.known();
+            let now = Instant::now();
+            if now < known.stale_at {
+                return known.topology.clone();
+            }
+            known.stale_at = now + MAX_AGE;
+            known.topology.clone()
+        };
+        let failed = self.failed();
+        let mut nodes = topology.nodes().iter();
+        let refreshed = nodes.find(|node| {
+            let call = || self.refresh_from(node);
+            !failed.contains(node) && call().inspect_err(|e| self.mark_failed(node, e)).is_ok()
+        });
+        if refreshed.is_none() {
+            debug!("no node replied with the topology");
+        }
+        self.known().topology.clone()
+    }
+
+    fn refresh_from(&self, node: &Location) -> Result<(), Error> {
+        let reply = self.primaries.call(node, TStoreSyncClient::topology)?;
+        let before = self.known().topology.clone();
+        let topology = Arc::new(Topology::from_wire(reply, &before));
+        let mut known = self.known();
+        known.topology = topology;
+        known.stale_at = Instant::now() + MAX_AGE;
+        Ok(())
+    }
+
+    /// Does not call a node for a while, and refreshes the topology before the next call.
+    pub fn mark_failed(&self, node: &Location, error: &Error) {
+        debug!("{node} is not called for a while: {error}");
+        let now = Instant::now();
+        let mut known = self.known();
+        known.backoff.add(node.clone(), now);
+        known.stale_at = now;
+    }
+
+    fn failed(&self) -> Vec<Location> {
+        self.known().backoff.failed(Instant::now())
+    }
+
+    /// What is known. Held briefly, never during a call.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The result of a write, or None if the callee is not the primary of its key.
+pub fn if_primary(written: WriteResult) -> Option<WriteResult> {
+    (written.version != Some(NOT_PRIMARY)).then_some(written)
+}
+
+/// Stores the values for the keys of a batch. Returns whether there was any.
+fn record<T>(results: &mut [Option<T>], batch: &KeyBatch<'_>, values: Vec<Option<T>>) -> bool {
+    let mut has_value = false;
+    for (index, value) in batch.indexes.iter().zip(values) {
+        has_value |= value.is_some();
+        results[*index] = value;
+    }
+    has_value
+}

@@ -1,0 +1,121 @@
+//! [`serve`] and [`serve_base`]: run a service until it is asked to stop.
+
+use std::thread;
+
+use log::{info, warn};
+use thrift::server::TProcessor;
+
+use super::{BaseHandler, LocatorHandler, service_chain};
+use crate::error::Error;
+use crate::location::Location;
+use crate::rpc::dispatch::Methods;
+use crate::rpc::server::Stopper;
+
+/// Serves a handler of an interface that extends `locator.Base`, until its
+/// [`Shutdown`](crate::shutdown::Shutdown) is requested, for example by `die()`.
+///
+/// `processor` is the constructor of the generated processor: `MySyncProcessor::new`. Blocks.
+///
+/// # Errors
+/// [`Error::Bind`] if the endpoint is served already; [`Error::Io`] if no thread can be started.
+pub fn serve_base<H, P>(handler: H, processor: impl FnOnce(H) -> P) -> Result<(), Error>
+where
+    H: BaseHandler + Clone,
+    P: TProcessor + Send + Sync + 'static,
+{
+    let running = Running::start(&handler, processor)?;
+    info!(
+        "Starting the server at {}...",
+        handler.endpoint().location()
+    );
+    handler.endpoint().shutdown().wait();
+    running.stop();
+    info!("done.");
+    Ok(())
+}
+
+/// Serves a handler of an interface that extends `locator.Locator`: joins the network of `peer`,
+/// serves until the [`Shutdown`](crate::shutdown::Shutdown) is requested, and leaves.
+///
+/// Without `peer`, joins a peer with the same service type on this host, or starts a new
+/// network. Calls are served while the node joins, so two nodes that start at the same moment
+/// find each other. Blocks.
+///
+/// # Errors
+/// The given peer cannot be reached or belongs to another network; no thread can be started;
+/// [`Error::Bind`] if the endpoint is served already.
+pub fn serve<H, P>(
+    handler: H,
+    processor: impl FnOnce(H) -> P,
+    peer: Option<&Location>,
+) -> Result<(), Error>
+where
+    H: LocatorHandler + Clone + 'static,
+    P: TProcessor + Send + Sync + 'static,
+{
+    let node = handler.node().clone();
+    let running = Running::start(&handler, processor)?;
+    let watcher = handler.clone();
+    let joined = node.join_network(&handler.service_type(), peer, move |changes| {
+        watcher.ring_changed(changes);
+    });
+    if let Ok(bootstrapped) = joined {
+        handler.joined(bootstrapped);
+        info!("Starting the server at {}...", node.location());
+        node.endpoint().shutdown().wait();
+        handler.cleanup();
+    }
+    node.stop();
+    running.stop();
+    if joined.is_ok() {
+        info!("done.");
+    }
+    joined.map(|_| ())
+}
+
+/// A server on a thread of its own.
+struct Running {
+    stopper: Stopper,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Running {
+    fn start<H, P>(handler: &H, processor: impl FnOnce(H) -> P) -> Result<Running, Error>
+    where
+        H: BaseHandler + Clone,
+        P: TProcessor + Send + Sync + 'static,
+    {
+        let server = handler.endpoint().take_server()?;
+        let stopper = server.stopper();
+        let (processor, methods) = (processor(handler.clone()), methods(handler));
+        let shutdown = handler.endpoint().shutdown().clone();
+        let run = move || {
+            server.run(processor, methods);
+            // The server may also end because it could not start a thread.
+            shutdown.request();
+        };
+        let thread = thread::Builder::new().name("server".into()).spawn(run);
+        let thread = thread.map_err(Error::Io)?;
+        Ok(Running { stopper, thread })
+    }
+
+    fn stop(self) {
+        self.stopper.stop();
+        if self.thread.join().is_err() {
+            warn!("the server has panicked");
+        }
+    }
+}
+
+/// The oneway and local methods of the library's interfaces and of the handler's.
+fn methods<H: BaseHandler>(handler: &H) -> Methods {
+    let mut oneway = service_chain(&["debug", "die", "join", "remove", "add"]);
+    oneway.extend(handler.oneway_methods());
+    let mut local = service_chain(&["debug", "die"]);
+    local.extend(handler.local_methods());
+    Methods {
+        oneway,
+        local,
+        fast_path: handler.fast_path(),
+    }
+}

@@ -1,0 +1,167 @@
+//! Applying a record: what a changed record causes in the timers, the ring and the rumors.
+
+use std::time::Duration;
+
+use super::core::Membership;
+use super::event::{Change, RemovalReason};
+use super::member::{Member, Status};
+use super::table::Merge;
+use crate::location::Location;
+
+impl Membership {
+    /// Merges a record into the table, and updates everything that depends on it.
+    pub(super) fn apply(&mut self, member: Member) -> Merge {
+        let merged = self.table.merge(member.clone());
+        if let Merge::Applied(before) = &merged {
+            self.on_change(before.as_ref(), &member);
+        }
+        merged
+    }
+
+    /// Writes DOWN about a member whose suspect timeout has expired here.
+    pub(super) fn declare_down(&mut self, member: &Member) {
+        self.apply(member.with_status(Status::Down));
+        self.end_grace(&member.location);
+    }
+
+    /// Runs everything whose timer has expired.
+    pub(super) fn run_timers(&mut self) {
+        let now = self.now.monotonic;
+        while let Some(location) = self.suspect_timers.pop_due(now) {
+            let member = self.table.get(&location).cloned();
+            if let Some(member) = member.filter(|m| m.status == Status::Suspect) {
+                self.declare_down(&member);
+            }
+        }
+        while let Some(location) = self.grace_timers.pop_due(now) {
+            self.remove_from_ring(&location, RemovalReason::Down);
+        }
+        while let Some(location) = self.tombstone_timers.pop_due(now) {
+            self.forget(&location);
+        }
+    }
+
+    /// Removes a DOWN member from the ring now, if it is in grace.
+    pub(super) fn end_grace(&mut self, location: &Location) {
+        if self.grace_timers.cancel(location) {
+            self.remove_from_ring(location, RemovalReason::Down);
+        }
+    }
+
+    fn on_change(&mut self, before: Option<&Member>, member: &Member) {
+        let location = &member.location;
+        match member.status {
+            Status::Alive => {
+                self.cancel_timers(location);
+                self.urgent.remove(location);
+                self.add_to_ring(before, member);
+            }
+            Status::Suspect => {
+                self.cancel_timers(location);
+                self.add_to_ring(before, member);
+                let now = self.now.monotonic;
+                let deadline = now + self.suspect_timeout(location);
+                self.suspect_since.insert(location.clone(), now);
+                self.suspect_timers.set(location, deadline);
+            }
+            Status::Down => self.on_down(location),
+            Status::Left => {
+                self.cancel_timers(location);
+                self.remove_from_ring(location, RemovalReason::Left);
+                self.add_tombstone(location, self.config.left_retention);
+            }
+        }
+        if self.ring.contains(location) && member.status != Status::Alive {
+            self.notify_suspect(location);
+        }
+        // The tombstone of a location that was not in the table is kept and not spread. Otherwise
+        // nodes that drop a tombstone at different times would return it to each other for ever.
+        if before.is_some() || member.status.is_live() {
+            self.rumors.add(location, self.config.max_rumors);
+            self.become_hot();
+        }
+    }
+
+    /// Starts the grace of a DOWN member, or removes it from the ring. A member that was SUSPECT
+    /// here had that time to refute; one that was ALIVE until now has the whole grace.
+    fn on_down(&mut self, location: &Location) {
+        let now = self.now.monotonic;
+        let suspect_since = self.suspect_since.get(location).copied();
+        self.cancel_timers(location);
+        let grace = match suspect_since {
+            Some(since) => (since + self.config.refused_suspect_timeout).saturating_sub(now),
+            None => self.config.grace,
+        };
+        let grace = grace.min(self.config.grace);
+        if self.ring.contains(location) {
+            if grace > Duration::ZERO {
+                self.grace_timers.set(location, now + grace);
+            } else {
+                self.remove_from_ring(location, RemovalReason::Down);
+            }
+        }
+        self.add_tombstone(location, self.config.down_retention.max(grace));
+    }
+
+    /// Calls a suspect in the next tick, so that it learns of the suspicion and can refute.
+    /// Rumors alone can miss it, above all while it reaches few nodes. Of all nodes that learn of
+    /// the suspicion, `suspect_notifiers` call it on average, in a network of any size.
+    fn notify_suspect(&mut self, location: &Location) {
+        let chance = self.config.suspect_notifiers as f64 / self.ring.len() as f64;
+        if *location != self.me && self.rng.fraction() < chance {
+            self.probe_soon(location);
+        }
+    }
+
+    fn cancel_timers(&mut self, location: &Location) {
+        self.suspect_since.remove(location);
+        self.suspect_timers.cancel(location);
+        self.grace_timers.cancel(location);
+        self.tombstone_timers.cancel(location);
+    }
+
+    fn add_to_ring(&mut self, before: Option<&Member>, member: &Member) {
+        let location = member.location.clone();
+        let generation = member.generation;
+        if self.ring.insert(&location) {
+            self.changes.push(Change::Added {
+                location,
+                generation,
+            });
+        } else if before.is_some_and(|before| before.generation != generation) {
+            self.changes.push(Change::Restarted {
+                location,
+                generation,
+            });
+        }
+    }
+
+    fn remove_from_ring(&mut self, location: &Location, reason: RemovalReason) {
+        self.contacts.remove(location);
+        self.urgent.remove(location);
+        if self.ring.remove(location) {
+            let location = location.clone();
+            self.changes.push(Change::Removed { location, reason });
+        }
+    }
+
+    /// Keeps the record of a member that is gone for `retention`, and drops the oldest tombstone
+    /// if there are too many.
+    fn add_tombstone(&mut self, location: &Location, retention: Duration) {
+        if *location == self.me {
+            return;
+        }
+        let expiry = self.now.monotonic + retention;
+        self.tombstone_timers.set(location, expiry);
+        if self.tombstone_timers.len() > self.config.max_tombstones
+            && let Some(oldest) = self.tombstone_timers.pop_earliest()
+        {
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, location: &Location) {
+        self.end_grace(location);
+        self.table.forget(location);
+    }
+}

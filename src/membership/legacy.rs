@@ -1,0 +1,164 @@
+//! Legacy nodes, which do not know `exchange`, and candidates.
+//!
+//! A candidate is a location that another node named by `join`, `add` or `get_all`. It is called
+//! first and becomes a member when it replies. If it does not know `exchange`, it is a legacy
+//! node, and is sent `get_all` instead: the reply is its heartbeat, and its list is compared with
+//! the ring. Differences are corrected by `add` and `remove`, with all members as authorities so
+//! that the legacy node does not forward them. A legacy node cannot write its own record, so
+//! each node that reaches it writes ALIVE for it: the only exception to the rule that a member
+//! alone does.
+
+use std::collections::BTreeSet;
+
+use super::action::Request;
+use super::calls::{Call, Purpose};
+use super::core::Membership;
+use super::event::Event;
+use super::member::{Member, Status};
+use crate::location::Location;
+
+/// Legacy nodes that are remembered as such.
+const MAX_LEGACY: usize = 1_000;
+
+impl Membership {
+    /// Calls `location` in the next tick, unless it is a live member.
+    pub(super) fn add_candidate(&mut self, location: &Location) {
+        let is_live = *location == self.me || self.status_of(location).is_some_and(Status::is_live);
+        if is_live {
+            return;
+        }
+        if self.status_of(location).is_none() {
+            if self.candidates.len() >= self.config.max_queued_probes {
+                return;
+            }
+            self.candidates.entry(location.clone()).or_insert(0);
+        }
+        if !self.probe_soon(location) {
+            self.candidates.remove(location);
+        }
+    }
+
+    /// Calls a candidate again later, because it may be starting. After `max_attempts` it is DOWN,
+    /// with an incarnation that a process there supersedes.
+    pub(super) fn on_candidate_failure(&mut self, location: &Location) {
+        let Some(attempts) = self.candidates.get_mut(location) else {
+            return;
+        };
+        *attempts += 1;
+        if *attempts < self.config.max_attempts {
+            let next = self.now.monotonic + self.config.reconnect_interval / 4 * *attempts;
+            let limit = self.config.max_queued_probes;
+            self.probe_queue.add(location, next, limit);
+        } else {
+            self.candidates.remove(location);
+            self.apply(Member {
+                location: location.clone(),
+                incarnation: 0,
+                status: Status::Down,
+                generation: 0,
+            });
+        }
+    }
+
+    /// Takes the outcome that the peer does not know the method.
+    pub(super) fn on_unknown_method(&mut self, call: &Call) {
+        let is_new = !self.legacy.contains(&call.peer);
+        if is_new && self.legacy.len() < MAX_LEGACY {
+            self.legacy.insert(call.peer.clone());
+            let location = call.peer.clone();
+            self.push_event(Event::LegacyPeer {
+                location,
+                is_legacy: true,
+            });
+        }
+        match call.purpose {
+            Purpose::PingReq => self.on_ping_req_reply(call, None),
+            Purpose::Leave => self.announce_leave(),
+            Purpose::LegacyNotify => {}
+            Purpose::Gossip | Purpose::Probe => {
+                if call.purpose == Purpose::Gossip {
+                    self.count_exchange(false);
+                }
+                self.exchange_with(&call.peer, Purpose::Probe);
+            }
+        }
+    }
+
+    /// Takes the list of a legacy node, and corrects it.
+    pub(super) fn on_legacy_reply(&mut self, peer: &Location, listed: &[Location]) {
+        self.candidates.remove(peer);
+        self.local_health.recover();
+        self.mark_legacy_alive(peer);
+        self.record_contact(peer, None);
+        let listed: BTreeSet<&Location> = listed.iter().collect();
+        self.add_missing_to_legacy(peer, &listed);
+        for location in listed {
+            match self.status_of(location) {
+                Some(Status::Down | Status::Left) if !self.ring.contains(location) => {
+                    self.remove_from_legacy(peer, location);
+                }
+                None => self.add_candidate(location),
+                _ => {}
+            }
+        }
+    }
+
+    /// Removes this node from the lists of a few legacy nodes.
+    pub(super) fn notify_legacy_of_leave(&mut self) {
+        let legacy: Vec<Location> = self.legacy.iter().cloned().collect();
+        let me = self.me.clone();
+        for peer in legacy.iter().take(self.config.leave_fanout) {
+            self.remove_from_legacy(peer, &me);
+        }
+    }
+
+    /// Writes ALIVE for a legacy node that replied.
+    fn mark_legacy_alive(&mut self, peer: &Location) {
+        let known = self.table.get(peer).cloned();
+        if known.as_ref().is_some_and(|m| m.status == Status::Alive) {
+            return;
+        }
+        let last = known.as_ref().map_or(0, |member| member.incarnation);
+        let incarnation = self.now.unix_millis.max(last + 1);
+        // A suspect is still the same process; a node that was DOWN or LEFT may be another one.
+        let suspect = known.filter(|member| member.status == Status::Suspect);
+        self.apply(Member {
+            location: peer.clone(),
+            incarnation,
+            status: Status::Alive,
+            generation: suspect.map_or(incarnation, |member| member.generation),
+        });
+    }
+
+    /// Sends an `add` for each member that a legacy node does not list.
+    fn add_missing_to_legacy(&mut self, peer: &Location, listed: &BTreeSet<&Location>) {
+        let missing = self
+            .ring
+            .iter()
+            .filter(|l| !listed.contains(l) && *l != peer);
+        // As many as calls are allowed; the next probe sends the rest.
+        let missing: Vec<Location> = missing.take(self.config.max_calls).cloned().collect();
+        for location in missing {
+            if !self.can_call() {
+                return;
+            }
+            let authorities = self.ring.iter().cloned().collect();
+            let request = Request::Add {
+                location,
+                authorities,
+            };
+            self.call(peer, Purpose::LegacyNotify, request);
+        }
+    }
+
+    /// Sends a `remove` to a legacy node, if a call is allowed.
+    fn remove_from_legacy(&mut self, peer: &Location, location: &Location) {
+        if self.can_call() {
+            let request = Request::Remove {
+                location: location.clone(),
+                authorities: self.ring.iter().cloned().collect(),
+            };
+            self.call(peer, Purpose::LegacyNotify, request);
+        }
+    }
+}

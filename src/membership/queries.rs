@@ -1,0 +1,84 @@
+//! The queries: what the driver and the layer above can read.
+
+use std::sync::Arc;
+
+use super::core::{Contact, Membership};
+use super::member::{Member, Status};
+use crate::location::Location;
+
+impl Membership {
+    /// The location of this node.
+    pub fn me(&self) -> &Location {
+        &self.me
+    }
+
+    /// The incarnation with which this node became a member: when it started, or when it returned
+    /// after others had declared it down.
+    pub fn generation(&self) -> i64 {
+        self.own_record().generation
+    }
+
+    /// The name of the network.
+    pub fn network(&self) -> &Arc<str> {
+        &self.network
+    }
+
+    /// All records, sorted by location: live members including this node, and tombstones.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.table.iter()
+    }
+
+    /// The members on the ring, sorted, each with its generation: ALIVE and SUSPECT ones, and DOWN
+    /// ones in grace.
+    pub fn live(&self) -> impl Iterator<Item = (&Location, i64)> {
+        let records = self.ring.iter().filter_map(|l| self.table.get(l));
+        records.map(|member| (&member.location, member.generation))
+    }
+
+    /// The number of members on the ring.
+    pub fn size(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Is this location on the ring?
+    pub fn is_on_ring(&self, location: &Location) -> bool {
+        self.ring.contains(location)
+    }
+
+    /// The sum of the live records' digests. Nodes with equal digests have equal live members.
+    pub fn digest(&self) -> u64 {
+        self.table.digest()
+    }
+
+    /// The status of a location. None if it has no record.
+    pub fn status_of(&self, location: &Location) -> Option<Status> {
+        self.table.get(location).map(|member| member.status)
+    }
+
+    /// The last message of a member on the ring. None if there was none yet.
+    pub fn contact(&self, location: &Location) -> Option<Contact> {
+        self.contacts.get(location).copied()
+    }
+
+    /// Is a legacy node known at this location?
+    pub fn is_legacy(&self, location: &Location) -> bool {
+        self.legacy.contains(location)
+    }
+
+    /// Did every member send this node's current digest in its last message? In a large network
+    /// that message may be old: see [`Contact::at`].
+    pub fn is_agreed(&self) -> bool {
+        let mut digests = self.contacts.values().filter_map(|contact| contact.digest);
+        digests.all(|digest| digest == self.digest())
+    }
+
+    /// The local health score: 0 is healthy, 3 is the worst. Suspect timeouts grow with it.
+    pub fn health(&self) -> u32 {
+        self.local_health.score()
+    }
+
+    /// Does this node spread rumors at the moment?
+    pub fn is_hot(&self) -> bool {
+        self.gossip_at.is_some()
+    }
+}

@@ -1,0 +1,50 @@
+//! Events for the log, at a limited rate, in a bounded queue.
+
+use std::sync::Arc;
+
+use super::core::Membership;
+use super::event::{Event, RejectReason};
+use crate::location::Location;
+
+/// Events in the queue before the oldest is dropped. Ring changes are never dropped.
+const MAX_EVENTS: usize = 256;
+
+/// Senders whose last report is remembered. Further senders are not reported.
+const MAX_REPORTED_SENDERS: usize = 1_000;
+
+impl Membership {
+    pub(super) fn push_event(&mut self, event: Event) {
+        if self.pending_events.len() == MAX_EVENTS {
+            self.pending_events.pop_front();
+        }
+        self.pending_events.push_back(event);
+    }
+
+    /// Reports that the node at `location` belongs to another network.
+    pub(super) fn report_foreign_network(&mut self, location: &Location, network: &Arc<str>) {
+        if self.may_report(location) {
+            let event = Event::ForeignNetwork(location.clone(), network.clone());
+            self.push_event(event);
+        }
+    }
+
+    /// Reports that a part of a gossip was rejected.
+    pub(super) fn report_rejected(&mut self, sender: &Location, reason: RejectReason) {
+        if self.may_report(sender) {
+            self.push_event(Event::GossipRejected(sender.clone(), reason));
+        }
+    }
+
+    /// Takes one report of a sender in each `report_interval`.
+    fn may_report(&mut self, sender: &Location) -> bool {
+        let now = self.now.monotonic;
+        let interval = self.config.report_interval;
+        self.reported_at.retain(|_, at| now < *at + interval);
+        let is_new = !self.reported_at.contains_key(sender);
+        let may_report = is_new && self.reported_at.len() < MAX_REPORTED_SENDERS;
+        if may_report {
+            self.reported_at.insert(sender.clone(), now);
+        }
+        may_report
+    }
+}

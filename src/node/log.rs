@@ -1,0 +1,109 @@
+//! What a node logs about its network, in the original's words.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use log::{info, warn};
+
+use super::shared::Shared;
+use crate::location::Location;
+use crate::membership::{Change, Event, Member, Membership, RemovalReason};
+
+impl Shared {
+    /// Logs every known member, and when it was last heard.
+    pub fn log_members(&self) {
+        let ring = self.ring();
+        let shares: HashMap<&Location, f64> = ring.shares().into_iter().collect();
+        let now = self.now().monotonic;
+        let state = self.state();
+        let membership = &state.membership;
+        let line = |member: &Member| {
+            let share = shares.get(&member.location).unwrap_or(&0.0) * 100.0;
+            let contact = last_contact(membership, &member.location, now);
+            let Member {
+                location,
+                status,
+                incarnation,
+                ..
+            } = member;
+            format!(
+                "{location}  {status}  incarnation {incarnation}  {share:.1} % of the keys{contact}"
+            )
+        };
+        let lines: Vec<String> = membership.members().map(line).collect();
+        let (digest, live) = (membership.digest(), ring.len());
+        drop(state);
+        info!(
+            "{} of network {} knows {live} live members, digest {digest:016x}:",
+            self.endpoint.location(),
+            self.network
+        );
+        for line in lines {
+            info!("  {line}");
+        }
+    }
+
+    /// Logs events and passes ring changes to the handler until the node stops.
+    pub fn deliver_events(&self, on_change: impl Fn(&[Change])) {
+        while let Some(pending) = self.events.next() {
+            if pending.dropped > 0 {
+                warn!("{} membership events were not logged", pending.dropped);
+            }
+            let own = self.endpoint.location();
+            let of_others = pending.changes.iter().filter(|c| c.location() != own);
+            of_others.for_each(log_change);
+            pending.events.iter().for_each(log_event);
+            if !pending.changes.is_empty() {
+                on_change(&pending.changes);
+            }
+        }
+    }
+}
+
+/// When a member was last heard and whether it agreed, to be added to a line.
+fn last_contact(membership: &Membership, location: &Location, now: Duration) -> String {
+    let Some(contact) = membership.contact(location) else {
+        return String::new();
+    };
+    let ago = now.saturating_sub(contact.at).as_secs();
+    match contact.digest {
+        Some(digest) if digest == membership.digest() => format!(", agreed {ago} s ago"),
+        Some(_) => format!(", differed {ago} s ago"),
+        None => format!(", a legacy node, answered {ago} s ago"),
+    }
+}
+
+fn log_event(event: &Event) {
+    match event {
+        Event::RingChanged(changes) => changes.iter().for_each(log_change),
+        Event::Refuted { incarnation } => {
+            info!("refuted suspicion; incarnation is now {incarnation}");
+        }
+        Event::Suspected(peer) => info!("suspecting {peer}: no response"),
+        Event::LegacyPeer {
+            location,
+            is_legacy: true,
+        } => info!("{location} is a legacy node"),
+        Event::LegacyPeer { location, .. } => info!("{location} is not a legacy node"),
+        Event::ForeignNetwork(peer, network) => warn!("{peer} is of another network: {network}"),
+        Event::GossipRejected(peer, reason) => warn!("rejected gossip of {peer}: {reason}"),
+        Event::ProcessPaused(time) => {
+            warn!("this process was paused for {:.1} s", time.as_secs_f64());
+        }
+    }
+}
+
+fn log_change(change: &Change) {
+    match change {
+        Change::Added { location, .. } => info!("added {location}"),
+        Change::Removed {
+            location,
+            reason: RemovalReason::Left,
+        } => info!("removed {location}: it left"),
+        Change::Removed {
+            location,
+            reason: RemovalReason::Down,
+        } => info!("removed {location}: it is down"),
+        Change::Restarted { location, .. } => info!("restarted {location}"),
+    }
+}

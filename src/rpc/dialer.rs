@@ -1,0 +1,191 @@
+//! `Dialer`: calls to other nodes, one connection for each.
+//!
+//! A legacy node serves one connection to its end before it accepts the next: an idle
+//! connection to it would lock out all others. So `call` connects, calls and closes. Only a
+//! caller that knows its peer keeps connections open ([`Pool`](crate::rpc::pool::Pool)).
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::location::Location;
+use crate::rpc::message::{MAX_MESSAGE, protocols};
+use crate::rpc::stream::Stream;
+use crate::rpc::tls::identity::Identity;
+
+pub use crate::rpc::message::{Input, Output, limits};
+
+/// How long a call may block.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For connecting.
+    pub connect: Duration,
+    /// For sending the request, and again for receiving the complete reply. With TLS, also
+    /// for the handshake.
+    pub reply: Duration,
+}
+
+impl Default for Timeouts {
+    /// 1 s to connect and 10 s for the reply: the peer may have to call others first.
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(1),
+            reply: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Connects to `location` without TLS, makes the calls of `body` and closes. With TLS use
+/// [`Dialer::call`].
+///
+/// `client` is the constructor of a generated client, for example `StoreSyncClient::new`.
+/// Blocks for [`Timeouts::default`] at most, for each call.
+///
+/// # Errors
+/// See [`Error`]; it names the location.
+///
+/// ```no_run
+/// use thrifty_p2p::locator::{LocatorSyncClient, TLocatorSyncClient};
+/// use thrifty_p2p::rpc::dialer::call;
+///
+/// let peer = "127.0.0.1:9900".parse()?;
+/// let owner = call(LocatorSyncClient::new, &peer, |client| client.get_node(b"a".to_vec()))?;
+/// println!("a belongs to {owner:?}");
+/// # Ok::<(), thrifty_p2p::error::Error>(())
+/// ```
+pub fn call<C, T>(
+    client: impl FnOnce(Input, Output) -> C,
+    location: &Location,
+    body: impl FnOnce(&mut C) -> thrift::Result<T>,
+) -> Result<T, Error> {
+    Dialer::default().call(client, location, body)
+}
+
+/// Opens connections: plain by default, over TLS with an identity.
+///
+/// A cheap handle. A node has one for the calls of its handler,
+/// [`Node::dialer`](crate::node::Node::dialer).
+#[derive(Debug, Clone, Default)]
+pub struct Dialer {
+    identity: Option<Identity>,
+}
+
+impl Dialer {
+    /// A dialer that uses TLS if an identity is given.
+    pub fn new(identity: Option<Identity>) -> Dialer {
+        Dialer { identity }
+    }
+
+    /// Connects to `location`, makes the calls of `body` and closes.
+    ///
+    /// # Errors
+    /// See [`Error`]; it names the location.
+    pub fn call<C, T>(
+        &self,
+        client: impl FnOnce(Input, Output) -> C,
+        location: &Location,
+        body: impl FnOnce(&mut C) -> thrift::Result<T>,
+    ) -> Result<T, Error> {
+        self.call_with_timeouts(Timeouts::default(), client, location, body)
+    }
+
+    /// [`Dialer::call`] with other timeouts.
+    ///
+    /// # Errors
+    /// See [`Error`]; it names the location.
+    pub fn call_with_timeouts<C, T>(
+        &self,
+        timeouts: Timeouts,
+        client: impl FnOnce(Input, Output) -> C,
+        location: &Location,
+        body: impl FnOnce(&mut C) -> thrift::Result<T>,
+    ) -> Result<T, Error> {
+        let mut client = self.connect(timeouts, client, location)?;
+        body(&mut client).map_err(|e| Error::of_call(location, e))
+    }
+
+    /// A client on a connection of its own, for several calls. Blocks for the timeouts at most.
+    ///
+    /// After any error but an exception of the interface the connection must be closed.
+    ///
+    /// # Errors
+    /// See [`Error`]; it names the location.
+    pub fn connect<C>(
+        &self,
+        timeouts: Timeouts,
+        client: impl FnOnce(Input, Output) -> C,
+        location: &Location,
+    ) -> Result<C, Error> {
+        let stream = self.open(timeouts, location)?;
+        let (input, output) = protocols(stream, timeouts.reply, MAX_MESSAGE);
+        Ok(client(input, output))
+    }
+
+    /// Opens a connection and makes the handshake, if there is an identity.
+    pub(super) fn open(&self, timeouts: Timeouts, location: &Location) -> Result<Stream, Error> {
+        let tcp = Arc::new(connect(timeouts, location)?);
+        let Some(identity) = &self.identity else {
+            return Ok(Stream::Plain(tcp));
+        };
+        let stream = identity.connect(tcp, timeouts.reply);
+        stream
+            .map(|stream| Stream::Tls(Arc::new(stream)))
+            .map_err(|e| handshake_error(location.clone(), e))
+    }
+}
+
+/// Tries the location's addresses in turn, all within the connect timeout.
+fn connect(timeouts: Timeouts, location: &Location) -> Result<TcpStream, Error> {
+    let deadline = Instant::now() + timeouts.connect;
+    let unresolved = |e| Error::Unresolved(location.clone(), e);
+    let mut failure = None;
+    for address in location.resolve().map_err(unresolved)? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let stream = TcpStream::connect_timeout(&address, left);
+        match stream.and_then(|stream| configure(stream, timeouts)) {
+            Ok(stream) => return Ok(stream),
+            Err(e) => failure = Some(e),
+        }
+    }
+    let failure = failure.unwrap_or_else(|| io::ErrorKind::TimedOut.into());
+    Err(connect_error(location.clone(), failure))
+}
+
+fn configure(stream: TcpStream, timeouts: Timeouts) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(timeouts.reply))?;
+    stream.set_write_timeout(Some(timeouts.reply))?;
+    Ok(stream)
+}
+
+/// Classifies why there is no connection.
+fn connect_error(location: Location, failure: io::Error) -> Error {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable};
+    use io::ErrorKind::{NetworkDown, NetworkUnreachable, TimedOut, WouldBlock};
+    match failure.kind() {
+        TimedOut | WouldBlock => Error::Unreachable(location, TimedOut.into()),
+        HostUnreachable | NetworkUnreachable | NetworkDown => Error::Unreachable(location, failure),
+        ConnectionRefused | ConnectionReset | ConnectionAborted => {
+            Error::Refused(location, failure)
+        }
+        _ => Error::Io(failure),
+    }
+}
+
+/// Classifies why a handshake failed.
+fn handshake_error(location: Location, failure: io::Error) -> Error {
+    match failure.kind() {
+        io::ErrorKind::InvalidData => Error::Tls(location, failure.into()),
+        io::ErrorKind::UnexpectedEof => {
+            let closed = "TLS: the peer closed the connection during the handshake: it has no \
+                TLS, or has just ended";
+            Error::Tls(location, io::Error::new(failure.kind(), closed).into())
+        }
+        _ => connect_error(location, failure),
+    }
+}

@@ -1,0 +1,228 @@
+//! What the thread of one connection does: read calls, hand each to the fast path or the
+//! generated processor, and decide when to close.
+//!
+//! * A **oneway** call is never answered, not even by an exception. The original's stubs
+//!   send oneway calls as ordinary ones, so the server is given the names of the oneway
+//!   methods.
+//! * A **local** method is accepted from this machine only or, under TLS, from every peer.
+//! * An **application exception** closes the connection after it is sent: generated code does
+//!   not read all arguments of an unknown method or after a malformed argument, so the bytes
+//!   that follow could not be interpreted. Exceptions of the interface are ordinary replies.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use thrift::protocol::{TInputProtocol, TMessageType, TStoredInputProtocol};
+use thrift::server::TProcessor;
+use thrift::{ProtocolError, ProtocolErrorKind};
+
+use crate::error::message;
+use crate::rpc::connections::LastUse;
+use crate::rpc::fast_path::FastPath;
+use crate::rpc::limits::ServerLimits;
+use crate::rpc::message::{Input, MAX_METHOD_NAME, NextMessage, Output, protocols};
+use crate::rpc::server_state::{Closing, ServerState};
+use crate::rpc::stats::CloseReason;
+use crate::rpc::stream::Stream;
+use crate::rpc::tls::identity::Identity;
+
+/// What a server knows about its methods, by their names.
+#[derive(Clone, Default)]
+pub struct Methods {
+    /// Methods that are never answered.
+    pub oneway: Vec<String>,
+    /// Methods for callers on the same machine, or with a certificate, only.
+    pub local: Vec<String>,
+    /// Handles some methods without the processor: none that is oneway or local.
+    pub fast_path: Option<Arc<dyn FastPath>>,
+}
+
+/// The service that all connections of a server call.
+pub(super) struct Service<P> {
+    pub processor: P,
+    pub methods: Methods,
+    pub limits: ServerLimits,
+    pub identity: Option<Identity>,
+    pub state: Arc<ServerState>,
+}
+
+impl<P: TProcessor> Service<P> {
+    /// Serves calls until the peer closes the connection (then `Ok`), the server stops, or
+    /// the connection must be closed.
+    pub fn serve_connection(&self, connection: &Connection, peer: SocketAddr) -> Result<(), Closing> {
+        let Some(stream) = connection.open(&self.limits, self.identity.as_ref())? else {
+            return Ok(());
+        };
+        let is_trusted = self.identity.is_some() || is_local_peer(peer, stream.tcp());
+        let limits = &self.limits;
+        let (mut input, mut output) =
+            protocols(stream, limits.message_timeout, limits.max_message);
+        let mut idle_timeout = limits.first_call_timeout.min(limits.idle_timeout);
+        while !self.state.stopping.is_requested() {
+            match input.transport.next_message(idle_timeout)? {
+                NextMessage::Message => (),
+                NextMessage::End => break,
+                NextMessage::Timeout => return Err(Closing::idle(idle_timeout)),
+            }
+            let handled = match self.try_fast_path(&mut input, &mut output) {
+                Some(handled) => handled,
+                None => self.dispatch(&mut input, &mut output, is_trusted),
+            };
+            check_handled(handled, &input, &output)?;
+            self.state.counters.record_call();
+            connection.last_use.record(self.state.counters.newest());
+            idle_timeout = limits.idle_timeout;
+        }
+        Ok(())
+    }
+
+    /// Handles one call without the processor, if it is buffered completely and known.
+    fn try_fast_path(&self, input: &mut Input, output: &mut Output) -> Option<thrift::Result<()>> {
+        let (input, output) = (&mut input.transport, &mut output.transport);
+        let fast_path = self.methods.fast_path.as_ref()?;
+        let buffered = input.buffered();
+        let Some(length) = fast_path.try_handle(buffered, output.message()) else {
+            output.message().clear();
+            return None;
+        };
+        let is_buffered = (1..=buffered.len()).contains(&length);
+        assert!(is_buffered, "a fast path has handled {length} bytes");
+        input.consume(length);
+        output.suppress_reply(false);
+        Some(output.flush().map_err(thrift::Error::from))
+    }
+
+    /// Hands one call to the processor. The arguments of a refused call are not read, so
+    /// refusing it closes the connection.
+    fn dispatch(
+        &self,
+        input: &mut Input,
+        output: &mut Output,
+        is_trusted: bool,
+    ) -> thrift::Result<()> {
+        let header = input.read_message_begin()?;
+        if header.name.len() > MAX_METHOD_NAME {
+            // It would be repeated in the reply and in the log.
+            let length = header.name.len();
+            let message = format!("a method name of {length} bytes");
+            return Err(ProtocolError::new(ProtocolErrorKind::InvalidData, message).into());
+        }
+        let Methods { oneway, local, .. } = &self.methods;
+        if !is_trusted && local.contains(&header.name) {
+            let allowed = "is accepted from this machine only, or under TLS";
+            return Err(format!("refused {}(): it {allowed}", header.name).into());
+        }
+        let is_oneway =
+            header.message_type == TMessageType::OneWay || oneway.contains(&header.name);
+        output.transport.suppress_reply(is_oneway);
+        self.processor
+            .process(&mut TStoredInputProtocol::new(input, header), output)
+    }
+}
+
+/// Decides whether the connection can be used after a call.
+fn check_handled(handled: thrift::Result<()>, input: &Input, output: &Output) -> Result<(), Closing> {
+    let (reason, message) = match (&handled, output.transport.exception()) {
+        (Ok(()), None) => return Ok(()),
+        (Ok(()), Some(exception)) => (Some(CloseReason::Exception), exception.to_owned()),
+        (Err(e), _) => (CloseReason::of(e), message(e)),
+    };
+    Err(match input.transport.failure() {
+        Some(io::ErrorKind::UnexpectedEof) => Closing {
+            reason: None,
+            message: "its peer closed it in the middle of a message".into(),
+        },
+        Some(failure) => Closing {
+            reason: CloseReason::of_read_failure(failure),
+            message,
+        },
+        None => Closing { reason, message },
+    })
+}
+
+impl Closing {
+    fn idle(timeout: std::time::Duration) -> Closing {
+        Closing {
+            reason: Some(CloseReason::Idle),
+            message: format!("no call for {timeout:?}"),
+        }
+    }
+}
+
+impl From<io::Error> for Closing {
+    fn from(error: io::Error) -> Closing {
+        Closing {
+            reason: match error.kind() {
+                io::ErrorKind::InvalidData => Some(CloseReason::Malformed),
+                io::ErrorKind::TimedOut => Some(CloseReason::TimedOut),
+                _ => None,
+            },
+            message: error.to_string(),
+        }
+    }
+}
+
+/// An accepted connection, in the server's table until it is dropped.
+pub(super) struct Connection {
+    state: Arc<ServerState>,
+    number: u64,
+    last_use: Arc<LastUse>,
+    stream: Arc<TcpStream>,
+}
+
+impl Connection {
+    /// Adds a connection to the table, and evicts idle ones if the limits require it.
+    pub fn new(
+        state: &Arc<ServerState>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        limits: &ServerLimits,
+    ) -> Connection {
+        let number = state.counters.record_open();
+        let stream = Arc::new(stream);
+        let last_use = state.insert(number, peer.ip(), stream.clone(), limits);
+        Connection {
+            state: state.clone(),
+            number,
+            last_use,
+            stream,
+        }
+    }
+
+    /// Prepares the stream for calls. None if the peer closed it without sending anything.
+    fn open(
+        &self,
+        limits: &ServerLimits,
+        identity: Option<&Identity>,
+    ) -> io::Result<Option<Stream>> {
+        let tcp = &self.stream;
+        tcp.set_nodelay(true)?;
+        let stream = match identity {
+            None => Some(Stream::Plain(tcp.clone())),
+            Some(identity) => {
+                tcp.set_read_timeout(Some(limits.handshake_timeout))?;
+                tcp.set_write_timeout(Some(limits.handshake_timeout))?;
+                let (handshake, record) = (limits.handshake_timeout, limits.message_timeout);
+                let stream = identity.accept(tcp.clone(), handshake, record)?;
+                stream.map(|stream| Stream::Tls(Arc::new(stream)))
+            }
+        };
+        tcp.set_read_timeout(Some(limits.read_timeout()))?;
+        tcp.set_write_timeout(Some(limits.message_timeout))?;
+        Ok(stream)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.state.remove(self.number);
+    }
+}
+
+/// Does the peer call from this machine: over loopback, or from the address that it called?
+fn is_local_peer(peer: SocketAddr, stream: &TcpStream) -> bool {
+    let peer = peer.ip().to_canonical();
+    let called = stream.local_addr().map(|called| called.ip().to_canonical());
+    peer.is_loopback() || called.is_ok_and(|called| called == peer)
+}

@@ -1,0 +1,396 @@
+//! The two directions of a connection as messages, with limits on size and time.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use thrift::TConfiguration;
+use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
+
+use crate::rpc::stream::Stream;
+use crate::rpc::tls::errors::UNEXPECTED as UNEXPECTED_TLS;
+
+/// Bytes of the read buffer: many small messages, or the head of a large one. Longer values
+/// are read directly to their destination.
+const BUFFER_SIZE: usize = 8 * 1024;
+
+/// A write buffer that grew beyond this for one message is shrunk, in bytes.
+const MAX_KEPT_BUFFER: usize = 64 * 1024;
+
+/// The longest string accepted, in bytes: the longest value and what surrounds it.
+pub(crate) const MAX_STRING: usize = 17 * 1024 * 1024;
+
+/// The largest message accepted, in bytes: a longest string, or many that add up to it.
+pub(crate) const MAX_MESSAGE: usize = MAX_STRING + 1024 * 1024;
+
+/// The most elements accepted in a list.
+const MAX_LIST: usize = 65_536;
+
+/// The most reads of one message. A number is one read, a string two, a field head two. It
+/// bounds memory: an element may have one byte on the wire and fifty in memory. A gossip of
+/// 10,000 records takes 20 reads each; the longest list of pairs takes 790,000.
+const MAX_READS: usize = 1_000_000;
+
+/// The longest method name, in bytes. A longer one shows that the peer speaks another protocol.
+pub(crate) const MAX_METHOD_NAME: usize = 128;
+
+/// The reading protocol of a connection.
+pub type Input = TBinaryInputProtocol<MessageReader>;
+
+/// The writing protocol of a connection.
+pub type Output = TBinaryOutputProtocol<MessageWriter>;
+
+/// What [`MessageReader::next_message`] found.
+pub(crate) enum NextMessage {
+    /// A message has started to arrive.
+    Message,
+    /// The peer has closed the connection.
+    End,
+    /// Nothing arrived in time.
+    Timeout,
+}
+
+/// The Thrift crate's limits on the parts of a message.
+pub fn limits() -> TConfiguration {
+    TConfiguration::builder()
+        .max_string_size(Some(MAX_STRING))
+        .max_container_size(Some(MAX_LIST))
+        .build()
+        .expect("the limits are consistent")
+}
+
+/// The protocols over a stream. An incoming message may have `max_message` bytes; a message
+/// may take `message_timeout` in either direction. The stream's own timeouts limit each
+/// read and write.
+pub(crate) fn protocols(
+    stream: Stream,
+    message_timeout: Duration,
+    max_message: usize,
+) -> (Input, Output) {
+    let sent = Arc::new(AtomicBool::new(false));
+    let reader = MessageReader::new(stream.clone(), sent.clone(), message_timeout, max_message);
+    let writer = MessageWriter::new(stream, sent, message_timeout);
+    (
+        TBinaryInputProtocol::with_config(reader, false, limits()),
+        TBinaryOutputProtocol::new(writer, true),
+    )
+}
+
+/// Reads a stream for the buffer above it.
+struct RawReader(Stream);
+
+impl Read for RawReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+/// The incoming direction: buffered, with limits on each message.
+pub struct MessageReader {
+    reader: BufReader<RawReader>,
+    /// A message was sent since the last read: the next byte starts a new message.
+    sent: Arc<AtomicBool>,
+    message_timeout: Duration,
+    max_message: usize,
+    /// When the current message must be complete. None between messages.
+    deadline: Option<Instant>,
+    /// Bytes read of the current message.
+    bytes_read: usize,
+    /// Reads of the current message.
+    reads: usize,
+    /// Why the current message could not be read to its end. Kept because generated code may
+    /// turn the error into an exception.
+    failure: Option<io::ErrorKind>,
+}
+
+impl MessageReader {
+    fn new(
+        stream: Stream,
+        sent: Arc<AtomicBool>,
+        message_timeout: Duration,
+        max_message: usize,
+    ) -> MessageReader {
+        MessageReader {
+            reader: BufReader::with_capacity(BUFFER_SIZE, RawReader(stream)),
+            sent,
+            message_timeout,
+            max_message,
+            deadline: None,
+            bytes_read: 0,
+            reads: 0,
+            failure: None,
+        }
+    }
+
+    fn reset(&mut self) {
+        (self.deadline, self.bytes_read, self.reads) = (None, 0, 0);
+    }
+
+    /// Waits for the first bytes of a message, for `idle_timeout` at most.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`]: the bytes do not start a Thrift message.
+    pub(crate) fn next_message(&mut self, idle_timeout: Duration) -> io::Result<NextMessage> {
+        self.reset();
+        self.sent.store(false, Relaxed);
+        if self.reader.buffer().is_empty() {
+            match self.wait(idle_timeout)? {
+                NextMessage::Message => (),
+                other => return Ok(other),
+            }
+        }
+        check_opening(self.reader.buffer())?;
+        Ok(NextMessage::Message)
+    }
+
+    /// Fills the buffer. The socket's own timeout may expire several times meanwhile.
+    fn wait(&mut self, idle_timeout: Duration) -> io::Result<NextMessage> {
+        let deadline = Instant::now() + idle_timeout;
+        loop {
+            match self.reader.fill_buf() {
+                Ok([]) => return Ok(NextMessage::End),
+                Ok(_) => return Ok(NextMessage::Message),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    if Instant::now() >= deadline {
+                        return Ok(NextMessage::Timeout);
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// The buffered bytes that can belong to one message.
+    pub(crate) fn buffered(&self) -> &[u8] {
+        let bytes = self.reader.buffer();
+        &bytes[..bytes.len().min(self.max_message)]
+    }
+
+    /// Skips buffered bytes.
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.reader.consume(bytes);
+    }
+
+    /// Why the last message could not be read to its end, if it could not. Too large is
+    /// `InvalidData`; a closed connection is `UnexpectedEof`.
+    pub(crate) fn failure(&self) -> Option<io::ErrorKind> {
+        self.failure
+    }
+
+    fn read_with_limits(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.reader.buffer().is_empty() {
+            self.check_deadline()?;
+            // A caller does not use `next_message`: check a reply's first bytes here.
+            if self.bytes_read == 0 {
+                check_opening(self.reader.fill_buf()?)?;
+            }
+        }
+        self.reader.read(buffer)
+    }
+
+    /// Counts one read.
+    fn count(&mut self, bytes: usize) -> io::Result<()> {
+        self.bytes_read += bytes;
+        self.reads += 1;
+        if self.bytes_read <= self.max_message && self.reads <= MAX_READS {
+            return Ok(());
+        }
+        self.failure = Some(io::ErrorKind::InvalidData);
+        let max = self.max_message;
+        let message = format!("a message of more than {max} bytes or {MAX_READS} reads");
+        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+    }
+
+    /// Called before each read of the socket. The first one of a message starts its clock.
+    fn check_deadline(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        if self.sent.swap(false, Relaxed) {
+            self.reset();
+        }
+        let deadline = *self.deadline.get_or_insert(now + self.message_timeout);
+        if now < deadline {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "a message was started and not completed in time",
+        ))
+    }
+}
+
+impl Read for MessageReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.read_with_limits(buffer);
+        match &read {
+            Ok(0) if !buffer.is_empty() => self.failure = Some(io::ErrorKind::UnexpectedEof),
+            Err(e) => self.failure = Some(e.kind()),
+            Ok(_) => (),
+        }
+        read.and_then(|read| self.count(read).map(|()| read))
+    }
+
+    /// Most reads are a few bytes that are buffered already.
+    fn read_exact(&mut self, mut buffer: &mut [u8]) -> io::Result<()> {
+        if let Some(bytes) = self.reader.buffer().get(..buffer.len()) {
+            buffer.copy_from_slice(bytes);
+            self.reader.consume(buffer.len());
+            return self.count(buffer.len());
+        }
+        while !buffer.is_empty() {
+            match self.read(buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => buffer = &mut buffer[read..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks that the first bytes can start a Thrift message, and names other protocols.
+fn check_opening(bytes: &[u8]) -> io::Result<()> {
+    let other = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
+    let Some(head) = bytes.first_chunk::<4>() else {
+        return Ok(());
+    };
+    let number = u32::from_be_bytes(*head);
+    // A strict header, or an old one, which starts with the length of the method name.
+    if number >> 16 == 0x8001 || number as usize <= MAX_METHOD_NAME {
+        return Ok(());
+    }
+    match head {
+        [0x15 | 0x16, 0x03, ..] => other(UNEXPECTED_TLS),
+        b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" => other("HTTP, where Thrift was expected"),
+        _ => other("not a message of Thrift's binary protocol"),
+    }
+}
+
+/// The outgoing direction: a message is collected and sent when it is flushed.
+pub struct MessageWriter {
+    stream: Stream,
+    sent: Arc<AtomicBool>,
+    message_timeout: Duration,
+    message: Vec<u8>,
+    /// Discard messages instead of sending them.
+    suppressed: bool,
+    /// The text of the last message, if it was an application exception.
+    exception: Option<String>,
+}
+
+impl MessageWriter {
+    fn new(stream: Stream, sent: Arc<AtomicBool>, message_timeout: Duration) -> MessageWriter {
+        MessageWriter {
+            stream,
+            sent,
+            message_timeout,
+            message: Vec::new(),
+            suppressed: false,
+            exception: None,
+        }
+    }
+
+    /// Discards the following messages (the reply to a oneway call), or sends them.
+    pub(crate) fn suppress_reply(&mut self, suppressed: bool) {
+        self.suppressed = suppressed;
+        self.exception = None;
+    }
+
+    /// The message that is being collected.
+    pub(crate) fn message(&mut self) -> &mut Vec<u8> {
+        &mut self.message
+    }
+
+    /// The method and text of the last message, sent or suppressed, if it was an
+    /// application exception.
+    pub(crate) fn exception(&self) -> Option<&str> {
+        self.exception.as_deref()
+    }
+}
+
+impl Write for MessageWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.message.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // Generated code flushes an exception twice.
+        if self.message.is_empty() {
+            return Ok(());
+        }
+        self.exception = parse_exception(&self.message);
+        let written = if self.suppressed {
+            Ok(())
+        } else {
+            self.stream.write_all(&self.message, self.message_timeout)
+        };
+        self.message.clear();
+        self.message.shrink_to(MAX_KEPT_BUFFER);
+        self.sent.store(true, Relaxed);
+        written
+    }
+}
+
+/// The method and text of a message that is an application exception.
+fn parse_exception(message: &[u8]) -> Option<String> {
+    use crate::rpc::binary::{EXCEPTION, split_bytes};
+    // Between the method and the text: a sequence number and the head of the first field.
+    const BEFORE_TEXT: usize = 4 + 1 + 2;
+    let (head, rest) = message.split_first_chunk::<4>()?;
+    if head[3] != EXCEPTION {
+        return None;
+    }
+    let (method, rest) = split_bytes(rest)?;
+    let (text, _) = split_bytes(rest.get(BEFORE_TEXT..)?)?;
+    Some(format!(
+        "{} ended in an exception: {}",
+        method.escape_ascii(),
+        text.escape_ascii()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_protocols_are_named_by_their_first_bytes() {
+        let check = |bytes: &[u8]| check_opening(bytes).map_err(|e| e.to_string());
+        assert_eq!(
+            check(b"GET / HTTP/1.1"),
+            Err("HTTP, where Thrift was expected".into())
+        );
+        assert_eq!(
+            check(&[0x16, 3, 1, 2]),
+            Err(UNEXPECTED_TLS.into()),
+            "a handshake"
+        );
+        assert_eq!(
+            check(&[0x15, 3, 3, 0, 2]),
+            Err(UNEXPECTED_TLS.into()),
+            "an alert"
+        );
+        assert!(check(&[0x7f, 0xff, 0xff, 0xff]).is_err());
+        assert_eq!(check(&[0x80, 1, 0, 1]), Ok(()));
+        assert_eq!(check(&[0, 0, 0, 4, b'p']), Ok(()));
+        assert_eq!(check(&[0x80]), Ok(()), "too short to tell");
+    }
+
+    #[test]
+    fn an_exception_is_reported_with_its_method_and_text() {
+        let mut message = vec![0x80, 1, 0, 3, 0, 0, 0, 3];
+        message.extend(b"get");
+        message.extend([0, 0, 0, 1, 11, 0, 1, 0, 0, 0, 2]);
+        message.extend(b"no");
+        let expected = Some("get ended in an exception: no".to_owned());
+        assert_eq!(parse_exception(&message), expected);
+        for length in 0..message.len() {
+            assert_eq!(parse_exception(&message[..length]), None, "cut at {length}");
+        }
+        message[3] = 2;
+        assert_eq!(parse_exception(&message), None, "a reply is none");
+    }
+}

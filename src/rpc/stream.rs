@@ -1,0 +1,69 @@
+//! `Stream`: the bytes of one connection, over plain TCP or TLS.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::rpc::tls::stream::TlsStream;
+
+/// Both directions of a connection. Clones are the same connection.
+#[derive(Clone)]
+pub(crate) enum Stream {
+    Plain(Arc<TcpStream>),
+    Tls(Arc<TlsStream>),
+}
+
+impl Stream {
+    /// The TCP stream below. Shutting it down ends the connection.
+    pub(crate) fn tcp(&self) -> &Arc<TcpStream> {
+        match self {
+            Stream::Plain(stream) => stream,
+            Stream::Tls(stream) => stream.tcp(),
+        }
+    }
+
+    /// Reads what is available. Blocks for the TCP stream's read timeout.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match self {
+            Stream::Plain(stream) => (&**stream).read(buffer),
+            Stream::Tls(stream) => stream.read(buffer),
+        };
+        read.map_err(name_timeout)
+    }
+
+    /// Writes all of `bytes` within `timeout` in total.
+    pub(crate) fn write_all(&self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
+        let written = match self {
+            Stream::Plain(stream) => write_within(stream, bytes, timeout),
+            Stream::Tls(stream) => stream.write_all(bytes, timeout),
+        };
+        written.map_err(name_timeout)
+    }
+}
+
+fn write_within(mut stream: &TcpStream, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
+    let mut deadline = None;
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+            Err(e) => return Err(e),
+        }
+        // Most messages take one write and need no clock.
+        if !bytes.is_empty() && Instant::now() > *deadline.get_or_insert(Instant::now() + timeout) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(())
+}
+
+/// A socket timeout is `WouldBlock` on Unix; the Thrift crate looks for `TimedOut`.
+fn name_timeout(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        io::Error::new(io::ErrorKind::TimedOut, "timed out")
+    } else {
+        error
+    }
+}

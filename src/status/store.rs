@@ -1,0 +1,146 @@
+//! `StoreStatus`: what the nodes of a store hold, and how far a rebalance is.
+
+mod output;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::diststore::{NodeStats, StoreSyncClient, TStoreSyncClient};
+use crate::error::Error;
+use crate::hash_ring::HashRing;
+use crate::location::Location;
+use crate::locator::TLocatorSyncClient;
+use crate::parallel::parallel_map;
+use crate::rpc::dialer::{Dialer, Timeouts};
+use crate::store::rebalance::Phase;
+
+/// Calls in flight at the same time.
+const PARALLEL: usize = 32;
+
+/// A node that does not reply in this time is shown as one that does not answer.
+const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(1),
+    reply: Duration::from_secs(3),
+};
+
+/// The pause before nodes are asked again, to measure how fast a rebalance is.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What the nodes of a store hold.
+#[derive(Debug, Clone)]
+pub struct StoreStatus {
+    /// All nodes on the ring, sorted by location.
+    pub nodes: Vec<NodeStatus>,
+    /// Keys copied per second, if the store is not settled.
+    pub keys_per_second: Option<f64>,
+}
+
+/// What one node holds.
+#[derive(Debug, Clone)]
+pub struct NodeStatus {
+    /// Where it is reached.
+    pub location: Location,
+    /// Its share of the ring, 0 to 1.
+    pub share: f64,
+    /// None if it did not reply, or is a legacy node.
+    pub stats: Option<NodeStats>,
+    /// Is it a legacy node, which has no stats?
+    pub is_legacy: bool,
+}
+
+impl StoreStatus {
+    /// Asks `peer` for the nodes on the ring, and each node for its stats. If the store is not
+    /// settled, asks again after half a second. Blocks for some seconds at most.
+    ///
+    /// # Errors
+    /// The peer cannot be called.
+    pub fn ask(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
+        let began = Instant::now();
+        let first = ask_once(dialer, peer)?;
+        if first.is_settled() {
+            return Ok(first);
+        }
+        thread::sleep(PAUSE);
+        let mut second = ask_once(dialer, peer)?;
+        let copied = second.copies().saturating_sub(first.copies());
+        second.keys_per_second = Some(copied as f64 / began.elapsed().as_secs_f64());
+        Ok(second)
+    }
+
+    /// Does every key have all its copies? Then all its owners but one may fail at once
+    /// without loss.
+    pub fn is_settled(&self) -> bool {
+        self.store_nodes().all(|node| {
+            let phase = node.phase();
+            node.is_serving() && phase == Some(Phase::Settled)
+        })
+    }
+
+    /// The keys in the store.
+    pub fn keys(&self) -> u64 {
+        self.sum(|stats| stats.primary_keys)
+    }
+
+    /// The copies of keys on all nodes.
+    pub fn copies(&self) -> u64 {
+        self.sum(|stats| stats.keys)
+    }
+
+    /// The copies of keys that there are when the store is settled.
+    pub fn expected_copies(&self) -> u64 {
+        let replicas = self.stats().filter_map(|stats| stats.replicas).max();
+        let replicas = replicas.unwrap_or(1).max(1) as u64;
+        self.keys() * replicas.min(self.store_nodes().count() as u64)
+    }
+
+    /// The nodes that are not legacy nodes.
+    fn store_nodes(&self) -> impl Iterator<Item = &NodeStatus> {
+        self.nodes.iter().filter(|node| !node.is_legacy)
+    }
+
+    fn stats(&self) -> impl Iterator<Item = &NodeStats> {
+        self.nodes.iter().filter_map(|node| node.stats.as_ref())
+    }
+
+    fn sum(&self, count: impl Fn(&NodeStats) -> Option<i64>) -> u64 {
+        self.stats().filter_map(count).sum::<i64>().max(0) as u64
+    }
+}
+
+impl NodeStatus {
+    /// How far the node is with the rebalance to its current placement.
+    fn phase(&self) -> Option<Phase> {
+        self.stats.as_ref()?.phase.map(Phase::from)
+    }
+
+    /// Does the node serve clients?
+    fn is_serving(&self) -> bool {
+        let stats = self.stats.as_ref();
+        stats.is_some_and(|stats| stats.serving == Some(true))
+    }
+}
+
+fn ask_once(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
+    let all = dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, peer, |peer| {
+        peer.get_all()
+    })?;
+    let nodes = all.iter();
+    let ring: HashRing<Location> = nodes.filter_map(|node| node.try_into().ok()).collect();
+    let shares: Vec<(&Location, f64)> = ring.shares();
+    let mut nodes = parallel_map(&shares, PARALLEL, |(location, share)| {
+        let stats = dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, location, |node| {
+            node.stats(true)
+        });
+        NodeStatus {
+            location: (*location).clone(),
+            share: *share,
+            is_legacy: stats.as_ref().is_err_and(Error::is_unknown_method),
+            stats: stats.ok(),
+        }
+    });
+    nodes.sort_by(|one, other| one.location.cmp(&other.location));
+    Ok(StoreStatus {
+        nodes,
+        keys_per_second: None,
+    })
+}

@@ -1,0 +1,236 @@
+//! The two outputs of a store's status: a text table and JSON.
+
+use serde_json::{Map, Value, json};
+
+use super::{NodeStatus, StoreStatus};
+use crate::diststore::ServerStats;
+use crate::status::table::{Align, align};
+use crate::store::rebalance::Phase;
+
+impl StoreStatus {
+    /// A table with a line for each node, a line for each node that has closed connections,
+    /// and the summary as last line.
+    pub fn table(&self) -> String {
+        use Align::{Left, Right};
+        let heads = [
+            "LOCATION", "STATE", "PRIMARY", "KEYS", "BYTES", "RING", "OPEN", "CALLS",
+        ];
+        let mut rows = vec![heads.map(str::to_owned)];
+        rows.extend(self.nodes.iter().map(NodeStatus::cells));
+        let table = align(&rows, [Left, Left, Right, Right, Right, Right, Right, Right]);
+        let closed: String = self.nodes.iter().filter_map(NodeStatus::closed).collect();
+        table + &closed + &self.summary() + "\n"
+    }
+
+    /// One JSON object. Placement ids are hexadecimal text, because not every JSON reader keeps
+    /// a number of 64 bits.
+    pub fn json(&self) -> Value {
+        json!({
+            "settled": self.is_settled(),
+            "keys": self.keys(),
+            "copies": self.copies(),
+            "expected_copies": self.expected_copies(),
+            "keys_per_second": self.keys_per_second,
+            "nodes": self.nodes.iter().map(NodeStatus::json).collect::<Vec<_>>(),
+        })
+    }
+
+    /// One line: `settled`, or how far the rebalance is.
+    pub fn summary(&self) -> String {
+        let silent = self.store_nodes().filter(|node| node.stats.is_none());
+        let silent = silent.count();
+        if silent > 0 {
+            let all = self.nodes.len();
+            return format!("not settled: {silent} of {all} nodes do not answer");
+        }
+        if self.is_settled() {
+            return "settled".into();
+        }
+        let expected = self.expected_copies();
+        let copies = self.copies().min(expected);
+        let rate = self.keys_per_second.unwrap_or(0.0);
+        format!("rebalancing: {copies} of {expected} keys, {rate:.0}/s")
+    }
+}
+
+impl NodeStatus {
+    fn state(&self) -> &'static str {
+        match self.phase() {
+            _ if self.is_legacy => "legacy",
+            _ if self.stats.is_none() => "no answer",
+            _ if !self.is_serving() => "joining",
+            Some(Phase::Settled) => "settled",
+            Some(Phase::Switched) => "switched",
+            Some(Phase::Synced) => "synced",
+            Some(Phase::Drained) => "copying",
+            Some(Phase::Installed) | None => "draining",
+        }
+    }
+
+    fn cells(&self) -> [String; 8] {
+        let stats = self.stats.clone().unwrap_or_default();
+        let server = stats.server.unwrap_or_default();
+        let number =
+            |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        [
+            self.location.to_string(),
+            self.state().to_owned(),
+            number(stats.primary_keys),
+            number(stats.keys),
+            number(stats.bytes),
+            format!("{:.1} %", self.share * 100.0),
+            number(server.open),
+            number(server.calls),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let stats = self.stats.clone().unwrap_or_default();
+        let server = stats.server.unwrap_or_default();
+        json!({
+            "location": self.location.name(),
+            "state": self.state(),
+            "primary_keys": stats.primary_keys,
+            "keys": stats.keys,
+            "bytes": stats.bytes,
+            "share": self.share,
+            "placement_id": stats.placement_id.map(|id| format!("{id:016x}")),
+            "keys_received": stats.keys_received,
+            "server": server_json(&server),
+        })
+    }
+
+    /// A line with the number of connections that the node has closed, for each reason. None if
+    /// it has closed no connection.
+    fn closed(&self) -> Option<String> {
+        let server = self.stats.as_ref()?.server.as_ref()?;
+        let counts: Vec<String> = close_counts(server)
+            .into_iter()
+            .filter_map(|(_, reason, count)| Some((count?, reason)))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, reason)| format!("{count} {reason}"))
+            .collect();
+        let counts = counts.join(", ");
+        (!counts.is_empty()).then(|| format!("{} closed connections: {counts}\n", self.location))
+    }
+}
+
+/// Why connections were closed: the name of each counter, its meaning, and its value.
+fn close_counts(server: &ServerStats) -> [(&'static str, &'static str, Option<i64>); 9] {
+    [
+        ("evicted", "evicted", server.evicted),
+        (
+            "evicted_by_address",
+            "evicted by address",
+            server.evicted_by_address,
+        ),
+        ("idle", "idle", server.idle),
+        ("malformed", "malformed", server.malformed),
+        ("timed_out", "timed out", server.timed_out),
+        ("too_large", "too large", server.too_large),
+        ("exceptions", "after an exception", server.exceptions),
+        ("no_thread", "without a thread", server.no_thread),
+        ("failed_accepts", "not accepted", server.failed_accepts),
+    ]
+}
+
+fn server_json(server: &ServerStats) -> Value {
+    let counts = [
+        ("open", server.open),
+        ("opened", server.opened),
+        ("calls", server.calls),
+    ];
+    let closed = close_counts(server).map(|(name, _, count)| (name, count));
+    let all = counts.into_iter().chain(closed);
+    let known = all.filter_map(|(name, count)| Some((name.to_owned(), count?.into())));
+    Value::Object(known.collect::<Map<String, Value>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diststore::{NodeStats, Phase as WirePhase};
+    use crate::location::Location;
+
+    fn node(port: u16, phase: WirePhase, keys: i64) -> NodeStatus {
+        let stats = NodeStats {
+            keys: Some(keys),
+            primary_keys: Some(100),
+            replicas: Some(2),
+            phase: Some(phase),
+            serving: Some(true),
+            server: Some(ServerStats {
+                evicted: Some(3),
+                too_large: Some(1),
+                idle: Some(0),
+                ..ServerStats::default()
+            }),
+            ..NodeStats::default()
+        };
+        NodeStatus {
+            location: Location::new("10.0.0.1", port).unwrap(),
+            share: 0.5,
+            stats: Some(stats),
+            is_legacy: false,
+        }
+    }
+
+    fn silent(port: u16, is_legacy: bool) -> NodeStatus {
+        NodeStatus {
+            stats: None,
+            is_legacy,
+            ..node(port, WirePhase::SETTLED, 0)
+        }
+    }
+
+    fn status(nodes: Vec<NodeStatus>) -> StoreStatus {
+        StoreStatus {
+            nodes,
+            keys_per_second: Some(20.0),
+        }
+    }
+
+    #[test]
+    fn the_last_line_says_settled_or_how_far_the_rebalance_is() {
+        use WirePhase::{DRAINED, SETTLED};
+        let settled = status(vec![node(1, SETTLED, 200), node(2, SETTLED, 200)]);
+        assert_eq!(settled.summary(), "settled");
+        let copying = status(vec![node(1, SETTLED, 200), node(2, DRAINED, 50)]);
+        assert_eq!(copying.summary(), "rebalancing: 250 of 400 keys, 20/s");
+        let with_legacy = status(vec![node(1, SETTLED, 100), silent(2, true)]);
+        assert_eq!(with_legacy.summary(), "settled");
+        let silent = status(vec![node(1, SETTLED, 200), silent(2, false)]);
+        let summary = "not settled: 1 of 2 nodes do not answer";
+        assert_eq!(silent.summary(), summary);
+        assert!(!silent.is_settled());
+    }
+
+    #[test]
+    fn the_table_has_the_states_and_the_closed_connections() {
+        let nodes = vec![
+            node(1, WirePhase::DRAINED, 50),
+            silent(2, true),
+            silent(3, false),
+        ];
+        let table = status(nodes).table();
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 6, "{table}");
+        let states = ["copying", "legacy", "no answer"];
+        for (line, state) in lines[1..].iter().zip(states) {
+            assert!(line.contains(state), "{table}");
+        }
+        let closed = "10.0.0.1:1 closed connections: 3 evicted, 1 too large";
+        assert_eq!(lines[4], closed);
+    }
+
+    #[test]
+    fn the_json_names_every_known_counter() {
+        let json = status(vec![node(1, WirePhase::SETTLED, 200)]).json();
+        let node = &json["nodes"][0];
+        assert_eq!(node["primary_keys"], 100);
+        assert_eq!(
+            node["server"],
+            json!({"evicted": 3, "too_large": 1, "idle": 0})
+        );
+    }
+}

@@ -1,0 +1,270 @@
+//! Reading keys: from this node's table, or from another owner.
+
+use std::time::Instant;
+
+use log::debug;
+
+use super::placement::{Key, NodeId};
+use super::rebalance::ReadRoute;
+use super::remote_read::{ReadReply, ReadRequest};
+use super::store::Store;
+use super::table::{Cursor, PAGE, Page, SCAN_LIMIT};
+use super::types::Refusal;
+use super::versions::Entry;
+use crate::location::Location;
+
+/// The most bytes of values in one reply. The keys beyond it are left to another call, so that
+/// a message is never too large, whatever its first value is.
+const MAX_REPLY: usize = 1024 * 1024;
+
+/// A key that other nodes have to be asked for.
+struct RemoteKey<'a> {
+    /// The index among the keys of the call.
+    index: usize,
+    key: Key<'a>,
+    /// Each owner is asked as an owner in this placement, in this order.
+    placement_id: u64,
+    owners: std::vec::IntoIter<NodeId>,
+    /// The next owner's reply had no room for the value before.
+    is_repeated: bool,
+}
+
+impl RemoteKey<'_> {
+    /// The owner to ask next.
+    fn owner(&self) -> Option<&Location> {
+        self.owners.as_slice().first().map(|owner| &owner.location)
+    }
+}
+
+impl Store {
+    /// What the network holds for `key`: the newest acknowledged entry, or a newer one. Blocks
+    /// for ten seconds at most.
+    ///
+    /// # Errors
+    /// No owner could be asked in that time.
+    pub fn fetch(&self, key: &[u8]) -> Result<Option<Entry>, Refusal> {
+        let held = match self.try_fetch_once(Key::new(key)) {
+            Some(held) => held,
+            None => self.fetch_many(&[key])?.pop().flatten(),
+        };
+        if held.as_ref().is_some_and(|entry| !entry.is_tombstone()) {
+            debug!("found {}", Key::new(key));
+        }
+        Ok(held)
+    }
+
+    /// Reads from this node or from the first owner. Nearly all calls end here.
+    fn try_fetch_once(&self, key: Key<'_>) -> Option<Option<Entry>> {
+        if self.node.has_legacy() {
+            return None;
+        }
+        match self.read_route(key) {
+            ReadRoute::Local => self.read_local(key, || self.read_route(key) == ReadRoute::Local),
+            ReadRoute::Remote(placement_id, owners) => {
+                let owners = self.remote_reader.healthy_first(owners);
+                let owner = owners.into_iter().next()?;
+                if owner.location == *self.node.location() {
+                    return None;
+                }
+                let request = ReadRequest::new(placement_id, key);
+                let replies = self.remote_reader.read(vec![(owner.location, request)]);
+                match replies.into_iter().next()? {
+                    ReadReply::Held(held) => Some(held),
+                    ReadReply::NoRoom | ReadReply::Refused => None,
+                }
+            }
+            ReadRoute::Unavailable => None,
+        }
+    }
+
+    /// [`fetch`](Store::fetch) of several keys: of as many of the first ones, at least one, as
+    /// have values that fit one message.
+    ///
+    /// # Errors
+    /// No owner of one of them could be asked in time.
+    pub fn fetch_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Entry>>, Refusal> {
+        let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::new(key.as_ref())).collect();
+        let mut held = self.read_latest(&keys, Store::deadline())?;
+        if self.node.has_legacy() {
+            for (key, held) in keys.iter().zip(&mut held) {
+                if let Some(entry) = self.fetch_from_legacy(*key) {
+                    *held = Some(entry);
+                }
+            }
+        }
+        held.truncate(fitting(&held));
+        Ok(held)
+    }
+
+    /// The newest acknowledged entries of these keys, or newer ones, from their read owners.
+    ///
+    /// # Errors
+    /// No owner of one of them could be asked until the deadline.
+    pub(super) fn read_latest(
+        &self,
+        keys: &[Key<'_>],
+        deadline: Instant,
+    ) -> Result<Vec<Option<Entry>>, Refusal> {
+        let mut results: Vec<Option<Option<Entry>>> = vec![None; keys.len()];
+        loop {
+            let remote = self.read_local_keys(keys, &mut results);
+            self.read_remote_keys(remote, &mut results, deadline);
+            if results.iter().all(Option::is_some) {
+                return Ok(results.into_iter().flatten().collect());
+            }
+            if !self.pause_until(deadline) {
+                return Err("no owner of the key could be asked in time".into());
+            }
+        }
+    }
+
+    /// Reads the keys without a result that are read at this node. Returns those that are read
+    /// at others.
+    fn read_local_keys<'a>(
+        &self,
+        keys: &[Key<'a>],
+        results: &mut [Option<Option<Entry>>],
+    ) -> Vec<RemoteKey<'a>> {
+        let mut remote = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            if results[index].is_some() {
+                continue;
+            }
+            match self.read_route(*key) {
+                ReadRoute::Local => {
+                    let is_local = || self.read_route(*key) == ReadRoute::Local;
+                    results[index] = self.read_local(*key, is_local);
+                }
+                ReadRoute::Remote(placement_id, owners) => remote.push(RemoteKey {
+                    index,
+                    key: *key,
+                    placement_id,
+                    owners: self.remote_reader.healthy_first(owners).into_iter(),
+                    is_repeated: false,
+                }),
+                ReadRoute::Unavailable => (),
+            }
+        }
+        remote
+    }
+
+    /// Asks the owners of each key in turn, those of different keys together, until one replies
+    /// or all have refused. Starts no call after the deadline.
+    fn read_remote_keys(
+        &self,
+        mut open: Vec<RemoteKey<'_>>,
+        results: &mut [Option<Option<Entry>>],
+        deadline: Instant,
+    ) {
+        while !open.is_empty() && Instant::now() < deadline {
+            let replies = self.read_from_next_owners(&open);
+            let asked = std::mem::take(&mut open).into_iter().zip(replies);
+            for (mut remote, reply) in asked {
+                match reply {
+                    ReadReply::Held(held) => {
+                        results[remote.index] = Some(held);
+                        continue;
+                    }
+                    ReadReply::Refused => drop(remote.owners.next()),
+                    ReadReply::NoRoom => remote.is_repeated = true,
+                }
+                open.extend(remote.owner().is_some().then_some(remote));
+            }
+        }
+    }
+
+    /// Reads each key from its next owner, which may be this node.
+    fn read_from_next_owners(&self, open: &[RemoteKey<'_>]) -> Vec<ReadReply> {
+        let is_other = |owner: &&Location| *owner != self.node.location();
+        let requests = open.iter().filter_map(|remote| {
+            let owner = remote.owner().filter(is_other)?;
+            let request = ReadRequest {
+                is_repeated: remote.is_repeated,
+                ..ReadRequest::new(remote.placement_id, remote.key)
+            };
+            Some((owner.clone(), request))
+        });
+        let mut replies = self.remote_reader.read(requests.collect()).into_iter();
+        let reply = |remote: &RemoteKey<'_>| match remote.owner().filter(is_other) {
+            Some(_) => replies.next(),
+            None => {
+                let held = self.read_as_owner(remote.placement_id, &[remote.key])?;
+                held.into_iter().next().map(ReadReply::Held)
+            }
+        };
+        let replies = open.iter().map(reply);
+        replies
+            .map(|reply| reply.unwrap_or(ReadReply::Refused))
+            .collect()
+    }
+
+    /// What this node holds as an owner in that placement, for as many of the first keys as
+    /// fit a message. None if it may not answer for it.
+    pub(super) fn read_as_owner(
+        &self,
+        placement_id: u64,
+        keys: &[Key<'_>],
+    ) -> Option<Vec<Option<Entry>>> {
+        let may_read = || {
+            let routing = self.routing();
+            self.is_current(&routing) && routing.may_read_at(placement_id)
+        };
+        if !may_read() {
+            return None;
+        }
+        let held = keys.iter().map(|key| self.read_local(*key, may_read));
+        let mut held = held.collect::<Option<Vec<_>>>()?;
+        held.truncate(fitting(&held));
+        Some(held)
+    }
+
+    /// A page of the pairs whose primary this node is in that placement.
+    ///
+    /// # Errors
+    /// This node is not settled in that placement.
+    pub(super) fn scan(&self, placement_id: u64, cursor: &Cursor) -> Result<Page, Refusal> {
+        let settled = || {
+            let routing = self.routing();
+            let is_settled = routing.is_settled() && routing.is_serving();
+            let is_same = routing.current().id() == placement_id;
+            (is_settled && is_same && self.is_current(&routing)).then_some(routing)
+        };
+        let refusal = || "this node is not settled in that placement";
+        let routing = settled().ok_or_else(refusal)?;
+        let (current, me) = (routing.current(), routing.me());
+        let is_primary = |key: Key<'_>| current.is_primary(me, key);
+        let mut page = self.table.page(cursor, PAGE, SCAN_LIMIT, |_| true, is_primary);
+        page.entries.retain(|(_, entry)| !entry.is_tombstone());
+        // Keys are dropped only after the placement has changed.
+        settled().ok_or_else(refusal)?;
+        Ok(page)
+    }
+
+    /// Where `key` is read now.
+    fn read_route(&self, key: Key<'_>) -> ReadRoute {
+        let routing = self.routing();
+        if self.is_current(&routing) {
+            routing.read_route(key)
+        } else {
+            ReadRoute::Unavailable
+        }
+    }
+
+    /// Reads the table. A key that is missing may have been dropped meanwhile: then
+    /// `is_entitled` is false afterwards, and the result is None.
+    fn read_local(&self, key: Key<'_>, is_entitled: impl Fn() -> bool) -> Option<Option<Entry>> {
+        let entry = self.table.read(key);
+        (entry.is_some() || is_entitled()).then_some(entry)
+    }
+}
+
+/// How many of the first entries fit one reply, at least one.
+fn fitting(held: &[Option<Entry>]) -> usize {
+    let mut bytes = 0;
+    let fits = |entry: &&Option<Entry>| {
+        let value = entry.as_ref().and_then(|entry| entry.value.as_ref());
+        bytes += value.map_or(0, |value| value.len());
+        bytes <= MAX_REPLY
+    };
+    held.iter().take_while(fits).count().max(1).min(held.len())
+}

@@ -1,0 +1,237 @@
+//! The rebalancer: the two threads of a store that bring it from one placement to the next.
+//!
+//! The **announcer** reports this node's state to all peers when it changes, and asks the
+//! lagging ones again now and then until everything is settled. Changes that happen during a
+//! round go out with the next one. The **puller** copies the keys that this node owns, from
+//! all sources in parallel, and sweeps the table when everything is settled.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::debug;
+
+use super::placement::{Key, NodeId};
+use super::rebalance::{Phase, PlacementHistory, RebalanceStatus};
+use super::store::Store;
+use super::sweeper::Sweeper;
+use super::table::Page;
+use super::types::unix_millis;
+use super::wire::from_page;
+use crate::diststore::TStoreSyncClient;
+use crate::error::Error;
+use crate::parallel::parallel_map;
+use crate::retry::jittered;
+
+/// The time between two requests to lagging peers, in case a status was lost.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The time between two checks for an isolation of this node.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The puller checks for work this often when everything is settled.
+const IDLE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The pause before a source that is not ready is asked again.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Peers called at the same time.
+const PARALLEL: usize = 8;
+
+/// While clients keep nodes busy, the puller sleeps this many times as long as a page took, so
+/// that copying takes a sixteenth of one core.
+const SLEEP_PER_WORK: u32 = 15;
+
+/// The most time that counts as the work of one page. A slower page was mostly waited for.
+const MAX_WORK: Duration = Duration::from_millis(10);
+
+/// What makes another announcement necessary: the placement, the phase, the service of clients.
+type Announced = (u64, Phase, bool);
+
+impl Store {
+    /// The announcer's thread, until the store stops.
+    pub(super) fn announce_loop(&self) {
+        let mut announced: Option<Announced> = None;
+        let mut polled_at = Instant::now();
+        while !self.is_stopped() {
+            let changes = self.changes();
+            self.update_rebalance();
+            let (state, is_changed, peers) = {
+                let rebalance = self.rebalance();
+                let placement_id = rebalance.current().id();
+                let state = (placement_id, rebalance.phase(), rebalance.is_serving());
+                let is_changed = announced != Some(state);
+                let is_due = polled_at.elapsed() >= POLL_INTERVAL;
+                let peers = match (is_changed, is_due) {
+                    (true, _) => rebalance.peers(),
+                    (false, true) => rebalance.lagging_peers(),
+                    (false, false) => Vec::new(),
+                };
+                (state, is_changed, peers)
+            };
+            if is_changed || !peers.is_empty() {
+                announced = Some(state);
+                polled_at = Instant::now();
+                parallel_map(&peers, PARALLEL, |peer| self.exchange_status(peer));
+            } else {
+                self.wait_for_change(changes, jittered(CHECK_INTERVAL));
+            }
+        }
+    }
+
+    /// Sends this node's status to a peer and takes over the peer's.
+    fn exchange_status(&self, peer: &NodeId) {
+        let (status, wants_history, asked_at) = {
+            let rebalance = self.rebalance();
+            let status = rebalance.status_for(peer);
+            (status, rebalance.wants_history(), rebalance.isolations())
+        };
+        let reply = self.peers.call(&peer.location, |client| {
+            client.rebalance_status((&status).into(), wants_history)
+        });
+        let reply = reply.map_err(|e| self.on_failed_call(peer, &e));
+        let reply = reply.and_then(|reply| {
+            let status = RebalanceStatus::try_from(reply.status.unwrap_or_default())?;
+            let history = reply.history.map(PlacementHistory::try_from);
+            Ok((status, history.transpose()?))
+        });
+        match reply {
+            Ok((status, history)) => self.on_status_reply(peer, asked_at, status, history),
+            Err(e) => debug!("status exchange with {} failed: {e}", peer.location),
+        }
+    }
+
+    fn on_status_reply(
+        &self,
+        peer: &NodeId,
+        asked_at: u64,
+        status: RebalanceStatus,
+        history: Option<PlacementHistory>,
+    ) {
+        if !self.rebalance().knows(status.placement_id) {
+            // The peer knows other members: learn them before its status is judged.
+            let exchanged = self.node.push_pull(&peer.location).is_ok();
+            debug!("{} has another placement; exchanged: {exchanged}", peer.location);
+            self.update_rebalance();
+        }
+        if !self.has_other_replica_count(&status) {
+            self.rebalance().on_status(Some(asked_at), status, history);
+        }
+    }
+
+    /// Ends this node if it requires another number of copies than its network keeps. Only a
+    /// reply can show that: an unasked status may come from another network.
+    fn has_other_replica_count(&self, status: &RebalanceStatus) -> bool {
+        let (ours, is_joining) = {
+            let rebalance = self.rebalance();
+            (rebalance.replicas(), rebalance.wants_history())
+        };
+        let (Some(ours), Some(theirs)) = (ours, status.replicas) else {
+            return false;
+        };
+        let differs = is_joining && status.admitted && ours != theirs;
+        if differs {
+            self.fail(Error::Usage(format!(
+                "the network of {} keeps {theirs} copies of each key, not {ours}: start with \
+                 --replicas {theirs}, or without the option",
+                status.sender.location
+            )));
+        }
+        differs
+    }
+
+    /// Reports a failed call to a peer. If the peer was leaving, its process has exited.
+    fn on_failed_call(&self, peer: &NodeId, error: &Error) -> String {
+        if error.is_unreachable() {
+            self.node.report_unreachable(&peer.location, error);
+            if self.rebalance().mark_exited(peer) {
+                self.close_connections(&peer.location);
+            }
+        }
+        error.to_string()
+    }
+
+    /// The puller's thread, until the store stops.
+    pub(super) fn pull_loop(&self) {
+        let mut sweeper = Sweeper::default();
+        while !self.is_stopped() {
+            let changes = self.changes();
+            let (pulls, is_settled) = {
+                let rebalance = self.rebalance();
+                (rebalance.pulls(), rebalance.is_settled())
+            };
+            if !pulls.is_empty() {
+                let sources: Vec<NodeId> = pulls.into_iter().map(|(source, _)| source).collect();
+                self.pull_from(&sources);
+            } else if !(is_settled && sweeper.sweep_if_due(self)) {
+                sweeper.sync_legacy(self);
+                let interval = if is_settled { IDLE_INTERVAL } else { POLL_INTERVAL };
+                self.wait_for_change(changes, interval);
+            }
+        }
+    }
+
+    /// Copies from each source until it has sent all or is not ready: from all in parallel, or
+    /// page by page while clients keep nodes busy.
+    fn pull_from(&self, sources: &[NodeId]) {
+        let slowly = self.should_pull_slowly();
+        let parallel = if slowly { 1 } else { PARALLEL };
+        parallel_map(sources, parallel, |source| {
+            let mut began = Instant::now();
+            while self.should_pull_slowly() == slowly && self.pull_page(source) {
+                if slowly {
+                    thread::sleep(began.elapsed().min(MAX_WORK) * SLEEP_PER_WORK);
+                    began = Instant::now();
+                }
+            }
+        });
+    }
+
+    /// Do clients keep this node or a source busy?
+    fn should_pull_slowly(&self) -> bool {
+        self.source_is_busy.load(Relaxed) || self.throttle.is_busy(Instant::now())
+    }
+
+    /// Copies one page. Is there another one to copy now?
+    fn pull_page(&self, source: &NodeId) -> bool {
+        let (attempt_id, pull) = {
+            let rebalance = self.rebalance();
+            let pull = rebalance.pulls().into_iter().find(|(node, _)| node == source);
+            (rebalance.attempt_id(), pull)
+        };
+        let Some((_, pull)) = pull.filter(|_| !self.is_stopped()) else {
+            return false;
+        };
+        #[cfg(feature = "testing")]
+        thread::sleep(Duration::from_millis(self.page_delay.load(Relaxed)));
+        let page = self
+            .peers
+            .call(&source.location, |client| client.pull((&pull).into()));
+        let page = page.map_err(|e| self.on_failed_call(source, &e));
+        if let Ok(page) = &page {
+            let is_busy = page.busy.unwrap_or(false);
+            self.source_is_busy.store(is_busy, Relaxed);
+        }
+        match page.and_then(|page| from_page(page, unix_millis())) {
+            Ok(page) => {
+                self.apply_page(&page);
+                self.rebalance().pulled(attempt_id, source, page.next);
+                true
+            }
+            Err(e) => {
+                debug!("{} sends nothing yet: {e}", source.location);
+                self.wait_for_change(self.changes(), jittered(RETRY));
+                false
+            }
+        }
+    }
+
+    fn apply_page(&self, page: &Page) {
+        for (key, entry) in &page.entries {
+            let key = Key::new(key);
+            debug!("received {key}");
+            self.table.apply(key, entry.clone());
+        }
+        self.received.fetch_add(page.entries.len() as u64, Relaxed);
+    }
+}

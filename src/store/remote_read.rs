@@ -1,0 +1,177 @@
+//! `RemoteReader`: asks other nodes for what they hold as owners.
+//!
+//! Reads of many clients are forwarded at the same time. Those for one owner go there in one
+//! call ([`Batcher`]).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::debug;
+
+use super::fetch_codec::{receive_fetch_as_owner, send_fetch_as_owner};
+use super::placement::{Key, NodeId};
+use super::types::PEER_TIMEOUTS;
+use super::versions::Entry;
+use crate::error::Error;
+use crate::location::Location;
+use crate::node::Node;
+use crate::rpc::batcher::{Batch, BatchCall, Batcher, Item};
+use crate::rpc::binary::RawClient;
+use crate::rpc::pool::Pool;
+
+/// The most bytes of keys, with [`OVERHEAD`] each, in one call.
+const MAX_BATCH: usize = 64 * 1024;
+
+/// Bytes that a key takes in a message beyond its own. They also limit the number of keys of
+/// a call to far less than the longest list accepted.
+const OVERHEAD: usize = 4;
+
+/// How long an owner that could not be reached is asked last.
+const BACKOFF: Duration = Duration::from_secs(1);
+
+/// Reads from other owners. Shared by threads.
+pub(super) struct RemoteReader {
+    pool: Arc<Pool<RawClient>>,
+    batcher: Batcher<ReadRequest, ReadReply>,
+    health: Arc<Health>,
+}
+
+/// A read of one key from one owner.
+pub(super) struct ReadRequest {
+    /// It is asked as an owner in this placement.
+    pub placement_id: u64,
+    pub key: Vec<u8>,
+    /// The reply had no room for it before. It starts a batch, where there is room.
+    pub is_repeated: bool,
+}
+
+impl ReadRequest {
+    /// A read of `key` in that placement.
+    pub fn new(placement_id: u64, key: Key<'_>) -> ReadRequest {
+        ReadRequest {
+            placement_id,
+            key: key.bytes.to_vec(),
+            is_repeated: false,
+        }
+    }
+}
+
+impl Item for ReadRequest {
+    fn size(&self) -> usize {
+        self.key.len() + OVERHEAD
+    }
+
+    fn can_join(&self, first: &ReadRequest) -> bool {
+        self.placement_id == first.placement_id && !self.is_repeated
+    }
+}
+
+/// The result of a read.
+pub(super) enum ReadReply {
+    /// What the owner holds.
+    Held(Option<Entry>),
+    /// The value had no room in the message with those before it: ask again.
+    NoRoom,
+    /// The owner refused, or could not be reached.
+    Refused,
+}
+
+impl RemoteReader {
+    /// A reader for this node, to which it reports unreachable owners.
+    pub fn new(node: Node) -> RemoteReader {
+        let dialer = node.dialer().clone();
+        let pool = Arc::new(Pool::new(dialer, RawClient::new, PEER_TIMEOUTS));
+        let health = Arc::new(Health {
+            node,
+            failed: Mutex::default(),
+        });
+        let call = FetchAsOwner(health.clone());
+        RemoteReader {
+            batcher: Batcher::over(pool.clone(), MAX_BATCH, call),
+            pool,
+            health,
+        }
+    }
+
+    /// Asks owners, together with other threads' requests to them. Blocks for the timeouts of
+    /// a call to a peer, twice if a call is in flight.
+    pub fn read(&self, requests: Vec<(Location, ReadRequest)>) -> Vec<ReadReply> {
+        let replies = self.batcher.submit(requests).into_iter();
+        replies
+            .map(|reply| reply.unwrap_or(ReadReply::Refused))
+            .collect()
+    }
+
+    /// Sorts the owners of a key: those that could be reached recently first.
+    pub fn healthy_first(&self, mut owners: Vec<NodeId>) -> Vec<NodeId> {
+        let mut failed = self.health.failed();
+        if failed.is_empty() {
+            return owners;
+        }
+        let now = Instant::now();
+        failed.retain(|_, until| *until > now);
+        owners.sort_by_key(|owner| failed.contains_key(&owner.location));
+        owners
+    }
+
+    /// Closes the connections to a node that is gone. Calls in progress fail.
+    pub fn close(&self, location: &Location) {
+        self.batcher.close(location);
+        self.pool.close_all(location);
+    }
+}
+
+/// Which owners could not be reached recently.
+struct Health {
+    node: Node,
+    /// Until when each is asked last. Held briefly, never during a call.
+    failed: Mutex<HashMap<Location, Instant>>,
+}
+
+impl Health {
+    fn failed(&self) -> MutexGuard<'_, HashMap<Location, Instant>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report(&self, owner: &Location, error: &Error) {
+        debug!("{error}");
+        if error.is_unreachable() {
+            let until = Instant::now() + BACKOFF;
+            self.failed().insert(owner.clone(), until);
+            self.node.report_unreachable(owner, error);
+        }
+    }
+}
+
+/// The batched call.
+struct FetchAsOwner(Arc<Health>);
+
+impl BatchCall<RawClient, ReadRequest, ReadReply> for FetchAsOwner {
+    fn send(&self, owner: &mut RawClient, batch: &Batch<ReadRequest>) -> thrift::Result<()> {
+        let keys = batch.items.iter().map(|request| &request.key[..]);
+        send_fetch_as_owner(owner, keys, batch.items[0].placement_id)
+    }
+
+    fn receive(
+        &self,
+        owner: &mut RawClient,
+        batch: &Batch<ReadRequest>,
+    ) -> thrift::Result<Vec<ReadReply>> {
+        let count = batch.items.len();
+        let held = receive_fetch_as_owner(owner, count)?;
+        let mut replies: Vec<ReadReply> = held.into_iter().map(ReadReply::Held).collect();
+        // An owner answers at least the first key.
+        let is_refusal = replies.is_empty();
+        replies.resize_with(count, || match is_refusal {
+            true => ReadReply::Refused,
+            false => ReadReply::NoRoom,
+        });
+        Ok(replies)
+    }
+
+    fn on_error(&self, batch: &Batch<ReadRequest>, error: &Error) -> Vec<ReadReply> {
+        self.0.report(&batch.to, error);
+        Vec::new()
+    }
+}

@@ -1,0 +1,375 @@
+//! `Store`: one node's store, and what its parts share.
+//!
+//! What it does for clients and other nodes is in `read` and `write`; what it does by itself
+//! in `rebalancer`, `sweeper` and `handoff`.
+//!
+//! # Locks
+//!
+//! * Requests route by the [`Routing`] snapshot, which they load without a lock. They take
+//!   the *write locks* of the keys they write as a primary, for as long as the write is in
+//!   progress, and the lock of a stripe of the table for one look-up.
+//! * The *rebalance* lock guards the state machine of the rebalance. The store's own threads
+//!   take it, and calls between nodes about the rebalance. It is held to decide, never during
+//!   a call, a scan or a log line. Every change publishes another snapshot.
+//!
+//! A call from another node takes no write lock except at a primary, and a primary calls only
+//! methods that take none. So nodes cannot wait for one another in a circle.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::limits::StoreLimits;
+use super::placement::{Key, NodeId};
+use super::rebalance::{MemberSnapshot, Rebalance, Routing, Rules};
+use super::remote_read::RemoteReader;
+use super::replicator::Replicator;
+use super::table::{Table, estimated_size};
+use super::throttle::Throttle;
+use super::types::{CALL_TIMEOUT, Client, PEER_TIMEOUTS, PRIMARY_TIMEOUTS, Refusal};
+use super::versions::Entry;
+use super::write_locks::WriteLocks;
+use crate::diststore::StoreSyncClient;
+use crate::error::Error;
+use crate::location::Location;
+use crate::node::Node;
+use crate::retry::jittered;
+use crate::rpc::pool::Pool;
+
+/// The pause between two attempts of a call, unless the rebalance changes before.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// One node's store: its table, its part in the rebalance, its connections to others.
+pub struct Store {
+    pub(super) node: Node,
+    pub(super) table: Table,
+    pub(super) limits: StoreLimits,
+    rebalance: Mutex<Rebalance>,
+    /// The epoch of the membership for which the rebalance accounts.
+    rebalanced_epoch: AtomicU64,
+    /// The snapshot by which requests are routed.
+    routing: ArcSwap<Routing>,
+    changes: ChangeSignal,
+    pub(super) peers: Pool<Client>,
+    pub(super) primaries: Pool<Client>,
+    pub(super) replicator: Replicator,
+    pub(super) remote_reader: RemoteReader,
+    pub(super) write_locks: WriteLocks,
+    /// The last copy from a primary with another placement: keys that look superfluous may
+    /// soon be owned.
+    pub(super) stale_write_at: StaleWrites,
+    pub(super) throttle: Throttle,
+    /// The source of the last page reported that its clients keep it busy.
+    pub(super) source_is_busy: AtomicBool,
+    /// Keys received in the current rebalance.
+    pub(super) received: AtomicU64,
+    /// Keys sent to other nodes.
+    pub(super) sent: AtomicU64,
+    /// Tests wait this long before each page, in milliseconds, to see a rebalance in progress.
+    #[cfg(feature = "testing")]
+    pub(super) page_delay: AtomicU64,
+    stopped: AtomicBool,
+    /// Why the store had to end.
+    failure: Mutex<Option<Error>>,
+}
+
+impl Store {
+    /// An empty store on `node`. `replicas` is the number of copies that it requires.
+    pub fn new(node: Node, replicas: Option<usize>, limits: StoreLimits) -> Store {
+        let epoch = node.epoch();
+        let me = NodeId::new(node.location().clone(), node.snapshot().generation);
+        let state = Rebalance::new(me, replicas, Rules::default());
+        let pool = |timeouts| Pool::new(node.dialer().clone(), StoreSyncClient::new, timeouts);
+        Store {
+            peers: pool(PEER_TIMEOUTS),
+            primaries: pool(PRIMARY_TIMEOUTS),
+            replicator: Replicator::new(node.clone()),
+            remote_reader: RemoteReader::new(node.clone()),
+            node,
+            table: Table::default(),
+            limits,
+            routing: ArcSwap::from_pointee(state.routing()),
+            rebalance: Mutex::new(state),
+            rebalanced_epoch: AtomicU64::new(epoch),
+            changes: ChangeSignal::default(),
+            write_locks: WriteLocks::default(),
+            stale_write_at: StaleWrites::new(),
+            throttle: Throttle::default(),
+            source_is_busy: AtomicBool::new(false),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            #[cfg(feature = "testing")]
+            page_delay: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        }
+    }
+
+    /// The snapshot by which a request is routed. Never blocks.
+    pub(super) fn routing(&self) -> Guard<Arc<Routing>> {
+        self.routing.load()
+    }
+
+    /// May this node act by that snapshot? Not while it is isolated, or was isolated or declared
+    /// down since the snapshot was taken. Never blocks.
+    pub(super) fn is_current(&self, routing: &Routing) -> bool {
+        // In this order: a node that has contact again has counted its isolation before.
+        self.node.has_contact()
+            && self.node.isolations() == routing.isolations()
+            && self.node.generation() == routing.me().generation
+    }
+
+    /// Is that the snapshot that was published last? Never blocks.
+    pub(super) fn is_latest(&self, routing: &Routing) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.routing.load()), routing)
+    }
+
+    /// The rebalance. Publishes a snapshot and wakes waiting threads when it has changed.
+    pub(super) fn rebalance(&self) -> RebalanceGuard<'_> {
+        let guard = self.rebalance.lock();
+        let guard = guard.unwrap_or_else(PoisonError::into_inner);
+        let before = guard.changes();
+        RebalanceGuard {
+            guard,
+            before,
+            store: self,
+        }
+    }
+
+    /// Takes over what membership knows now, and suspends the lease after an isolation.
+    /// Called by the node's and the store's own threads: it may compute a ring.
+    pub(super) fn update_rebalance(&self) {
+        let epoch = self.node.epoch();
+        let mut rebalance = self.rebalance();
+        let has_contact = self.node.has_contact();
+        let isolations = self.node.isolations();
+        if !has_contact || isolations != rebalance.isolations() {
+            rebalance.suspend_lease(isolations);
+        }
+        if self.rebalanced_epoch.load(Acquire) != epoch {
+            rebalance.update_members(members(&self.node));
+            drop(rebalance);
+            self.rebalanced_epoch.store(epoch, Release);
+            self.changes.notify();
+        }
+    }
+
+    /// Waits until the routing accounts for what membership knows now, for `timeout` at most.
+    pub(super) fn wait_for_members(&self, timeout: Duration) {
+        let (epoch, deadline) = (self.node.epoch(), Instant::now() + timeout);
+        loop {
+            let changes = self.changes();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let is_updated = self.rebalanced_epoch.load(Acquire) >= epoch;
+            if is_updated || left.is_zero() || self.is_stopped() {
+                return;
+            }
+            self.wait_for_change(changes, left);
+        }
+    }
+
+    /// The number of changes of the rebalance so far, to be passed to
+    /// [`wait_for_change`](Store::wait_for_change).
+    pub(super) fn changes(&self) -> u64 {
+        *self.changes.count()
+    }
+
+    /// Blocks until there are more than `changes` changes, for `timeout` at most.
+    pub(super) fn wait_for_change(&self, changes: u64, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        let mut count = self.changes.count();
+        while *count == changes && !self.is_stopped() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            count = self
+                .changes
+                .changed
+                .wait_timeout(count, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    /// Pauses before another attempt of a call, until the rebalance changes at most. False
+    /// when the deadline has passed.
+    pub(super) fn pause_until(&self, deadline: Instant) -> bool {
+        if Instant::now() >= deadline || self.is_stopped() {
+            return false;
+        }
+        self.wait_for_change(self.changes(), jittered(RETRY));
+        true
+    }
+
+    /// The deadline of a client's call that starts now.
+    pub(super) fn deadline() -> Instant {
+        Instant::now() + CALL_TIMEOUT
+    }
+
+    /// Checks that all these entries together fit the limits.
+    ///
+    /// # Errors
+    /// Why one of them does not.
+    pub(super) fn check_room<'a>(
+        &self,
+        entries: impl Iterator<Item = (Key<'a>, &'a Entry)> + Clone,
+    ) -> Result<(), Refusal> {
+        let used = self.table.bytes();
+        let total: usize = entries
+            .clone()
+            .map(|(key, entry)| estimated_size(key, entry))
+            .sum();
+        // What the table holds of a key already matters only when memory is short.
+        let is_ample = used.saturating_add(total) <= self.limits.memory;
+        let mut added = 0;
+        for (key, entry) in entries {
+            let value = entry.value.as_ref().map_or(0, |value| value.len());
+            let growth = if is_ample || entry.is_tombstone() {
+                0
+            } else {
+                self.table.growth(key, entry)
+            };
+            self.limits
+                .check(key.bytes.len(), value, growth, used + added)?;
+            added += growth;
+        }
+        Ok(())
+    }
+
+    /// Closes the connections to a node that is down or has exited. Calls in progress fail
+    /// instead of waiting for their timeouts.
+    pub(super) fn close_connections(&self, location: &Location) {
+        self.replicator.close(location);
+        self.remote_reader.close(location);
+        self.peers.close_all(location);
+        self.primaries.close_all(location);
+    }
+
+    /// Ends the store's own threads, and every wait.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Relaxed);
+        self.changes.notify();
+    }
+
+    /// Was the store stopped?
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+
+    /// Ends the service because the store cannot go on.
+    pub(super) fn fail(&self, why: Error) {
+        *self.failure_slot() = Some(why);
+        self.stop();
+        self.node.endpoint().shutdown().request();
+    }
+
+    /// Takes the reason why the store had to end, if it had to.
+    pub fn failure(&self) -> Option<Error> {
+        self.failure_slot().take()
+    }
+
+    fn failure_slot(&self) -> MutexGuard<'_, Option<Error>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The processes that take part, as membership knows them.
+fn members(node: &Node) -> MemberSnapshot {
+    let snapshot = node.snapshot();
+    let id = |(location, generation)| NodeId::new(location, generation);
+    MemberSnapshot {
+        me: NodeId::new(node.location().clone(), snapshot.generation),
+        live: snapshot.live.into_iter().map(id).collect(),
+        leaving: snapshot.leaving.into_iter().map(id).collect(),
+    }
+}
+
+/// The locked rebalance. When it is dropped after a change, it publishes a snapshot.
+pub(super) struct RebalanceGuard<'a> {
+    guard: MutexGuard<'a, Rebalance>,
+    before: u64,
+    store: &'a Store,
+}
+
+impl Deref for RebalanceGuard<'_> {
+    type Target = Rebalance;
+
+    fn deref(&self) -> &Rebalance {
+        &self.guard
+    }
+}
+
+impl DerefMut for RebalanceGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Rebalance {
+        &mut self.guard
+    }
+}
+
+impl Drop for RebalanceGuard<'_> {
+    fn drop(&mut self) {
+        if self.guard.changes() == self.before {
+            return;
+        }
+        while self.guard.changes() != self.before {
+            self.before = self.guard.changes();
+            let routing = Arc::new(self.guard.routing());
+            self.store.routing.store(routing);
+            // May take further steps.
+            self.guard.on_published();
+        }
+        self.store.changes.notify();
+    }
+}
+
+/// Counts the changes of the rebalance and wakes those that wait for one.
+#[derive(Default)]
+struct ChangeSignal {
+    count: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl ChangeSignal {
+    fn count(&self) -> MutexGuard<'_, u64> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self) {
+        *self.count() += 1;
+        self.changed.notify_all();
+    }
+}
+
+/// When a copy last came from a primary with another placement.
+pub(super) struct StaleWrites {
+    start: Instant,
+    /// Milliseconds since the start, plus one. 0 if there was none.
+    last: AtomicU64,
+}
+
+impl StaleWrites {
+    fn new() -> StaleWrites {
+        StaleWrites {
+            start: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// Records such a copy. Must be called before the copy is applied.
+    pub fn record(&self) {
+        let millis = self.start.elapsed().as_millis() as u64;
+        self.last.store(millis + 1, Relaxed);
+    }
+
+    /// Was there none for so long?
+    pub fn is_quiet(&self, time: Duration) -> bool {
+        let last = self.last.load(Relaxed);
+        let now = self.start.elapsed().as_millis() as u64;
+        last == 0 || now.saturating_sub(last - 1) > time.as_millis() as u64
+    }
+}

@@ -1,0 +1,111 @@
+//! `Sweeper`: drops what a node does not need any more: keys that it does not own, and old
+//! tombstones.
+//!
+//! A stripe of the table is swept in short parts. Before each part, while the stripe is
+//! locked, the sweeper checks that the node is still settled in the same placement and that
+//! no primary with another placement has sent copies recently. A key that this node is about
+//! to own is therefore never dropped: its copy is either applied after the part, or its
+//! sender is seen by the check.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use log::{debug, info};
+
+use super::placement::Key;
+use super::rebalance::Routing;
+use super::store::Store;
+use super::table::{PrimaryFilter, STRIPES};
+use super::types::unix_millis;
+use crate::hash_ring::HashRing;
+use crate::location::Location;
+
+/// Nothing is dropped for this time after a copy came from a primary with another placement,
+/// which may make this node an owner.
+const QUIET_BEFORE_SWEEP: Duration = Duration::from_secs(10);
+
+/// The time between two sweeps in one placement.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long a tombstone is kept, in milliseconds: longer than a node is likely to be taken for
+/// down and then return with what it held. One hour.
+const TOMBSTONE_RETENTION_MS: i64 = 3_600_000;
+
+/// What the puller's thread remembers between sweeps.
+#[derive(Default)]
+pub(super) struct Sweeper {
+    /// The placement of the last sweep, and when it was.
+    swept: Option<(u64, Instant)>,
+    /// The ring for which legacy nodes were given their keys.
+    synced_ring: Arc<HashRing<Location>>,
+}
+
+impl Sweeper {
+    /// Sweeps the table if it is time. Returns whether it did.
+    pub fn sweep_if_due(&mut self, store: &Store) -> bool {
+        let placement_id = store.routing().current().id();
+        let is_due = self
+            .swept
+            .is_none_or(|(at, when)| at != placement_id || when.elapsed() > SWEEP_INTERVAL);
+        if !is_due || !store.stale_write_at.is_quiet(QUIET_BEFORE_SWEEP) {
+            return false;
+        }
+        self.swept = Some((placement_id, Instant::now()));
+        store.sweep();
+        true
+    }
+
+    /// Puts to legacy nodes what belongs to them, if the ring has changed.
+    pub fn sync_legacy(&mut self, store: &Store) {
+        let ring = store.node.ring();
+        if store.node.has_legacy() && !Arc::ptr_eq(&ring, &self.synced_ring) {
+            store.put_to_legacy();
+        }
+        self.synced_ring = ring;
+    }
+}
+
+impl Store {
+    /// Drops keys that this node does not own, and old tombstones.
+    fn sweep(&self) {
+        let routing = self.routing().clone();
+        let (current, me) = (routing.current(), routing.me());
+        let Some(replicas) = routing.replicas().filter(|_| current.contains(me)) else {
+            return;
+        };
+        let expired = unix_millis() - TOMBSTONE_RETENTION_MS;
+        let keep = |key: Key<'_>, deleted_at: Option<i64>| {
+            let is_expired = deleted_at.is_some_and(|at| at < expired);
+            !is_expired && current.owns(me, key, replicas)
+        };
+        let may_drop = || {
+            let is_same = self.is_settled_in(&routing);
+            is_same && self.stale_write_at.is_quiet(QUIET_BEFORE_SWEEP)
+        };
+        let mut dropped = 0;
+        for stripe in 0..STRIPES {
+            match self.table.sweep(stripe, may_drop, keep) {
+                Some(count) => dropped += count,
+                None => return debug!("the sweep was interrupted"),
+            }
+        }
+        self.table.count_primary(&PrimaryFilter {
+            placement: current.clone(),
+            me: me.clone(),
+        });
+        let received = self.received.swap(0, Relaxed);
+        if received > 0 {
+            info!("rebalance: received {received} keys");
+        }
+        if dropped > 0 {
+            info!("dropped {dropped} keys");
+        }
+    }
+
+    /// Is this node still settled in the placement of that snapshot?
+    fn is_settled_in(&self, routing: &Routing) -> bool {
+        let now = self.routing();
+        now.is_settled() && now.current().id() == routing.current().id()
+    }
+}

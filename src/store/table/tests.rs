@@ -1,0 +1,183 @@
+//! Cases of the table.
+
+use super::*;
+use crate::location::Location;
+use crate::store::placement::{NodeId, Placement};
+
+fn entry(version: i64, value: &str) -> Entry {
+    Entry {
+        version,
+        value: Some(value.as_bytes().to_vec().into()),
+    }
+}
+
+/// All keys of a table, by pages of these limits.
+fn keys_by_pages(table: &Table, max_bytes: usize, max_scanned: usize) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    let mut cursor = Some(Cursor::default());
+    while let Some(at) = cursor {
+        let page = table.page(&at, max_bytes, max_scanned, |_| true, |_| true);
+        keys.extend(page.entries.into_iter().map(|(key, _)| key));
+        cursor = page.next;
+    }
+    keys
+}
+
+#[test]
+fn the_larger_version_wins_in_any_order() {
+    let table = Table::default();
+    let key = Key::new(b"a");
+    assert!(table.apply(key, entry(2, "new")));
+    let counted = (table.keys(), table.bytes());
+    assert!(!table.apply(key, entry(1, "older and longer")));
+    assert!(!table.apply(key, entry(2, "again")));
+    assert_eq!(table.read(key), Some(entry(2, "new")));
+    assert_eq!((table.keys(), table.bytes()), counted);
+    let tombstone = Entry {
+        version: 3,
+        value: None,
+    };
+    assert!(table.apply(key, tombstone));
+    let version = table.read(key).map(|held| held.version);
+    assert_eq!((table.keys(), version), (0, Some(3)));
+}
+
+#[test]
+fn pages_cover_the_table_however_small_they_are() {
+    let table = Table::default();
+    let names: Vec<String> = (0..2000).map(|i| format!("key{i}")).collect();
+    for name in &names {
+        table.apply(Key::new(name.as_bytes()), entry(1, "value"));
+    }
+    for (max_bytes, max_scanned) in [
+        (1, usize::MAX),
+        (usize::MAX, 3),
+        (1000, 100),
+        (usize::MAX, usize::MAX),
+    ] {
+        let mut keys = keys_by_pages(&table, max_bytes, max_scanned);
+        assert_eq!(keys.len(), names.len());
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), names.len());
+    }
+    let is_wanted = |key: Key<'_>| key.bytes != b"key7";
+    let whole = table.page(&Cursor::default(), usize::MAX, usize::MAX, |_| true, is_wanted);
+    assert_eq!((whole.entries.len(), whole.next), (names.len() - 1, None));
+    let none = table.page(&Cursor::default(), 1, 1, |_| false, |_| true);
+    assert_eq!(none, Page::default(), "unwanted stripes are skipped");
+}
+
+#[test]
+fn keys_of_one_point_are_distinguished_and_swept_in_parts() {
+    let table = Table::default();
+    // Keys of 32 hexadecimal digits have the point that they spell.
+    let count = 3 * LOCKED_SCAN + 7;
+    let names: Vec<String> = (0..count).map(|i| format!("{i:032x}")).collect();
+    let keys: Vec<Key<'_>> = names.iter().map(|name| Key::new(name.as_bytes())).collect();
+    assert!(keys.iter().all(|key| key.point == 0));
+    for (version, key) in (1..).zip(&keys) {
+        assert_eq!(table.read(*key), None);
+        let value = Some(Value::of(b"another key", b"value".to_vec()));
+        assert!(table.apply(*key, Entry { version, value }));
+    }
+    for (version, key) in (1..).zip(&keys) {
+        assert_eq!(table.read(*key), Some(entry(version, "value")));
+    }
+    let expected: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+    assert_eq!(keys_by_pages(&table, usize::MAX, 7), expected);
+    let is_kept = |key: Key<'_>, _| key.bytes.ends_with(b"0");
+    let kept = count.div_ceil(16);
+    assert_eq!(table.sweep(0, || true, is_kept), Some(count - kept));
+    assert_eq!(table.keys(), kept);
+    assert_eq!(table.read(keys[16]), Some(entry(17, "value")));
+    assert_eq!(table.read(keys[17]), None);
+}
+
+#[test]
+fn a_sweep_stops_when_it_may_not_drop() {
+    let table = Table::default();
+    let key = Key::new(b"key");
+    table.apply(key, entry(1, "value"));
+    let stripe = stripe_of(key);
+    assert_eq!(table.sweep(stripe, || false, |_, _| false), None);
+    assert_eq!(table.keys(), 1);
+}
+
+#[test]
+fn a_copy_resumes_after_a_key_that_is_gone() {
+    let table = Table::default();
+    let names = ["00a0", "00B0", "00c0", "00D0"].map(|digits| format!("{digits:0<32}"));
+    let keys = names.each_ref().map(|name| Key::new(name.as_bytes()));
+    for key in keys {
+        table.apply(key, entry(1, "value"));
+    }
+    let page = |cursor: &Cursor| table.page(cursor, usize::MAX, 2, |_| true, |_| true);
+    let next = page(&Cursor::default()).next.unwrap();
+    let after = next.after.as_deref();
+    assert_eq!(after, Some(keys[1].bytes), "in the order of points");
+    table.sweep(0, || true, |key, _| key != keys[1]);
+    let rest = page(&next).entries;
+    let rest: Vec<_> = rest.iter().map(|(key, _)| Key::new(key)).collect();
+    assert_eq!(rest, keys[2..]);
+}
+
+#[test]
+fn the_table_grows_by_the_estimated_growth() {
+    let table = Table::default();
+    let key = Key::new(b"key");
+    for (version, value) in [(1, "value"), (2, "a longer value"), (3, "short"), (4, "")] {
+        let before = table.bytes();
+        let growth = table.growth(key, &entry(version, value));
+        table.apply(key, entry(version, value));
+        assert_eq!(growth, table.bytes().saturating_sub(before), "{value}");
+    }
+    assert_eq!(table.bytes(), b"key".len() + OVERHEAD);
+}
+
+#[test]
+fn primary_keys_are_counted_while_keys_come_and_go() {
+    let node = |port| NodeId::new(Location::new("127.0.0.1", port).unwrap(), 1);
+    let filter = |members: u16| PrimaryFilter {
+        placement: Arc::new(Placement::new((1..=members).map(node))),
+        me: node(1),
+    };
+    let table = Table::default();
+    let names: Vec<String> = (0..5000).map(|i| format!("key{i}")).collect();
+    let put = |names: &[String], version| {
+        for name in names {
+            table.apply(Key::new(name.as_bytes()), entry(version, "value"));
+        }
+    };
+    let expected = |filter: &PrimaryFilter, names: &[String]| {
+        let keys = names.iter().map(|name| Key::new(name.as_bytes()));
+        keys.filter(|key| filter.placement.is_primary(&filter.me, *key))
+            .count()
+    };
+    put(&names[..3000], 1);
+    let three = filter(3);
+    assert_eq!(table.count_primary(&three), expected(&three, &names[..3000]));
+    put(&names, 2);
+    assert_eq!(table.count_primary(&three), expected(&three, &names));
+    for name in &names[..1000] {
+        let tombstone = Entry {
+            version: 3,
+            value: None,
+        };
+        table.apply(Key::new(name.as_bytes()), tombstone);
+    }
+    assert_eq!(table.count_primary(&three), expected(&three, &names[1000..]));
+    let four = filter(4);
+    // A stripe that is counted in part while it changes.
+    let mut stripe = table.stripe(0);
+    let Stripe { rows, primary } = &mut *stripe;
+    primary.advance(rows, &four, 2);
+    drop(stripe);
+    put(&names[..1000], 4);
+    assert_eq!(table.count_primary(&four), expected(&four, &names));
+    for number in 0..STRIPES {
+        table.sweep(number, || true, |_, _| false);
+    }
+    assert_eq!(table.count_primary(&four), 0);
+    assert_eq!((table.keys(), table.bytes()), (0, 0));
+}

@@ -1,0 +1,419 @@
+//! Writing keys: at their primary, which brings each write to all owners.
+
+use std::time::{Duration, Instant};
+
+use super::limits::MAX_VALUE;
+use super::placement::{Key, NodeId};
+use super::rebalance::WriteTicket;
+use super::replicator::{ReplicaResult, ReplicaWrite};
+use super::store::Store;
+use super::types::{Client, Mutation, NOT_PRIMARY, Refusal, refusal, unix_millis};
+use super::versions::{Entry, Value};
+use super::wire::{from_key_value, to_key_value};
+use crate::diststore::{KeyValue, Rejection, ReplicateResult, TStoreSyncClient, WriteResult};
+use crate::location::Location;
+use crate::parallel::parallel_map;
+
+/// Primaries called at the same time for the pairs of one call.
+const PARALLEL: usize = 8;
+
+/// How long a write waits until this node's routing accounts for new members.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A write that this node executes as the primary.
+struct PendingWrite<'a> {
+    /// The index among the pairs of the call.
+    index: usize,
+    key: Key<'a>,
+    ticket: WriteTicket,
+    /// What to apply. Version 0 until it is assigned.
+    entry: Entry,
+    existed: bool,
+    state: WriteState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WriteState {
+    /// Some owners may not have it.
+    Replicating,
+    /// All other owners have it, so it may be applied here; or there is nothing to write.
+    Replicated,
+    /// An owner rejected it.
+    Rejected,
+}
+
+impl Store {
+    /// Writes `value`, or deletes the key without one. Returns when the write is in place on
+    /// all owners. Blocks for ten seconds at most.
+    ///
+    /// # Errors
+    /// The key or the value is too long, an owner has no room, or no primary could be reached
+    /// in that time. The write may have taken effect on some owners.
+    pub fn write(&self, key: &[u8], value: Option<Vec<u8>>) -> Result<WriteResult, Refusal> {
+        let value = value.map(|value| Value::of(key, value));
+        let results = self.write_many(&[(key.to_vec(), value)])?;
+        Ok(results.into_iter().next().unwrap_or_default())
+    }
+
+    /// [`write`](Store::write) of several pairs. Each takes effect by itself, not all at one
+    /// time. Of several values of one key the last one stays.
+    ///
+    /// # Errors
+    /// As for one pair, or they are too large together. Any of them may have taken effect.
+    pub fn write_many(&self, pairs: &[Mutation]) -> Result<Vec<WriteResult>, Refusal> {
+        self.check_lengths(pairs)?;
+        if self.node.has_legacy() {
+            for (key, value) in pairs {
+                self.put_to_legacy_owner(Key::new(key), value.as_deref().unwrap_or_default());
+            }
+        }
+        let deadline = Store::deadline();
+        let mut results: Vec<Option<WriteResult>> = vec![None; pairs.len()];
+        loop {
+            let groups = self.group_by_primary(pairs, &results);
+            let replies = parallel_map(&groups, PARALLEL, |(primary, indexes)| {
+                let pairs: Vec<&Mutation> = indexes.iter().map(|index| &pairs[*index]).collect();
+                (indexes, self.write_at(primary, &pairs, deadline))
+            });
+            for (indexes, reply) in replies {
+                for (index, result) in indexes.iter().zip(reply?) {
+                    results[*index] = result;
+                }
+            }
+            if results.iter().all(Option::is_some) {
+                return Ok(results.into_iter().flatten().collect());
+            }
+            if !self.pause_until(deadline) {
+                let late = "the primary and all owners of the key could not be reached in time";
+                return Err(late.into());
+            }
+        }
+    }
+
+    fn check_lengths(&self, pairs: &[Mutation]) -> Result<(), Refusal> {
+        let mut total = 0;
+        for (key, value) in pairs {
+            let value = value.as_ref().map_or(0, |value| value.len());
+            self.limits.check(key.len(), value, 0, 0)?;
+            total += value;
+        }
+        if total > MAX_VALUE {
+            return Err(format!(
+                "values of {total} bytes in one call; at most {MAX_VALUE} are accepted"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The indexes of the pairs without a result, by their primaries.
+    fn group_by_primary(
+        &self,
+        pairs: &[Mutation],
+        results: &[Option<WriteResult>],
+    ) -> Vec<(NodeId, Vec<usize>)> {
+        let mut groups: Vec<(NodeId, Vec<usize>)> = Vec::new();
+        let routing = self.routing();
+        for (index, (key, _)) in pairs.iter().enumerate() {
+            let primary = routing.primary(Key::new(key));
+            let Some(primary) = primary.filter(|_| results[index].is_none()) else {
+                continue;
+            };
+            match groups.iter_mut().find(|(node, _)| node == primary) {
+                Some((_, indexes)) => indexes.push(index),
+                None => groups.push((primary.clone(), vec![index])),
+            }
+        }
+        groups
+    }
+
+    fn write_at(
+        &self,
+        primary: &NodeId,
+        pairs: &[&Mutation],
+        deadline: Instant,
+    ) -> Result<Vec<Option<WriteResult>>, Refusal> {
+        if primary.location == *self.node.location() {
+            self.write_as_primary(primary, pairs, deadline)
+        } else {
+            self.forward_to_primary(primary, pairs)
+        }
+    }
+
+    /// Forwards writes to their primary. No result for pairs whose primary it is not, and none
+    /// at all if it could not be reached.
+    fn forward_to_primary(
+        &self,
+        primary: &NodeId,
+        pairs: &[&Mutation],
+    ) -> Result<Vec<Option<WriteResult>>, Refusal> {
+        let to_wire = |(key, value): &&Mutation| {
+            let value = value.clone();
+            to_key_value(key.clone(), &Entry { version: 0, value })
+        };
+        let send = |client: &mut Client| {
+            client.write_as_primary(pairs.iter().map(to_wire).collect(), primary.generation)
+        };
+        let is_done = |result: &WriteResult| result.version != Some(NOT_PRIMARY);
+        match self.primaries.call(&primary.location, send) {
+            Ok(results) => {
+                let results = results.into_iter();
+                Ok(results.map(|one| Some(one).filter(is_done)).collect())
+            }
+            Err(e) if e.is_unreachable() => {
+                self.node.report_unreachable(&primary.location, &e);
+                Ok(Vec::new())
+            }
+            Err(e) => Err(refusal(&e)),
+        }
+    }
+
+    /// Executes writes as `primary`. No result for pairs whose primary this node is not, or
+    /// that did not reach all owners until the deadline. Blocks until then at most.
+    ///
+    /// The caller names the process that it takes for the primary: a request may have waited
+    /// while this process was stopped and declared down. Its sender has turned to another
+    /// primary since, and an old value must not return with a new version.
+    ///
+    /// # Errors
+    /// The latest versions could not be read in time, or an owner rejected a copy.
+    pub(super) fn write_as_primary(
+        &self,
+        primary: &NodeId,
+        pairs: &[&Mutation],
+        deadline: Instant,
+    ) -> Result<Vec<Option<WriteResult>>, Refusal> {
+        let mut results = vec![None; pairs.len()];
+        let keys: Vec<Key<'_>> = pairs.iter().map(|(key, _)| Key::new(key)).collect();
+        // After the deadline the caller has given up, and may have written newer values.
+        let Some(_locked) = self.write_locks.lock(&keys, deadline) else {
+            return Ok(results);
+        };
+        if Instant::now() >= deadline {
+            return Ok(results);
+        }
+        // Versions have the time at which this node was known to be the primary: a node that is
+        // stopped here and declared down must not return with larger versions.
+        let now = unix_millis();
+        let mut pending = self.begin_writes(primary, pairs, &keys);
+        let executed = self.execute(&mut pending, now, deadline);
+        for write in pending {
+            let result = WriteResult::new(write.entry.version, write.existed);
+            let is_replicated = write.state == WriteState::Replicated;
+            if self.finish(write.ticket) && is_replicated {
+                results[write.index] = Some(result);
+            }
+        }
+        executed.map(|()| results)
+    }
+
+    /// Starts the writes whose primary this node is, if it is the process that is meant.
+    fn begin_writes<'a>(
+        &self,
+        primary: &NodeId,
+        pairs: &[&Mutation],
+        keys: &[Key<'a>],
+    ) -> Vec<PendingWrite<'a>> {
+        loop {
+            let routing = self.routing();
+            if routing.me() != primary || !self.is_current(&routing) {
+                return Vec::new();
+            }
+            let begin = |(index, key): (usize, &Key<'a>)| {
+                let value = pairs[index].1.clone();
+                Some(PendingWrite {
+                    index,
+                    key: *key,
+                    ticket: routing.begin_write(*key)?,
+                    entry: Entry { version: 0, value },
+                    existed: false,
+                    state: WriteState::Replicating,
+                })
+            };
+            let pending = keys.iter().enumerate().filter_map(begin).collect();
+            // Otherwise a placement may have been drained before these were counted.
+            if self.is_latest(&routing) {
+                return pending;
+            }
+        }
+    }
+
+    /// Ends a write. May it be acknowledged, if it has reached all owners?
+    fn finish(&self, ticket: WriteTicket) -> bool {
+        let routing = self.routing();
+        let is_valid = self.is_current(&routing) && routing.may_acknowledge(&ticket);
+        let is_awaited = ticket.is_older_than(&routing);
+        drop(ticket);
+        if is_awaited {
+            self.rebalance().advance();
+        }
+        is_valid
+    }
+
+    /// Assigns each write its version, brings it to all owners and applies it.
+    fn execute(
+        &self,
+        pending: &mut [PendingWrite<'_>],
+        now: i64,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
+        let keys: Vec<Key<'_>> = pending.iter().map(|write| write.key).collect();
+        let latest = self.read_latest(&keys, deadline)?;
+        self.assign_versions(pending, latest, now);
+        let entries = pending.iter().map(|write| (write.key, &write.entry));
+        let mut executed = self.check_room(entries);
+        if executed.is_ok() {
+            executed = self.replicate(pending, deadline);
+        }
+        for write in pending {
+            let entry = write.entry.clone();
+            if write.state != WriteState::Replicated {
+                self.routing().abandon(entry.version);
+            } else if entry.value.is_some() || write.existed {
+                self.table.apply(write.key, entry);
+            }
+        }
+        executed
+    }
+
+    /// Assigns versions larger than the latest one of each key. For the second and later writes
+    /// of one key in this call that is the version of the one before. The deletion of a
+    /// missing key is done already.
+    fn assign_versions(
+        &self,
+        pending: &mut [PendingWrite<'_>],
+        mut latest: Vec<Option<Entry>>,
+        now: i64,
+    ) {
+        let mut order: Vec<usize> = (0..pending.len()).collect();
+        order.sort_by_key(|at| pending[*at].key);
+        let routing = self.routing();
+        for nth in 0..order.len() {
+            let at = order[nth];
+            let before = nth.checked_sub(1).map(|nth| order[nth]);
+            let before = before.filter(|before| pending[*before].key == pending[at].key);
+            let latest = match before {
+                Some(before) => Some(pending[before].entry.clone()),
+                None => latest[at].take(),
+            };
+            let write = &mut pending[at];
+            write.existed = latest.as_ref().is_some_and(|entry| !entry.is_tombstone());
+            let latest = latest.map_or(0, |entry| entry.version);
+            if write.entry.value.is_none() && !write.existed {
+                write.entry.version = latest;
+                write.state = WriteState::Replicated;
+                continue;
+            }
+            let own = self.table.version(write.key).unwrap_or_default();
+            write.entry.version = routing.next_version(now, latest.max(own));
+        }
+    }
+
+    /// Brings every entry to all its owners in every placement except this node, until the
+    /// deadline.
+    ///
+    /// # Errors
+    /// Why an owner rejected one. The others are brought to all owners nevertheless.
+    fn replicate(
+        &self,
+        pending: &mut [PendingWrite<'_>],
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
+        let mut rejection = Ok(());
+        loop {
+            let (copies, owners) = self.missing_copies(pending);
+            if copies.is_empty() {
+                return rejection;
+            }
+            let mut all_reached = true;
+            let results = self.replicator.send(copies);
+            for (result, (at, owner)) in results.into_iter().zip(owners) {
+                match self.has_copy(&owner, result) {
+                    Ok(true) => pending[at].ticket.add_ack(owner),
+                    Ok(false) => all_reached = false,
+                    Err(why) => {
+                        pending[at].state = WriteState::Rejected;
+                        rejection = Err(why);
+                    }
+                }
+            }
+            if !all_reached && !self.pause_until(deadline) {
+                return rejection;
+            }
+        }
+    }
+
+    /// The copies that are still to be sent, and for each the position of its write and its
+    /// owner.
+    #[allow(clippy::type_complexity)]
+    fn missing_copies(
+        &self,
+        pending: &mut [PendingWrite<'_>],
+    ) -> (Vec<(Location, ReplicaWrite)>, Vec<(usize, NodeId)>) {
+        let (mut copies, mut owners) = (Vec::new(), Vec::new());
+        let routing = self.routing();
+        let placement_id = routing.current().id();
+        for (at, write) in pending.iter_mut().enumerate() {
+            if write.state != WriteState::Replicating {
+                continue;
+            }
+            let targets = routing.targets(&write.ticket, write.key);
+            if targets.is_empty() {
+                write.state = WriteState::Replicated;
+            }
+            for owner in targets {
+                let copy = ReplicaWrite::new(write.key, &write.entry, placement_id);
+                copies.push((owner.location.clone(), copy));
+                owners.push((at, owner));
+            }
+        }
+        (copies, owners)
+    }
+
+    /// Has the owner the copy, and does this node know its placement? Or is the owner down?
+    fn has_copy(&self, owner: &NodeId, result: ReplicaResult) -> Result<bool, Refusal> {
+        match result {
+            ReplicaResult::Kept(theirs) if self.routing().knows(theirs) => Ok(true),
+            ReplicaResult::Kept(_) => Ok(self.catch_up_with(&owner.location)),
+            ReplicaResult::Unreachable => Ok(self.node.is_down(&owner.location)),
+            ReplicaResult::Rejected(why) => Err(why),
+        }
+    }
+
+    /// Exchanges the membership with an owner that has another placement, and waits until this
+    /// node's routing accounts for it: the write must reach the owners in it too.
+    fn catch_up_with(&self, owner: &Location) -> bool {
+        if self.node.push_pull(owner).is_err() {
+            return false;
+        }
+        self.wait_for_members(CATCH_UP_TIMEOUT);
+        true
+    }
+
+    /// Keeps copies from a primary with that current placement, except those that there is no
+    /// room for or that are malformed.
+    pub(super) fn apply_replicated(
+        &self,
+        pairs: Vec<KeyValue>,
+        placement_id: u64,
+    ) -> ReplicateResult {
+        if self.routing().current().id() != placement_id {
+            // Before the copies are applied: a sweep then sees this, or has ended before.
+            self.stale_write_at.record();
+        }
+        let now = unix_millis();
+        let apply = |(index, pair)| {
+            let applied =
+                from_key_value(pair, now).and_then(|(key, entry)| self.apply_one(&key, entry));
+            Some(Rejection::new(index as i32, applied.err()?))
+        };
+        let rejections: Vec<_> = pairs.into_iter().enumerate().filter_map(apply).collect();
+        ReplicateResult::new(self.routing().current().id() as i64, rejections)
+    }
+
+    fn apply_one(&self, key: &[u8], entry: Entry) -> Result<(), Refusal> {
+        let key = Key::new(key);
+        self.check_room(std::iter::once((key, &entry)))?;
+        self.table.apply(key, entry);
+        Ok(())
+    }
+}
