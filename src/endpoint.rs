@@ -11,9 +11,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, PoisonError};
 
 use log::warn;
+use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::location::Location;
@@ -97,7 +97,7 @@ impl Endpoint {
         let location = Location::from(SocketAddr::new(address, server.port()));
         if identity.is_none() && !listen.iter().all(IpAddr::is_loopback) {
             warn!(
-                "there is no TLS: whoever can connect to {location} can read, write and delete \
+                "there is no TLS: anyone who can connect to {location} can read, write and delete \
                  everything; give --tls-cert, --tls-key and --tls-ca, or --advertise 127.0.0.1"
             );
         }
@@ -135,12 +135,8 @@ impl Endpoint {
     /// # Errors
     /// [`Error::Bind`] if it was taken before.
     pub(crate) fn take_server(&self) -> Result<Server, Error> {
-        let taken = self
-            .server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        taken.ok_or_else(|| Error::Bind(self.location.clone(), io::ErrorKind::AddrInUse.into()))
+        let server = self.server.lock().take();
+        server.ok_or_else(|| Error::Bind(self.location.clone(), io::ErrorKind::AddrInUse.into()))
     }
 }
 

@@ -139,7 +139,9 @@ impl fmt::Display for Error {
                 write!(f, "no trust between {at} and this program: {}", message(e))
             }
             Error::Timeout(at, e) => write!(f, "no reply from {at} in time: {}", message(e)),
-            Error::ConnectionLost(at, e) => write!(f, "the connection to {at} was lost: {}", message(e)),
+            Error::ConnectionLost(at, e) => {
+                write!(f, "the connection to {at} was lost: {}", message(e))
+            }
             Error::Remote(at, e) => write!(f, "{at} replied: {}", message(e)),
             Error::Bind(at, e) if e.kind() == io::ErrorKind::AddrInUse => {
                 write!(f, "the address {at} is in use already: choose another port")

@@ -1,93 +1,92 @@
-//! The hash ring: which node a key belongs to.
+//! The hash ring: decides which node owns a key.
 //!
-//! Every node stands on the ring at many points; a key belongs to the node of the
-//! first point past the key's own. When a node comes or goes, only the keys next
-//! to its points change hands (Karger et al., "Consistent hashing and random
-//! trees", 1997). The ring is that of thrifty-p2p, itself Amir Salihefendic's
-//! `hash_ring` with changes, point for point: all nodes of a network must agree,
-//! so its peculiarities are kept.
+//! Every node has many points on a ring of numbers. A key has one point, and its owner is the
+//! node of the first point past it. When a node joins or leaves, only the keys next to its
+//! points change their owner.
 //!
-//! * A node has `30 * nodes * weight / total weight` labels `name-0`, `name-1`, …,
-//!   rounded down: 30 each while all weigh the same.
-//! * The md5 of a label gives four points: its first four bytes as a number `h`,
-//!   the *head*, then `h << 4`, `h << 8` and `h << 12`. So points reach 44 bits. That is
-//!   a slip of the original: keys have 32 bits, and most points of the last three kinds
-//!   serve only to order the nodes met after the last low point.
-//! * A key's point is the first four bytes of its md5. A key of exactly 32
-//!   hexadecimal digits is taken for a digest already.
-//! * Where points of two nodes fall together, the smaller node has the point. (In
-//!   the original the order of a Python set decides; two nodes could disagree.)
+//! * **Points of a node.** A node has `30 * nodes * weight / total weight` labels, rounded
+//!   down: `name-0`, `name-1`, … The first four bytes of a label's md5, read as a number `h`,
+//!   give four points: `h`, `h << 4`, `h << 8` and `h << 12`. The shifts are a slip of the
+//!   original: keys have 32 bits, but these points have up to 44, so most of them are *far*,
+//!   which means past all keys. Keys past the last *near* point belong to the node of the first
+//!   far one; the other far points only order the nodes of a preference list. The slip is kept,
+//!   because all nodes of a network must agree on every owner.
+//! * **Point of a key.** It is the first four bytes of the key's md5. A key of exactly 32
+//!   hexadecimal digits counts as an md5 already.
+//! * **Ties.** A point that several nodes have belongs to the smallest of them. (In the
+//!   original the order of a Python set decides, so two nodes may disagree.)
+//! * **Changes.** A ring is immutable: a change makes a new ring, so readers share a ring
+//!   without a lock. The new ring copies the points of the nodes that stay, and hashes only
+//!   labels that are new.
 //!
-//! A ring never changes: a change makes a new one, so that readers share a ring
-//! without waiting. Making it hashes the labels of the nodes that changed and
-//! merges their points into a copy of the old ring's. Of points past those of keys,
-//! three quarters of all, none is kept: who comes past the last low one is told by the
-//! heads, shifted.
+//! Consistent hashing is by Karger et al., "Consistent hashing and random trees", 1997. The
+//! points are those of thrifty-p2p by Adam T. Lindsay, whose ring is based on `hash_ring` by
+//! Amir Salihefendic.
 
-mod index;
-mod preferred;
-mod walk;
-
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::{iter, slice};
 
-use index::Index;
 use md5::{Digest, Md5};
-pub use preferred::PreferenceList;
-use walk::Walk;
 
-/// Labels of a node of average weight, each worth four points.
+/// The labels of a node of average weight.
 const LABELS: u64 = 30;
 
-/// The bits by which a head is shifted for the other three points of its label.
-const SHIFTS: [u32; 3] = [4, 8, 12];
-
-/// The most nodes that a ring holds, far more than a network may have members. Beyond 65,536
-/// of them look-ups take somewhat longer.
-pub const MAX_NODES: usize = 1 << 20;
-
-/// One past the largest point that a key can have.
+/// The number of points that keys can have.
 const KEY_SPACE: u64 = 1 << 32;
 
-/// What is to be added to an [`entry`] for the node of the next place.
-const NEXT_NODE: u64 = 2;
+/// The most nodes that a ring can hold.
+pub const MAX_NODES: usize = 1 << 20;
 
 /// An immutable consistent-hash ring of nodes of type `N`.
 ///
-/// A node's name on the ring is what it displays as. Cloning a node should be
-/// cheap, because every new ring has its own list of them.
+/// A node's name on the ring is its `Display` text. Every ring has its own list of nodes, so
+/// cloning a node should be cheap.
 #[derive(Debug, Clone)]
 pub struct HashRing<N> {
-    /// Sorted, without repetition. Entries refer to nodes by their place here,
-    /// so that sorting entries puts the smaller of two nodes first.
+    /// Sorted by node, each node once.
     nodes: Vec<Node<N>>,
-    /// The points that keys can have, with their nodes ([`entry`]), sorted. Of several
-    /// entries with one point the first counts; the others wait for its node to leave.
-    entries: Vec<u64>,
-    /// Tells most owners without a look at the entries, on rings of up to 65,536 nodes.
-    index: Index,
+    /// All points of all nodes, sorted. Of several entries with the same point the first one
+    /// counts; the next one takes over when that node leaves.
+    entries: Vec<Entry>,
 }
 
 #[derive(Debug, Clone)]
 struct Node<N> {
-    node: N,
+    id: N,
     weight: u32,
     labels: u64,
+}
+
+/// A point and the index of its node, packed into one number that sorts by point, then by node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry(u64);
+
+impl Entry {
+    fn new(point: u64, node: usize) -> Entry {
+        Entry(point * MAX_NODES as u64 + node as u64)
+    }
+
+    fn point(self) -> u64 {
+        self.0 / MAX_NODES as u64
+    }
+
+    fn node(self) -> usize {
+        self.0 as usize % MAX_NODES
+    }
 }
 
 impl<N: Clone + Ord + Display> HashRing<N> {
     /// A ring without nodes.
     pub fn new() -> HashRing<N> {
-        HashRing {
-            nodes: Vec::new(),
-            entries: Vec::new(),
-            index: Index::of(&[], None, 0),
-        }
+        let (nodes, entries) = (Vec::new(), Vec::new());
+        HashRing { nodes, entries }
     }
 
-    /// A ring of weighted nodes: one of weight 2 gets twice the points of one of weight 1.
+    /// A ring of weighted nodes: a node of weight 2 has twice the points of a node of weight 1.
     ///
-    /// Of a node named twice the last weight counts; one of weight 0 has no points.
+    /// If a node is given twice, its last weight counts. A node of weight 0 has no points.
     ///
     /// # Panics
     /// With more than [`MAX_NODES`] nodes.
@@ -102,191 +101,146 @@ impl<N: Clone + Ord + Display> HashRing<N> {
 
     /// This ring without one node.
     pub fn without(&self, node: &N) -> HashRing<N> {
-        self.updated([], std::slice::from_ref(node))
+        self.updated([], slice::from_ref(node))
     }
 
-    /// This ring with weighted nodes `added` and others `removed`, made at once.
+    /// This ring without the nodes `removed` and with the weighted nodes `added`.
     ///
     /// # Panics
     /// With more than [`MAX_NODES`] nodes.
     pub fn updated(&self, added: impl IntoIterator<Item = (N, u32)>, removed: &[N]) -> HashRing<N> {
-        let mut nodes = Vec::with_capacity(self.nodes.len() + 1);
-        let mut origins = Vec::with_capacity(self.nodes.len() + 1);
-        for (place, old) in self.nodes.iter().enumerate() {
-            if !removed.contains(&old.node) {
-                nodes.push(old.clone());
-                origins.push(Some(place));
+        // Each node's weight, and its index on this ring if it has one.
+        let old = self.nodes.iter().enumerate();
+        let old = old.map(|(index, old)| (old.id.clone(), (old.weight, Some(index))));
+        let mut members: BTreeMap<N, (u32, Option<usize>)> = old.collect();
+        for id in removed {
+            members.remove(id);
+        }
+        for (id, weight) in added {
+            members.entry(id).or_default().0 = weight;
+        }
+        let count = members.len();
+        assert!(count <= MAX_NODES, "a ring holds at most {MAX_NODES} nodes");
+        let total: u64 = members.values().map(|(weight, _)| u64::from(*weight)).sum();
+
+        let mut nodes = Vec::with_capacity(count);
+        let mut new_indexes = vec![None; self.nodes.len()];
+        let mut new_entries = Vec::new();
+        for (index, (id, (weight, old_index))) in members.into_iter().enumerate() {
+            let labels = LABELS * count as u64 * u64::from(weight) / total.max(1);
+            match old_index.filter(|old| self.nodes[*old].labels == labels) {
+                Some(old) => new_indexes[old] = Some(index),
+                None => new_entries.extend(entries_of(&id, labels, index)),
             }
+            nodes.push(Node { id, weight, labels });
         }
-        for (node, weight) in added {
-            match nodes.binary_search_by(|old| old.node.cmp(&node)) {
-                Ok(place) => nodes[place].weight = weight,
-                Err(place) => {
-                    let labels = 0;
-                    nodes.insert(
-                        place,
-                        Node {
-                            node,
-                            weight,
-                            labels,
-                        },
-                    );
-                    origins.insert(place, None);
-                }
-            }
+        let entries = self.merged_entries(&new_indexes, new_entries);
+        HashRing { nodes, entries }
+    }
+
+    /// This ring's entries with the new indexes of their nodes, and `new` entries, sorted.
+    /// Entries of nodes without a new index are dropped.
+    fn merged_entries(&self, new_indexes: &[Option<usize>], mut new: Vec<Entry>) -> Vec<Entry> {
+        let mut merged = Vec::with_capacity(self.entries.len() + new.len());
+        let renumbered = |old: &Entry| Some(Entry::new(old.point(), new_indexes[old.node()]?));
+        let mut kept = self.entries.iter().filter_map(renumbered).peekable();
+        new.sort_unstable();
+        for entry in new {
+            merged.extend(iter::from_fn(|| kept.next_if(|kept| *kept < entry)));
+            merged.push(entry);
         }
-        assert!(
-            nodes.len() <= MAX_NODES,
-            "a ring holds at most {MAX_NODES} nodes"
-        );
-        count_labels(&mut nodes);
-        let (kept, fresh) = self.places(&nodes, &origins);
-        let fresh = entries_of(&nodes, &fresh);
-        let mut entries = self.kept_entries(&kept, fresh.len());
-        merge(&mut entries, &fresh);
-        let index = Index::of(&entries, first_on(&entries, entries.len()), nodes.len());
-        HashRing {
-            nodes,
-            entries,
-            index,
-        }
+        merged.extend(kept);
+        merged
     }
 
     /// The nodes, sorted.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &N> {
-        self.nodes.iter().map(|node| &node.node)
+        self.nodes.iter().map(|node| &node.id)
     }
 
-    /// How many nodes the ring has.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Has the ring no nodes?
+    /// Whether the ring has no nodes.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// Is this node on the ring?
-    pub fn contains(&self, node: &N) -> bool {
-        self.find(node).is_some()
+    /// Whether this node is on the ring.
+    pub fn contains(&self, id: &N) -> bool {
+        self.nodes.binary_search_by(|node| node.id.cmp(id)).is_ok()
     }
 
-    /// The node that `key` belongs to; none on an empty ring.
+    /// The node that owns `key`; none on an empty ring.
     pub fn owner(&self, key: &[u8]) -> Option<&N> {
         self.owner_at(point(key))
     }
 
-    /// The node that the keys at `point` belong to; none on an empty ring.
+    /// The node that owns the keys at `point`; none on an empty ring.
     pub fn owner_at(&self, point: u32) -> Option<&N> {
-        let node = match self.index.owner(point) {
-            Some(owner) => usize::from(owner),
-            None => first_on(&self.entries, self.arc_at(point))?,
-        };
-        Some(&self.nodes[node].node)
+        // A ring has at least 30 labels. Their heads are never all below 2^20, so there are far
+        // points, and a look-up finds a point without going around.
+        let next = self.entries.get(self.arc_at(point))?;
+        Some(&self.nodes[next.node()].id)
     }
 
-    /// All nodes in the order in which `key` prefers them: its owner, then each
-    /// node met for the first time on the way once around the ring.
+    /// All nodes, each once, in the order in which they are met from `key` on around the ring.
+    /// The first one is its owner.
     pub fn preference_list(&self, key: &[u8]) -> PreferenceList<'_, N> {
         self.preference_list_at(point(key))
     }
 
-    /// All nodes in the order in which the keys at `point` prefer them.
+    /// The preference list of the keys at `point`.
     pub fn preference_list_at(&self, point: u32) -> PreferenceList<'_, N> {
         self.preference_list_on(self.arc_at(point))
     }
 
-    /// The arc on which the keys at `point` lie, a number below [`arcs`](HashRing::arcs).
-    /// All keys on one arc prefer the nodes in the same order.
-    pub fn arc_at(&self, point: u32) -> usize {
-        let cell = self.index.cell(point);
-        let passed = |entry: &u64| point_of(*entry) <= point;
-        cell.start + self.entries[cell].partition_point(passed)
-    }
-
-    /// How many arcs there are: one before each of the points that keys can have, and one
-    /// past them all. On one between two points that fall together no key lies.
-    pub fn arcs(&self) -> usize {
-        self.entries.len() + 1
-    }
-
-    /// The points among these, but for the first one, at which another arc begins, in order.
-    pub fn arc_starts(&self, points: RangeInclusive<u32>) -> impl Iterator<Item = u32> {
-        let (first, last) = points.into_inner();
-        let entries = &self.entries[self.arc_at(first)..];
-        let points = entries.iter().map(|entry| point_of(*entry));
-        points.take_while(move |point| *point <= last)
-    }
-
-    /// All nodes in the order in which the keys on this arc prefer them.
+    /// The preference list of all keys on `arc`.
     ///
     /// # Panics
-    /// With an arc that this ring does not have.
+    /// May panic if `arc` is not below [`arcs`](HashRing::arcs).
     pub fn preference_list_on(&self, arc: usize) -> PreferenceList<'_, N> {
-        PreferenceList::new(&self.nodes, Walk::from(&self.entries, arc))
+        let (behind, ahead) = self.entries.split_at(arc);
+        PreferenceList {
+            nodes: &self.nodes,
+            entries: ahead.iter().chain(behind),
+            last_point: None,
+            seen: vec![0; self.nodes.len().div_ceil(64)],
+        }
     }
 
-    /// Each node with its share of the keys, from 0 to 1; together they have all of them.
+    /// The arc that the keys at `point` lie on, by its number: how many points are not past it.
+    /// All keys on one arc have the same preference list.
+    pub fn arc_at(&self, point: u32) -> usize {
+        self.entries
+            .partition_point(|entry| entry.point() <= point.into())
+    }
+
+    /// The number of arcs: one up to each near point, and one past all near points. An arc
+    /// between two equal points has no keys.
+    pub fn arcs(&self) -> usize {
+        self.arc_at(u32::MAX) + 1
+    }
+
+    /// The points at which an arc starts, in order, of those in this range except its first.
+    pub fn arc_starts(&self, points: RangeInclusive<u32>) -> impl Iterator<Item = u32> {
+        let arcs = self.arc_at(*points.start())..self.arc_at(*points.end());
+        let starts = self.entries.get(arcs).unwrap_or_default().iter();
+        starts.map(|entry| entry.point() as u32)
+    }
+
+    /// Each node with its share of all keys; the shares add up to 1.
     pub fn shares(&self) -> Vec<(&N, f64)> {
-        let mut widths = vec![0u64; self.nodes.len()];
-        let mut from = 0;
-        for run in self.entries.chunk_by(|a, b| point_of(*a) == point_of(*b)) {
-            let to = u64::from(point_of(run[0]));
-            widths[node_of(run[0])] += to - from;
-            from = to;
+        let mut shares = vec![0.0; self.nodes.len()];
+        let mut start = 0;
+        for entry in &self.entries {
+            let end = entry.point().min(KEY_SPACE);
+            shares[entry.node()] += (end - start) as f64 / KEY_SPACE as f64;
+            start = end;
         }
-        if let Some(node) = first_on(&self.entries, self.entries.len()) {
-            widths[node] += KEY_SPACE - from;
-        }
-        let shares = widths.iter().map(|width| *width as f64 / KEY_SPACE as f64);
         self.nodes().zip(shares).collect()
-    }
-
-    fn find(&self, node: &N) -> Option<usize> {
-        self.nodes
-            .binary_search_by(|other| other.node.cmp(node))
-            .ok()
-    }
-
-    /// Where each node of this ring is among `nodes`, if it keeps its labels there, and the
-    /// places of those that do not come from here with theirs.
-    fn places(
-        &self,
-        nodes: &[Node<N>],
-        origins: &[Option<usize>],
-    ) -> (Vec<Option<u32>>, Vec<usize>) {
-        let mut kept = vec![None; self.nodes.len()];
-        let mut fresh = Vec::new();
-        for (place, (new, origin)) in nodes.iter().zip(origins).enumerate() {
-            match origin.filter(|origin| self.nodes[*origin].labels == new.labels) {
-                Some(origin) => kept[origin] = Some(place as u32),
-                None => fresh.push(place),
-            }
-        }
-        (kept, fresh)
-    }
-
-    /// The entries of the nodes that are kept, for their new places, with room for `more`.
-    fn kept_entries(&self, places: &[Option<u32>], more: usize) -> Vec<u64> {
-        let mut entries = Vec::with_capacity(self.entries.len() + more);
-        let at = |old: u64, place: u32| entry(point_of(old), place, is_head(old));
-        let old = self.entries.iter();
-        match places.iter().copied().collect::<Option<Vec<u32>>>() {
-            // Mostly all are: then there is nothing to decide for each of the many entries,
-            // and beside one newcomer nothing to look up.
-            Some(places) => match first_moved_by_one(&places) {
-                Some(first) => {
-                    let renumbered = |old: u64| old + NEXT_NODE * u64::from(node_of(old) >= first);
-                    entries.extend(old.map(|entry| renumbered(*entry)));
-                }
-                None => entries.extend(old.map(|entry| at(*entry, places[node_of(*entry)]))),
-            },
-            None => {
-                entries.extend(old.filter_map(|entry| Some(at(*entry, places[node_of(*entry)]?))))
-            }
-        }
-        entries
     }
 }
 
@@ -302,103 +256,54 @@ impl<N: Clone + Ord + Display> FromIterator<N> for HashRing<N> {
     }
 }
 
-/// A key's point on the ring.
-pub fn point(key: &[u8]) -> u32 {
-    if key.len() == 32 && key.iter().all(u8::is_ascii_hexdigit) {
-        let digits = key
-            .iter()
-            .take(8)
-            .filter_map(|digit| (*digit as char).to_digit(16));
-        return digits.fold(0, |point, digit| point << 4 | digit);
-    }
-    first_four(key)
+/// An iterator over all nodes of a ring in the order in which they are met from a key on.
+#[derive(Debug, Clone)]
+pub struct PreferenceList<'a, N> {
+    nodes: &'a [Node<N>],
+    entries: iter::Chain<slice::Iter<'a, Entry>, slice::Iter<'a, Entry>>,
+    /// The point of the last entry: of several entries with one point only the first counts.
+    last_point: Option<u64>,
+    /// One bit for each node, set when the node was met.
+    seen: Vec<u64>,
 }
 
-/// The points of a node with so many labels that keys can have too, each with whether it is
-/// a head.
-fn points<N: Display>(node: &N, labels: u64) -> impl Iterator<Item = (u32, bool)> {
-    let name = node.to_string();
+impl<'a, N> Iterator for PreferenceList<'a, N> {
+    type Item = &'a N;
+
+    fn next(&mut self) -> Option<&'a N> {
+        for entry in self.entries.by_ref() {
+            let is_first = self.last_point.replace(entry.point()) != Some(entry.point());
+            let (seen, bit) = (&mut self.seen[entry.node() / 64], 1 << (entry.node() % 64));
+            if is_first && *seen & bit == 0 {
+                *seen |= bit;
+                return Some(&self.nodes[entry.node()].id);
+            }
+        }
+        None
+    }
+}
+
+/// The point of a key.
+pub fn point(key: &[u8]) -> u32 {
+    if key.len() == 32 && key.iter().all(u8::is_ascii_hexdigit) {
+        let digits = key[..8].iter();
+        let digits = digits.filter_map(|digit| char::from(*digit).to_digit(16));
+        return digits.fold(0, |point, digit| point << 4 | digit);
+    }
+    md5_head(key)
+}
+
+/// The entries of a node with so many labels: four for each label, not sorted.
+fn entries_of(node: &impl Display, labels: u64, index: usize) -> impl Iterator<Item = Entry> {
     (0..labels).flat_map(move |label| {
-        let head = first_four(format!("{name}-{label}").as_bytes());
-        let others = SHIFTS.into_iter().map(move |bits| shifted(head, bits));
-        let low = others.filter_map(|point| Some((u32::try_from(point).ok()?, false)));
-        std::iter::once((head, true)).chain(low)
+        let head = md5_head(format!("{node}-{label}").as_bytes());
+        [0, 4, 8, 12].map(|bits| Entry::new(u64::from(head) << bits, index))
     })
 }
 
-/// Another point of a head's label.
-fn shifted(head: u32, bits: u32) -> u64 {
-    u64::from(head) << bits
-}
-
-fn first_four(text: &[u8]) -> u32 {
-    let digest = Md5::digest(text);
-    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
-}
-
-/// A point of the node of that place; is it the head of a label? Entries are sorted by
-/// their points, then by their nodes.
-fn entry(point: u32, node: u32, is_head: bool) -> u64 {
-    u64::from(point) << 32 | u64::from(node) << 1 | u64::from(is_head)
-}
-
-fn point_of(entry: u64) -> u32 {
-    (entry >> 32) as u32
-}
-
-fn node_of(entry: u64) -> usize {
-    (entry as u32 >> 1) as usize
-}
-
-fn is_head(entry: u64) -> bool {
-    entry & 1 == 1
-}
-
-/// The node of the first point past the keys of an arc; none on an empty ring.
-fn first_on(entries: &[u64], arc: usize) -> Option<usize> {
-    Walk::from(entries, arc).next().map(|(_, node)| node)
-}
-
-/// The first of the old nodes whose new place, of which these are sorted, is another one; past
-/// them all if there is none. None if one has moved by more than one.
-fn first_moved_by_one(places: &[u32]) -> Option<usize> {
-    let is_moved = |(old, new): (usize, &u32)| old != *new as usize;
-    let first = places.iter().enumerate().position(is_moved);
-    let last = places.last().map_or(0, |last| *last as usize);
-    (last <= places.len()).then(|| first.unwrap_or(places.len()))
-}
-
-fn count_labels<N>(nodes: &mut [Node<N>]) {
-    let total: u64 = nodes.iter().map(|node| u64::from(node.weight)).sum();
-    let labels = LABELS * nodes.len() as u64;
-    for node in nodes {
-        node.labels = (labels * u64::from(node.weight))
-            .checked_div(total)
-            .unwrap_or(0);
-    }
-}
-
-/// The entries of the nodes at these places, sorted.
-fn entries_of<N: Display>(nodes: &[Node<N>], places: &[usize]) -> Vec<u64> {
-    let of_node = |place: &usize| {
-        let (node, place) = (&nodes[*place], *place as u32);
-        points(&node.node, node.labels).map(move |(point, is_head)| entry(point, place, is_head))
-    };
-    let mut entries: Vec<u64> = places.iter().flat_map(of_node).collect();
-    entries.sort_unstable();
-    entries
-}
-
-/// Adds `fresh` entries to others, both sorted; from behind, so that each is moved once.
-fn merge(entries: &mut Vec<u64>, fresh: &[u64]) {
-    let mut end = entries.len();
-    entries.resize(end + fresh.len(), 0);
-    for (before, new) in fresh.iter().enumerate().rev() {
-        let at = entries[..end].partition_point(|entry| entry < new);
-        entries.copy_within(at..end, at + before + 1);
-        entries[at + before] = *new;
-        end = at;
-    }
+/// The first four bytes of the md5 of `text`.
+fn md5_head(text: &[u8]) -> u32 {
+    (u128::from_be_bytes(Md5::digest(text).into()) >> 96) as u32
 }
 
 #[cfg(test)]
@@ -409,82 +314,80 @@ mod tests {
         names.iter().map(|name| name.to_string()).collect()
     }
 
-    #[test]
-    fn an_empty_ring_owns_nothing() {
-        let empty = ring(&[]);
-        assert_eq!(empty.owner(b"a"), None);
-        assert_eq!(empty.preference_list(b"a").count(), 0);
-        assert_eq!(empty.shares(), []);
-    }
-
     fn numbered(count: usize) -> HashRing<String> {
         (0..count).map(|number| format!("node{number}")).collect()
     }
 
-    /// All points of a ring's nodes, those past keys among them, with their nodes, sorted.
+    /// The head of both `node313-8` and `node4782-13`, so that two nodes share four points.
+    const TIE: u32 = 0x10f2_fc10;
+
+    fn tied() -> HashRing<String> {
+        let numbers = (0..9).chain([4782, 313]);
+        numbers.map(|number| format!("node{number}")).collect()
+    }
+
+    fn weighted() -> HashRing<String> {
+        HashRing::weighted((0..9).map(|weight| (format!("node{weight}"), weight)))
+    }
+
+    /// All points of a ring's nodes, each with its smallest node, computed from the labels.
     fn all_points(ring: &HashRing<String>) -> Vec<(u64, &String)> {
-        let labels = ring.nodes.iter().flat_map(|node| {
-            let label = |label| (format!("{}-{label}", node.node), &node.node);
-            (0..node.labels).map(label)
-        });
-        let points = labels.flat_map(|(label, node)| {
-            let head = u64::from(first_four(label.as_bytes()));
-            [head, head << 4, head << 8, head << 12].map(|point| (point, node))
-        });
-        let mut points: Vec<(u64, &String)> = points.collect();
+        let mut points = Vec::new();
+        for Node { id, labels, .. } in &ring.nodes {
+            for label in 0..*labels {
+                let head = u64::from(md5_head(format!("{id}-{label}").as_bytes()));
+                points.extend([1, 16, 256, 4096].map(|factor| (head * factor, id)));
+            }
+        }
         points.sort();
         points.dedup_by_key(|(point, _)| *point);
         points
     }
 
-    /// Where the first of these points past that of a key is; past them all, the first.
+    /// The place of the first of these points past a key's; past them all, the first place.
     fn first_past(points: &[(u64, &String)], key: u32) -> usize {
-        points.partition_point(|(point, _)| *point <= u64::from(key)) % points.len()
+        let place = points.iter().position(|(point, _)| *point > key.into());
+        place.unwrap_or(0)
     }
 
     #[test]
-    fn a_key_belongs_to_the_node_of_the_first_point_past_its_own() {
-        for size in [1, 2, 7, 300] {
-            let ring = numbered(size);
-            let last = first_on(&ring.entries, ring.entries.len());
-            let index = Index::of(&ring.entries, last, MAX_NODES);
-            assert_eq!(index.owner(0), None, "so many nodes are too many for it");
-            let large = HashRing {
-                index,
-                ..ring.clone()
-            };
-            let points = all_points(&ring);
-            let near = ring.entries.iter().map(|entry| point_of(*entry));
-            let near = near.flat_map(|near| [near.saturating_sub(1), near, near.saturating_add(1)]);
-            let even = (0..=u32::MAX).step_by(1_000_003);
-            for key in near.chain(even.clone()).chain([u32::MAX]) {
-                let owner = Some(points[first_past(&points, key)].1);
-                assert_eq!(ring.owner_at(key), owner, "{key} of {size}");
-                assert_eq!(large.owner_at(key), owner, "{key} of {size}");
-            }
-            let told = even.clone().filter(|key| ring.index.owner(*key).is_some());
-            assert!(
-                told.count() * 10 > even.count() * 9,
-                "of {size}, the index tells few"
-            );
+    fn an_empty_ring_owns_nothing() {
+        let alone = ring(&["a:1"]);
+        for empty in [
+            HashRing::new(),
+            alone.without(&"a:1".into()),
+            alone.updated([("a:1".into(), 0)], &[]),
+        ] {
+            assert_eq!(empty.owner(b"a"), None);
+            assert_eq!(empty.preference_list(b"a").count(), 0);
+            assert!(empty.shares().iter().all(|(_, share)| *share == 0.0));
+            assert_eq!(empty.arcs(), 1);
         }
     }
 
     #[test]
-    fn nodes_are_preferred_in_the_order_of_all_points_those_past_keys_among_them() {
-        let weighted = (1..9).map(|weight| (format!("node{weight}"), weight));
-        for ring in [
-            numbered(1),
-            numbered(7),
-            numbered(100),
-            HashRing::weighted(weighted),
-        ] {
+    fn a_key_belongs_to_the_node_of_the_first_point_past_its_own() {
+        for ring in [numbered(1), numbered(2), numbered(50), tied(), weighted()] {
             let points = all_points(&ring);
-            let (before, after) = (
-                (0..u32::MAX).step_by(100_000_007),
-                u32::MAX - 1_000..=u32::MAX,
-            );
-            for key in before.chain(after.step_by(100)) {
+            let near = points
+                .iter()
+                .map_while(|(point, _)| u32::try_from(*point).ok());
+            let near = near.flat_map(|near| [near.saturating_sub(1), near, near.saturating_add(1)]);
+            for key in near.chain([0, u32::MAX]) {
+                let owner = points[first_past(&points, key)].1;
+                assert_eq!(ring.owner_at(key), Some(owner), "{key} of {}", ring.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_preference_list_has_the_nodes_in_the_order_of_all_points() {
+        for ring in [numbered(1), numbered(7), numbered(100), tied(), weighted()] {
+            let points = all_points(&ring);
+            for key in (0..u32::MAX)
+                .step_by(100_000_007)
+                .chain([TIE - 1, u32::MAX])
+            {
                 let (behind, ahead) = points.split_at(first_past(&points, key));
                 let mut order: Vec<&String> = Vec::new();
                 for (_, node) in ahead.iter().chain(behind) {
@@ -492,89 +395,86 @@ mod tests {
                         order.push(node);
                     }
                 }
-                let preference_list: Vec<&String> = ring.preference_list_at(key).collect();
-                assert_eq!(preference_list, order, "{key} of {}", ring.len());
+                let list: Vec<&String> = ring.preference_list_at(key).collect();
+                assert_eq!(list, order, "{key} of {}", ring.len());
             }
         }
     }
 
     #[test]
-    fn arcs_begin_where_their_numbers_change() {
+    fn a_shared_point_belongs_to_the_smaller_node_until_it_leaves() {
+        let owner = |ring: HashRing<String>| ring.owner_at(TIE - 1).cloned().unwrap();
+        assert_eq!(owner(tied()), "node313");
+        assert_eq!(owner(tied().without(&"node313".into())), "node4782");
+        assert_eq!(owner(tied().without(&"node4782".into())), "node313");
+    }
+
+    #[test]
+    fn arcs_start_where_their_numbers_change() {
         let ring = ring(&["a:1", "b:1", "c:1"]);
-        let points = 5_000_000..=u32::MAX;
-        let begin: Vec<u32> = ring.arc_starts(points).collect();
-        assert!(begin.is_sorted());
-        for point in &begin {
-            assert_ne!(ring.arc_at(point - 1), ring.arc_at(*point), "{point}");
+        let starts: Vec<u32> = ring.arc_starts(5_000_000..=u32::MAX).collect();
+        assert!(starts.is_sorted());
+        for (number, start) in (ring.arc_at(5_000_000)..).zip(&starts) {
+            assert_eq!(
+                [ring.arc_at(start - 1), ring.arc_at(*start)],
+                [number, number + 1]
+            );
         }
-        let arcs = begin.iter().map(|point| ring.arc_at(*point));
-        let met: std::collections::BTreeSet<usize> = arcs.chain([ring.arc_at(5_000_000)]).collect();
-        let all = (5_000_000..=u32::MAX).step_by(10_007);
-        assert!(
-            all.into_iter()
-                .all(|point| met.contains(&ring.arc_at(point)))
+        assert_eq!(ring.arc_at(u32::MAX) - ring.arc_at(5_000_000), starts.len());
+        assert_eq!(ring.arcs(), ring.arc_at(u32::MAX) + 1);
+        assert_eq!(
+            ring.arc_starts(starts[0]..=starts[1]).collect::<Vec<u32>>(),
+            [starts[1]]
         );
     }
 
     #[test]
-    fn a_ring_is_the_same_however_its_nodes_came() {
-        let at_once = ring(&["a:1", "b:1", "c:1", "d:1"]);
+    fn a_ring_does_not_depend_on_the_order_of_its_changes() {
+        let at_once =
+            HashRing::weighted(["a:1", "b:1", "c:1", "d:1"].map(|name| (name.to_string(), 2)));
         let one_by_one = ring(&["d:1", "x:1", "b:1"])
             .with("c:1".into())
             .without(&"x:1".into())
             .with("a:1".into())
             .with("a:1".into());
-        let with_two = ring(&["b:1", "d:1"]).updated([("a:1".into(), 1), ("c:1".into(), 1)], &[]);
-        for other in [one_by_one, with_two] {
+        let added = [("a:1", 1), ("c:1", 1), ("b:1", 7), ("b:1", 1)];
+        let with_three = ring(&["b:1", "d:1", "x:1"]).updated(
+            added.map(|(name, weight)| (name.into(), weight)),
+            &["x:1".into()],
+        );
+        for other in [one_by_one, with_three] {
+            assert!(at_once.nodes().eq(other.nodes()));
             assert_eq!(at_once.entries, other.entries);
-            assert_eq!(at_once.index, other.index);
         }
     }
 
     #[test]
-    fn a_key_keeps_its_owner_unless_the_newcomer_takes_it() {
+    fn a_key_keeps_its_owner_unless_the_new_node_takes_it() {
         let old = ring(&["a:1", "b:1", "c:1"]);
         let new = old.with("d:1".into());
-        for key in 0..1000u32 {
-            let (before, after) = (old.owner(&key.to_be_bytes()), new.owner(&key.to_be_bytes()));
+        assert!(new.contains(&"d:1".into()) && !old.contains(&"d:1".into()));
+        for key in (0..1000u32).map(u32::to_be_bytes) {
+            let (before, after) = (old.owner(&key), new.owner(&key));
             assert!(before == after || after.is_some_and(|owner| owner == "d:1"));
         }
     }
 
     #[test]
-    fn the_smaller_of_two_nodes_has_a_shared_point_until_it_leaves() {
-        let mut tied = ring(&["a:1", "b:1"]);
-        let shared = tied
-            .entries
-            .iter()
-            .find(|entry| node_of(**entry) == 0)
-            .copied()
-            .unwrap();
-        tied.entries.push(shared + NEXT_NODE);
-        tied.entries.sort_unstable();
-        let last = first_on(&tied.entries, tied.entries.len());
-        tied.index = Index::of(&tied.entries, last, tied.nodes.len());
-        let below = point_of(shared) - 1;
-        assert_eq!(tied.owner_at(below), Some(&"a:1".to_string()));
-        assert_eq!(tied.preference_list_at(below).count(), 2);
-        let alone = tied.without(&"a:1".into());
-        assert!(alone.entries.contains(&shared));
-    }
-
-    #[test]
     fn shares_are_what_lookups_find_and_add_up_to_one() {
-        let ring = HashRing::weighted([("a:1".to_string(), 1), ("b:1".to_string(), 3)]);
-        let shares = ring.shares();
-        assert!((shares.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-9);
-        let keys = 20_000u32;
-        let found = (0..keys)
-            .filter(|k| ring.owner(&k.to_be_bytes()) == Some(shares[0].0))
-            .count();
-        assert!((found as f64 / f64::from(keys) - shares[0].1).abs() < 0.02);
+        for ring in [weighted(), tied()] {
+            let shares = ring.shares();
+            assert!((shares.iter().map(|(_, share)| share).sum::<f64>() - 1.0).abs() < 1e-9);
+            let keys = 20_000u32;
+            for (node, share) in shares {
+                let owned = (0..keys).filter(|key| ring.owner(&key.to_be_bytes()) == Some(node));
+                let found = owned.count() as f64 / f64::from(keys);
+                assert!((found - share).abs() < 0.02, "{node}: {found}, not {share}");
+            }
+        }
     }
 
     #[test]
-    fn a_digest_is_taken_as_it_is_in_either_case() {
+    fn a_digest_is_its_own_point_in_either_case() {
         assert_eq!(point(b"0123456789abcdef0123456789abcdef"), 0x0123_4567);
         assert_eq!(point(b"ABCDEF0123456789abcdef0123456789"), 0xabcd_ef01);
         assert_ne!(point(b"0123456789abcdef0123456789abcdeg"), 0x0123_4567);

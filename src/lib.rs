@@ -12,8 +12,7 @@
 //! 1. `rpc/dispatch.rs`: the connection's thread waits for the call. `rpc/message.rs` limits
 //!    its size and time, over TCP or TLS (`rpc/stream.rs`).
 //! 2. `store/fast_path.rs` recognizes a complete `fetch` in the buffer and decodes it
-//!    (`store/fetch_codec.rs`). Any other call goes to the generated code and
-//!    `store/handler.rs`.
+//!    (`rpc/binary.rs`). Any other call goes to the generated code and `store/handler.rs`.
 //! 3. `store/read.rs` loads the current [routing](store::rebalance::Routing) snapshot
 //!    (`store/rebalance/routing.rs`). It names the placement that reads use: the current one
 //!    at rest; during a rebalance the one before, where all keys still are.
@@ -22,7 +21,7 @@
 //!    the first, its table (`store/table.rs`) would answer.
 //! 5. `store/remote_read.rs` asks the first owner. `rpc/batcher.rs` sends the request at once
 //!    or, while a call is in flight, together with those of other threads. `rpc/fanout.rs`
-//!    and `rpc/pool.rs` use a kept connection; `rpc/binary.rs` writes the bytes.
+//!    calls it over a kept connection (`rpc/pool.rs`).
 //! 6. The owner takes the same steps 1 to 3, checks that it may answer for that placement, and
 //!    answers from its table. If it refuses or cannot be reached, the next owner is asked:
 //!    each has every acknowledged write.

@@ -84,8 +84,7 @@ impl Location {
     /// # Errors
     /// The resolver's.
     pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
-        let mut sockets: Vec<SocketAddr> =
-            (self.address(), self.port).to_socket_addrs()?.collect();
+        let mut sockets: Vec<SocketAddr> = (self.address(), self.port).to_socket_addrs()?.collect();
         sockets.sort_by_key(SocketAddr::is_ipv6);
         Ok(sockets)
     }
@@ -219,10 +218,7 @@ mod tests {
             "a b:1",
             "a\n:1",
         ] {
-            assert!(
-                text.parse::<Location>().is_err(),
-                "{text:?} was accepted"
-            );
+            assert!(text.parse::<Location>().is_err(), "{text:?} was accepted");
         }
         assert!(Location::new(&"a".repeat(MAX_ADDRESS + 1), 1).is_err());
         assert!(Location::try_from(&locator::Location::new(None, 9900)).is_err());

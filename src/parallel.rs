@@ -1,7 +1,8 @@
 //! `parallel_map`: applies a function to several items at the same time.
 
-use std::sync::{Mutex, PoisonError};
 use std::thread;
+
+use parking_lot::Mutex;
 
 /// The results of `apply` for all `items`, at most `parallel` of them at a time, in no
 /// particular order.
@@ -14,12 +15,7 @@ pub fn parallel_map<'a, T: Sync, R: Send>(
     apply: impl Fn(&'a T) -> R + Sync,
 ) -> Vec<R> {
     let waiting = Mutex::new(items.iter());
-    let next = || {
-        waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next()
-    };
+    let next = || waiting.lock().next();
     let work = || std::iter::from_fn(next).map(&apply).collect::<Vec<R>>();
     thread::scope(|scope| {
         let start = |_| thread::Builder::new().spawn_scoped(scope, work).ok();

@@ -25,7 +25,11 @@ mod tests {
     fn pauses_differ_and_stay_within_half_and_one_and_a_half() {
         let base = Duration::from_millis(10);
         let pauses: Vec<Duration> = (0..100).map(|_| jittered(base)).collect();
-        assert!(pauses.iter().all(|pause| (base / 2..=base * 3 / 2).contains(pause)));
+        assert!(
+            pauses
+                .iter()
+                .all(|pause| (base / 2..=base * 3 / 2).contains(pause))
+        );
         let first = pauses[0];
         assert!(pauses.iter().any(|pause| *pause != first));
     }

@@ -1,8 +1,10 @@
 //! `Shutdown`: a request to stop a service, and the wait for it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
 
 /// A flag that is set once, by any thread, for example on ctrl-C or by `die()`.
 ///
@@ -30,7 +32,7 @@ impl Shutdown {
 
     /// Requests the stop. Does not wait for it.
     pub fn request(&self) {
-        let lock = self.lock();
+        let lock = self.shared.lock.lock();
         self.shared.is_requested.store(true, Release);
         drop(lock);
         self.shared.requested.notify_all();
@@ -43,22 +45,19 @@ impl Shutdown {
 
     /// Blocks until the stop is requested.
     pub fn wait(&self) {
-        let requested = &self.shared.requested;
-        drop(requested.wait_while(self.lock(), |()| !self.is_requested()));
+        let Shared {
+            lock, requested, ..
+        } = &*self.shared;
+        requested.wait_while(&mut lock.lock(), |()| !self.is_requested());
     }
 
     /// Blocks until the stop is requested, for `timeout` at most. Returns whether it was.
     pub fn wait_for(&self, timeout: Duration) -> bool {
-        let requested = &self.shared.requested;
-        drop(requested.wait_timeout_while(self.lock(), timeout, |()| !self.is_requested()));
+        let Shared {
+            lock, requested, ..
+        } = &*self.shared;
+        requested.wait_while_for(&mut lock.lock(), |()| !self.is_requested(), timeout);
         self.is_requested()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.shared
-            .lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Does bad input cost its sender a clear error, and nobody else anything?
+//! Does bad input give its sender a clear error, and harm no one else?
 
 mod common;
 
@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use common::raw::{answer_to, connect, message};
+use common::raw::{connect, message, reply_to};
 use common::{NodeProcess, SOON, eventually, resident_kilobytes, run};
 use thrift::protocol::{TBinaryInputProtocol, TInputProtocol, TMessageType};
 use thrifty_p2p::location::Location;
@@ -18,9 +18,9 @@ fn is_serving(node: &NodeProcess) -> bool {
 }
 
 #[test]
-fn other_protocols_cost_their_connection_and_one_line() {
+fn another_protocol_closes_its_connection_and_logs_one_line() {
     let node = NodeProcess::start_alone("location");
-    let alien: [(&[u8], &str); 4] = [
+    let other: [(&[u8], &str); 4] = [
         (
             b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
             "HTTP, where Thrift was expected",
@@ -29,27 +29,27 @@ fn other_protocols_cost_their_connection_and_one_line() {
             &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3],
             "TLS, where Thrift was expected",
         ),
-        (&[0xff; 64], "no message of Thrift's binary protocol"),
+        (&[0xff; 64], "not a message of Thrift's binary protocol"),
         (
             &[0x12, 0x34, 0x56, 0x78, 0x9a],
-            "no message of Thrift's binary protocol",
+            "not a message of Thrift's binary protocol",
         ),
     ];
-    for (bytes, complaint) in alien {
+    for (bytes, reason) in other {
         let before = node.lines().len();
-        assert_eq!(answer_to(&node, bytes), b"", "{complaint}");
-        node.wait_for(complaint);
+        assert_eq!(reply_to(&node, bytes), b"", "{reason}");
+        node.wait_for(reason);
         assert!(is_serving(&node));
         assert_eq!(
             node.lines().len(),
             before + 1,
-            "more than a line for {complaint}"
+            "more than one line for {reason}"
         );
     }
 }
 
 #[test]
-fn a_message_that_ends_too_soon_is_given_up_when_its_sender_goes() {
+fn an_incomplete_message_is_discarded_when_its_sender_disconnects() {
     let node = NodeProcess::start_alone("location");
     let whole = message("get_node", &[0x0b, 0, 1, 0, 0, 0, 1, b'a', 0]);
     for length in 1..whole.len() {
@@ -58,7 +58,7 @@ fn a_message_that_ends_too_soon_is_given_up_when_its_sender_goes() {
         drop(stream);
     }
     assert!(is_serving(&node));
-    eventually("nothing is left of the broken calls", SOON, || {
+    eventually("no thread is left of the incomplete calls", SOON, || {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", node.id()))
             .unwrap()
             .count();
@@ -67,7 +67,7 @@ fn a_message_that_ends_too_soon_is_given_up_when_its_sender_goes() {
 }
 
 #[test]
-fn announced_sizes_take_no_memory() {
+fn a_length_without_its_bytes_takes_no_memory() {
     let node = NodeProcess::start_alone("location");
     assert!(is_serving(&node));
     let before = resident_kilobytes(&node);
@@ -77,7 +77,7 @@ fn announced_sizes_take_no_memory() {
     let huge_list = message("add", &[0x0f, 0, 2, 0x0c, 0x7f, 0xff, 0xff, 0xff]);
     for _ in 0..20 {
         for bytes in [&huge_name, &huge_key, &negative_key, &huge_list] {
-            answer_to(&node, bytes);
+            reply_to(&node, bytes);
         }
     }
     assert!(is_serving(&node));
@@ -86,10 +86,10 @@ fn announced_sizes_take_no_memory() {
 }
 
 #[test]
-fn an_unknown_method_is_answered_as_such() {
+fn a_call_of_an_unknown_method_gets_an_unknown_method_exception() {
     let node = NodeProcess::start_alone("location");
-    let answer = answer_to(&node, &message("no_such_method", &[0]));
-    let mut protocol = TBinaryInputProtocol::new(&answer[..], true);
+    let reply = reply_to(&node, &message("no_such_method", &[0]));
+    let mut protocol = TBinaryInputProtocol::new(&reply[..], true);
     let head = protocol.read_message_begin().unwrap();
     assert_eq!(
         (head.name.as_str(), head.message_type),
@@ -101,34 +101,34 @@ fn an_unknown_method_is_answered_as_such() {
 }
 
 #[test]
-fn a_oneway_call_is_never_answered_not_even_a_bad_one() {
+fn a_oneway_call_gets_no_reply_even_if_its_arguments_are_bad() {
     let node = NodeProcess::start_alone("location");
-    // A join whose location is a number, and one without any.
+    // A join whose location is a number, and one without a location.
     for arguments in [&[0x08, 0, 1, 0, 0, 0, 7, 0][..], &[0]] {
-        assert_eq!(answer_to(&node, &message("join", arguments)), b"");
+        assert_eq!(reply_to(&node, &message("join", arguments)), b"");
     }
     assert!(is_serving(&node));
 }
 
 #[test]
-fn a_location_that_names_no_place_is_refused() {
+fn an_invalid_location_is_refused() {
     let node = NodeProcess::start_alone("location");
-    let nowhere = [
+    let invalid = [
         locator::Location::new(String::new(), 9900),
         locator::Location::new("127.0.0.1".to_owned(), 0),
         locator::Location::new(None, None),
     ];
-    for location in nowhere {
+    for location in invalid {
         call(LocatorSyncClient::new, &node.location, |peer| {
             peer.join(location.clone())
         })
         .unwrap();
-        let reach = call(LocatorSyncClient::new, &node.location, |peer| {
-            peer.reach(location.clone())
+        let probed = call(LocatorSyncClient::new, &node.location, |peer| {
+            peer.ping_req(location.clone())
         });
-        assert!(reach.is_err(), "{location:?} was taken for a place");
+        assert!(probed.is_err(), "{location:?} was accepted");
     }
-    node.wait_for("refused a join");
+    node.wait_for("ignored a join");
     let all = call(LocatorSyncClient::new, &node.location, |peer| {
         peer.get_all()
     })
@@ -137,7 +137,7 @@ fn a_location_that_names_no_place_is_refused() {
 }
 
 #[test]
-fn a_gossip_that_cannot_be_true_is_refused_and_bounded() {
+fn implausible_gossip_adds_no_member() {
     let node = NodeProcess::start_alone("location");
     let member = |port: i16, incarnation: i64| {
         let location = locator::Location::new("127.0.0.1".to_owned(), port);
@@ -167,7 +167,7 @@ fn a_gossip_that_cannot_be_true_is_refused_and_bounded() {
     assert_eq!(
         foreign.members,
         Some(vec![]),
-        "nothing is told to a foreign network"
+        "a node of another network gets no members"
     );
     exchange(gossip(
         "locator.Locator",
@@ -175,34 +175,34 @@ fn a_gossip_that_cannot_be_true_is_refused_and_bounded() {
     ))
     .unwrap();
     exchange(locator::Gossip::default()).unwrap_err();
-    let flood = (1..=20_000).map(|port| member(port, 1)).collect();
-    exchange(gossip("locator.Locator", flood)).unwrap_err();
+    let too_many = (1..=20_000).map(|port| member(port, 1)).collect();
+    exchange(gossip("locator.Locator", too_many)).unwrap_err();
     assert_eq!(known(), 1, "only the node itself is known");
 }
 
 #[test]
-fn wrong_usage_is_explained_and_exits_with_2() {
+fn wrong_usage_prints_a_reason_and_exits_with_2() {
     for (arguments, word) in [
         (&["--port", "70000"][..], "70000"),
         (&["--host", "nonsense"], "ADDRESS:PORT"),
         (&["--host", "host:"], "a port is a number from 1 to 65535"),
-        (&["--address", "nonsense"], "nonsense"),
+        (&["--advertise", "nonsense"], "nonsense"),
         (&["--what"], "--what"),
         (&["surplus"], "surplus"),
     ] {
         let output = run("location", arguments);
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
-        assert!(told.contains(word), "{arguments:?}: {told}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(word), "{arguments:?}: {stderr}");
         assert!(
-            told.contains("Usage") || told.contains("--help"),
-            "{arguments:?}: {told}"
+            stderr.contains("Usage") || stderr.contains("--help"),
+            "{arguments:?}: {stderr}"
         );
     }
 }
 
 #[test]
-fn a_port_that_is_taken_is_said_to_be_in_use() {
+fn a_node_at_a_used_port_reports_that_it_is_in_use_and_exits_with_2() {
     let node = NodeProcess::start_alone("location");
     let output = run("location", &["--port", &node.location.port().to_string()]);
     assert_eq!(output.status.code(), Some(2));
@@ -210,24 +210,24 @@ fn a_port_that_is_taken_is_said_to_be_in_use() {
 }
 
 #[test]
-fn a_peer_that_cannot_be_joined_exits_with_3() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+fn a_node_whose_peer_cannot_be_called_exits_with_3() {
+    let unused = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     for (peer, word) in [
-        (nobody.to_string(), "nobody answers"),
+        (unused.to_string(), "nothing listens at"),
         ("no.such.host.invalid:9900".into(), "does not resolve"),
     ] {
         let output = run("location", &["--port", "0", "--host", &peer]);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(3), "{peer}: {told}");
-        assert!(told.contains(word), "{peer}: {told}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{peer}: {stderr}");
+        assert!(stderr.contains(word), "{peer}: {stderr}");
     }
 }
 
 #[test]
-fn a_connection_that_says_nothing_does_not_delay_others() {
+fn silent_connections_delay_no_call_on_another() {
     let node = NodeProcess::start_alone("location");
     let silent: Vec<TcpStream> = (0..100).map(|_| connect(&node)).collect();
     assert!(is_serving(&node));
@@ -235,7 +235,7 @@ fn a_connection_that_says_nothing_does_not_delay_others() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_idle_connections() {
+fn a_node_ends_without_waiting_for_idle_connections() {
     let mut node = NodeProcess::start_alone("location");
     let idle: Vec<TcpStream> = (0..10).map(|_| connect(&node)).collect();
     let began = std::time::Instant::now();

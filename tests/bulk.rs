@@ -1,5 +1,4 @@
-//! Do files of pairs go into a store and out of it as they are, whatever is in them and
-//! whatever nodes come and go?
+//! Do `storeload` and `storedump` copy any pairs unchanged, while nodes join and fail?
 
 mod common;
 
@@ -22,9 +21,10 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// The stdout of a program that succeeded.
 fn done(output: Output) -> Vec<u8> {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(stderr(&output), "", "a pipe sees no progress");
+    assert_eq!(stderr(&output), "", "progress is shown on a terminal only");
     output.stdout
 }
 
@@ -36,18 +36,18 @@ fn lines_of(pairs: &Pairs) -> Vec<u8> {
     lines
 }
 
-/// The pairs of a dump, of which none may be there twice.
+/// The pairs of a dump. Each key must be there once.
 fn pairs_of(dump: &[u8]) -> Pairs {
     let mut pairs = Pairs::new();
     for line in dump.split_inclusive(|byte| *byte == b'\n') {
         let (key, value) = decode(&line[..line.len() - 1]).unwrap();
-        let twice = pairs.insert(key.to_vec(), value.into_owned());
-        assert_eq!(twice, None, "{} is told twice", key.escape_ascii());
+        let other = pairs.insert(key.to_vec(), value.into_owned());
+        assert_eq!(other, None, "{} is dumped twice", key.escape_ascii());
     }
     pairs
 }
 
-/// Bytes that look random, the same in every run (xorshift).
+/// Pseudorandom bytes (xorshift).
 fn bytes(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let next = |_| {
@@ -59,12 +59,12 @@ fn bytes(seed: u64, length: usize) -> Vec<u8> {
     (0..length).map(next).collect()
 }
 
-/// Pairs of any bytes, of all lengths that matter.
+/// Pairs of all bytes, and of short and long keys and values.
 fn any_pairs() -> Pairs {
     let some = (0..500).map(|i| (bytes(i, 1 + i as usize % 40), bytes(!i, i as usize % 300)));
     let some = some.filter(|(key, _)| !key.is_empty());
     let mut pairs: Pairs = some.collect();
-    pairs.insert(Vec::new(), b"of the empty key".to_vec());
+    pairs.insert(Vec::new(), b"value of the empty key".to_vec());
     pairs.insert(b"empty".to_vec(), Vec::new());
     pairs.insert((0..=255).collect(), (0..=255).rev().collect());
     pairs.insert("caf\u{e9}".into(), "\u{1f980}\t\r\n\\".into());
@@ -77,7 +77,7 @@ fn numbered(count: usize) -> Pairs {
     (0..count as u64).map(pair).collect()
 }
 
-/// A program that reads from a pipe and writes into one.
+/// Starts a program with pipes.
 fn spawn(name: &str, arguments: &[&str]) -> Child {
     Command::new(program(name))
         .args(arguments)
@@ -89,7 +89,7 @@ fn spawn(name: &str, arguments: &[&str]) -> Child {
 }
 
 #[test]
-fn any_bytes_survive_a_load_a_dump_and_another_store() {
+fn any_bytes_survive_a_load_and_a_dump_twice() {
     let pairs = any_pairs();
     let stores = Stores::start(3, &["--replicas", "2"]);
     done(run_with_input(
@@ -98,7 +98,7 @@ fn any_bytes_survive_a_load_a_dump_and_another_store() {
         &lines_of(&pairs),
     ));
     let first = done(run("storedump", &["-h", stores.nodes[1].at()]));
-    assert!(pairs_of(&first) == pairs, "the dump is not what was loaded");
+    assert!(pairs_of(&first) == pairs, "the dump differs from what was loaded");
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pairs").display().to_string();
@@ -106,13 +106,13 @@ fn any_bytes_survive_a_load_a_dump_and_another_store() {
     let other = NodeProcess::start_alone("storeserver");
     done(run("storeload", &["-h", other.at(), &file]));
     let again = done(run("storedump", &["-h", other.at(), "-"]));
-    assert!(pairs_of(&again) == pairs, "the second dump is another one");
+    assert!(pairs_of(&again) == pairs, "the second dump differs");
 }
 
-/// Keys of 32 hexadecimal digits have the point that they say, whatever their case: the
-/// order of these points is not that of the bytes.
+/// The point of a key of 32 hexadecimal digits is its first eight digits, in any case. So the
+/// order of the points differs from that of the bytes.
 #[test]
-fn a_stripe_of_several_pages_is_dumped_whole() {
+fn a_stripe_of_several_pages_is_dumped_completely() {
     let store = NodeProcess::start_alone("storeserver");
     let digits = ["00a0", "00B0", "00c0", "00D0", "00e0", "00F0"];
     let pair = |digits: &str| {
@@ -132,7 +132,7 @@ fn a_stripe_of_several_pages_is_dumped_whole() {
 }
 
 #[test]
-fn an_empty_file_and_an_empty_store_are_nothing_wrong() {
+fn an_empty_file_and_an_empty_store_are_valid() {
     let node = NodeProcess::start_alone("storeserver");
     done(run("storeload", &["-h", node.at()]));
     assert_eq!(done(run("storedump", &["-h", node.at()])), b"");
@@ -144,7 +144,7 @@ fn the_last_line_of_a_key_wins() {
     let mut lines = Vec::new();
     let mut last = Pairs::new();
     for number in 0..60_000u64 {
-        // Some keys come again soon, in one batch, and others late.
+        // Some keys are repeated in the same batch, others in a later one.
         let key = match number % 3 {
             0 => format!("soon {}", number / 30),
             1 => format!("late {}", number % 1000),
@@ -166,43 +166,43 @@ fn the_last_line_of_a_key_wins() {
     let wrong: Vec<String> = wrong
         .map(|(key, _)| key.escape_ascii().to_string())
         .collect();
-    assert!(wrong.is_empty(), "not the last: {wrong:?}");
+    assert!(wrong.is_empty(), "not the last value: {wrong:?}");
     assert_eq!(dump.len(), last.len());
 }
 
 #[test]
-fn a_bad_line_is_told_by_its_number_and_what_came_before_is_stored() {
+fn a_malformed_line_is_reported_by_its_number_and_the_lines_before_are_stored() {
     let node = NodeProcess::start_alone("storeserver");
     let before: Pairs = numbered(5000);
     let long = [&b"\t"[..], &vec![b'v'; (16 << 20) + 1]].concat();
-    for (bad, told) in [
+    for (bad, reason) in [
         (&b"no tab"[..], "there is no tab"),
         (b"", "there is no tab"),
         (b"a\tb\tc", "second tab"),
         (b"a\tb\r", "carriage return"),
-        (b"a\\q\tb", "\"\\q\" is no escape"),
+        (b"a\\q\tb", "\"\\q\" is not an escape"),
         (&long, "a value of 16777217 bytes; 16777216 are taken"),
     ] {
         let lines = [&lines_of(&before)[..], bad, b"\nafter\tit\n"].concat();
         let output = run_with_input("storeload", &["-h", node.at()], &lines);
-        let said = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains("line 5001: "), "{said}");
-        assert!(said.contains(told), "{said}");
-        assert!(said.contains("; 5000 lines were stored"), "{said}");
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains("line 5001: "), "{error}");
+        assert!(error.contains(reason), "{error}");
+        assert!(error.contains("; 5000 lines were stored"), "{error}");
         let stored = pairs_of(&done(run("storedump", &["-h", node.at()])));
-        assert!(stored == before, "not what came before, and that alone");
+        assert!(stored == before, "only the lines before are stored");
     }
 }
 
 #[test]
-fn a_line_that_never_ends_is_refused_before_it_has_been_read() {
+fn an_endless_line_is_rejected_after_its_maximum_length() {
     let node = NodeProcess::start_alone("storeserver");
     let mut load = spawn("storeload", &["-h", node.at()]);
     let mut stdin = load.stdin.take().unwrap();
     let writer = thread::spawn(move || {
         let piece = vec![b'x'; 1 << 20];
-        // Ends when nobody reads any more.
+        // Ends when the pipe is closed.
         (0..200)
             .take_while(|_| stdin.write_all(&piece).is_ok())
             .count()
@@ -219,27 +219,23 @@ fn a_line_that_never_ends_is_refused_before_it_has_been_read() {
 }
 
 #[test]
-fn a_line_that_the_store_refuses_is_told_by_its_number() {
-    let node = NodeProcess::start("storeserver", &["--alone", "--max-value", "200"]);
+fn a_line_that_the_store_refuses_is_reported_by_its_number() {
+    let node = NodeProcess::start("storeserver", &["--bootstrap", "--max-value", "200"]);
     let mut lines = lines_of(&numbered(3000));
     encode(b"long", &[b'v'; 201], &mut lines);
     let output = run_with_input("storeload", &["-h", node.at()], &lines);
-    let said = stderr(&output);
-    assert_eq!(output.status.code(), Some(4), "{said}");
-    assert!(said.contains("line 3001: "), "{said}");
-    assert!(
-        said.contains("a value of 201 bytes; 200 are taken"),
-        "{said}"
-    );
+    let error = stderr(&output);
+    assert_eq!(output.status.code(), Some(4), "{error}");
+    assert!(error.contains("line 3001: "), "{error}");
+    let reason = "a value of 201 bytes; 200 are taken";
+    assert!(error.contains(reason), "{error}");
     let stored = pairs_of(&done(run("storedump", &["-h", node.at()])));
-    assert!(
-        said.contains(&format!("; {} lines were stored", stored.len())),
-        "{said}"
-    );
+    let count = format!("; {} lines were stored", stored.len());
+    assert!(error.contains(&count), "{error}");
 }
 
 #[test]
-fn who_stops_listening_to_a_dump_is_no_failure() {
+fn a_dump_into_a_pipe_that_is_closed_early_succeeds() {
     let node = NodeProcess::start_alone("storeserver");
     done(run_with_input(
         "storeload",
@@ -255,7 +251,7 @@ fn who_stops_listening_to_a_dump_is_no_failure() {
 }
 
 #[test]
-fn what_cannot_be_read_or_written_is_wrong_usage() {
+fn a_file_that_cannot_be_opened_is_wrong_usage_and_a_full_one_a_failure() {
     let node = NodeProcess::start_alone("storeserver");
     for name in ["storeload", "storedump"] {
         let output = run(name, &["-h", node.at(), "/no/such/file"]);
@@ -277,8 +273,8 @@ fn what_cannot_be_read_or_written_is_wrong_usage() {
 }
 
 #[test]
-fn a_dump_while_nodes_join_and_die_misses_nothing_and_repeats_nothing() {
-    let mut stores = Stores::start(4, &["--replicas", "3", "--slow-moves", "20"]);
+fn a_dump_while_nodes_join_and_fail_has_every_key_once() {
+    let mut stores = Stores::start(4, &["--replicas", "3", "--delay-pages", "20"]);
     let pairs = numbered(20_000);
     let lines = lines_of(&pairs);
     done(run_with_input(
@@ -287,24 +283,24 @@ fn a_dump_while_nodes_join_and_die_misses_nothing_and_repeats_nothing() {
         &lines,
     ));
     let first = stores.nodes[0].at().to_owned();
-    let dumping = thread::spawn(move || {
+    let dumps = thread::spawn(move || {
         let dumps = (0..6).map(|_| run("storedump", &["-h", &first]));
         dumps.collect::<Vec<Output>>()
     });
     let joiner = stores.spawn_joiner();
     stores.admit(joiner);
     stores.kill(2);
-    for output in dumping.join().unwrap() {
+    for output in dumps.join().unwrap() {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let dump = pairs_of(&output.stdout);
         let missing = pairs.keys().filter(|key| !dump.contains_key(*key)).count();
-        assert_eq!(missing, 0, "keys are missing of {}", pairs.len());
-        assert!(dump == pairs, "a dump with other values");
+        assert_eq!(missing, 0, "of {} keys", pairs.len());
+        assert!(dump == pairs, "the dump has other values");
     }
 }
 
 #[test]
-fn a_load_loses_nothing_while_a_node_is_killed() {
+fn a_load_loses_no_line_while_a_node_is_killed() {
     let mut stores = Stores::start(4, &["--replicas", "3"]);
     let mut load = spawn("storeload", &["-h", stores.nodes[0].at()]);
     let mut stdin = load.stdin.take().unwrap();
@@ -313,7 +309,7 @@ fn a_load_loses_nothing_while_a_node_is_killed() {
     let (before, after) = lines.split_at(lines.len() / 2);
     stdin.write_all(before).unwrap();
     let client = RingClient::connect(&stores.nodes[1].location).unwrap();
-    eventually("the load is under way", SOON, || {
+    eventually("the load has started", SOON, || {
         client.get(b"key000000").unwrap().is_some()
     });
     let gone: Location = stores.kill(0).location.clone();
@@ -330,5 +326,5 @@ fn a_load_loses_nothing_while_a_node_is_killed() {
         .filter(|key| !dump.contains_key(*key))
         .collect();
     assert!(missing.is_empty(), "{} keys are missing", missing.len());
-    assert!(dump == pairs, "a dump with other values");
+    assert!(dump == pairs, "the dump has other values");
 }

@@ -1,4 +1,4 @@
-//! Does `locationstatus` show the network as it is?
+//! Does `locationstatus` show the members of a network and whether they agree?
 
 mod common;
 
@@ -10,33 +10,31 @@ use serde_json::Value;
 use thrifty_p2p::locator::{LocatorSyncClient, TBaseSyncClient};
 use thrifty_p2p::rpc::dialer::call;
 
-/// The exit status and what stands on stdout.
-fn status_of(node: &NodeProcess, more: &[&str]) -> (Option<i32>, String) {
-    let output = run("locationstatus", &[&["-h", node.at()], more].concat());
-    let answer = String::from_utf8(output.stdout).unwrap();
-    (output.status.code(), answer)
+/// The exit status and stdout.
+fn status_of(node: &NodeProcess, options: &[&str]) -> (Option<i32>, String) {
+    let output = run("locationstatus", &[&["-h", node.at()], options].concat());
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), stdout)
 }
 
 fn json_of(node: &NodeProcess) -> Value {
-    let (_, answer) = status_of(node, &["--json"]);
-    serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{e} in {answer}"))
+    let (_, output) = status_of(node, &["--json"]);
+    serde_json::from_str(&output).unwrap_or_else(|e| panic!("{e} in {output}"))
 }
 
 #[test]
-fn a_network_at_rest_is_shown_as_agreed() {
+fn all_members_of_a_stable_network_agree() {
     let nodes = start_network(5);
     let (code, table) = status_of(&nodes[2], &[]);
     assert_eq!(code, Some(0), "{table}");
     let lines: Vec<&str> = table.lines().collect();
-    assert_eq!(
-        lines.len(),
-        7,
-        "a head, a line for each, and a last one: {table}"
-    );
+    assert_eq!(lines.len(), 7, "a head, five members, a summary: {table}");
+    assert!(lines[0].ends_with("  DIGEST"), "{table}");
     assert_eq!(lines[6], "5 members, all agree");
     for node in &nodes {
-        let own = |line: &&&str| line.starts_with(&format!("{} ", node.at()));
-        let line = lines.iter().find(own).expect("every member has its line");
+        let is_its_line = |line: &&&str| line.starts_with(&format!("{} ", node.at()));
+        let line = lines.iter().find(is_its_line);
+        let line = line.expect("every member has a line");
         assert!(
             line.contains("alive") && line.ends_with("agrees"),
             "{table}"
@@ -48,12 +46,12 @@ fn a_network_at_rest_is_shown_as_agreed() {
     assert_eq!(json["network"], "locator.Locator");
     let members = json["members"].as_array().unwrap();
     let shares: f64 = members.iter().map(|m| m["share"].as_f64().unwrap()).sum();
-    assert!((shares - 1.0).abs() < 1e-6, "the shares make {shares}");
+    assert!((shares - 1.0).abs() < 1e-6, "the shares add up to {shares}");
     assert!(members.iter().all(|m| m["agrees"] == true));
 }
 
 #[test]
-fn a_member_that_does_not_answer_is_named_until_it_is_down() {
+fn a_killed_member_is_shown_without_answer_until_it_is_down() {
     let mut nodes = start_network(4);
     let mut dead = nodes.pop().unwrap();
     dead.kill();
@@ -73,7 +71,7 @@ fn a_member_that_does_not_answer_is_named_until_it_is_down() {
 }
 
 #[test]
-fn a_stopped_member_is_named_until_it_goes_on() {
+fn a_paused_member_is_shown_without_answer_until_it_continues() {
     let nodes = start_network(3);
     nodes[2].signal("STOP");
     let (code, table) = status_of(&nodes[0], &[]);
@@ -86,17 +84,17 @@ fn a_stopped_member_is_named_until_it_goes_on() {
 }
 
 #[test]
-fn without_a_peer_to_ask_it_fails_with_3_and_says_nothing_on_stdout() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
-    let output = run("locationstatus", &["-h", &nobody.unwrap().to_string()]);
+fn without_a_peer_it_exits_with_3_and_prints_nothing_on_stdout() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let output = run("locationstatus", &["-h", &unused.unwrap().to_string()]);
     assert_eq!(output.status.code(), Some(3));
     assert!(output.stdout.is_empty());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("nobody answers"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nothing listens at"));
 }
 
 #[test]
-fn a_peer_is_found_on_this_host() {
-    // At the first free port from 9900 upward, beside whoever is there already.
+fn without_an_option_it_finds_a_peer_on_this_host() {
+    // At the first free port from 9900 upward. Other nodes may run on this host.
     let node = NodeProcess::start_exactly("location", &[]);
     let output = run("locationstatus", &[]);
     let table = String::from_utf8(output.stdout).unwrap();
@@ -110,15 +108,18 @@ fn a_peer_is_found_on_this_host() {
 }
 
 #[test]
-fn debug_tells_the_log_every_member_and_what_it_was_last_heard_to_see() {
+fn debug_logs_every_member_and_its_last_contact() {
     let nodes = start_network(3);
     call(LocatorSyncClient::new, &nodes[0].location, |peer| {
         peer.debug()
     })
     .unwrap();
-    nodes[0].wait_for("knows 3 live members, view ");
+    nodes[0].wait_for("knows 3 live members, digest ");
     for node in &nodes {
         nodes[0].wait_for(&format!("{}  alive  incarnation ", node.at()));
     }
-    nodes[0].wait_for("% of the keys, saw ");
+    eventually("the last contact is logged", SOON, || {
+        let contacts = ["agreed", "differed"].map(|word| format!("% of the keys, {word} "));
+        contacts.iter().any(|contact| nodes[0].says(contact))
+    });
 }

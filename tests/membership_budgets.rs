@@ -206,7 +206,9 @@ fn a_cold_node_sends_at_most_500_bytes_a_second() {
         let before: Vec<u64> = simulator.hosts.iter().map(|host| host.bytes_sent).collect();
         simulator.run(seconds(20));
         let hosts = simulator.hosts.iter().zip(before);
-        let most = hosts.map(|(host, before)| (host.bytes_sent - before) / 20).max();
+        let most = hosts
+            .map(|(host, before)| (host.bytes_sent - before) / 20)
+            .max();
         println!("cold n={size:<4}: at most {most:?} bytes a second");
         assert!(most <= Some(500), "{most:?} bytes a second at {size} nodes");
     }

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use simulator::{Id, Simulator, location, record};
 use thrifty_p2p::location::Location;
-use thrifty_p2p::membership::{
-    Config, Failure, Gossip, Member, Membership, Now, Outcome, Status,
-};
+use thrifty_p2p::membership::{Config, Failure, Gossip, Member, Membership, Now, Outcome, Status};
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -48,6 +46,33 @@ fn agree_within(simulator: &mut Simulator, limit: Duration) {
 fn status(simulator: &Simulator, at: Id, of: Id) -> Option<Status> {
     let node = simulator.node(at).expect("a node runs");
     node.status_of(&location(of))
+}
+
+/// A gossip with these records.
+fn gossip(sender: Id, members: Vec<Member>) -> Gossip {
+    Gossip {
+        sender: location(sender),
+        network: "test".into(),
+        digest: 0,
+        members,
+        full: false,
+        learned: false,
+        refused: 0,
+    }
+}
+
+/// A node outside the simulator.
+fn node(id: Id) -> Membership {
+    let (network, config) = ("test".into(), Config::default());
+    Membership::new(location(id), network, Vec::new(), config, now(0), id as u64)
+}
+
+/// The time of a node outside the simulator.
+fn now(millis: u64) -> Now {
+    Now {
+        monotonic: Duration::from_millis(millis),
+        unix_millis: simulator::START_UNIX_MILLIS + millis as i64,
+    }
 }
 
 #[test]
@@ -151,7 +176,10 @@ fn a_restart_changes_the_generation_and_a_refutation_does_not() {
     simulator.start(3, vec![location(1)]);
     agree_within(&mut simulator, seconds(1));
     let (after_restart, returned) = known(&simulator);
-    assert!(after_restart < generation, "a restart with a clock set back has a smaller generation");
+    assert!(
+        after_restart < generation,
+        "a restart with a clock set back has a smaller generation"
+    );
     assert!(returned > refuted, "incarnations grow at any clock");
 }
 
@@ -214,15 +242,11 @@ fn a_node_that_was_paused_for_a_minute_suspects_no_member() {
 
 #[test]
 fn a_seed_that_is_an_alias_of_a_live_member_is_not_called_again() {
-    let at = |millis: u64| Now {
-        monotonic: self::millis(millis),
-        unix_millis: simulator::START_UNIX_MILLIS + millis as i64,
-    };
     let alias = Location::new("localhost", 9900).unwrap();
     let (network, seeds) = ("test".into(), vec![alias.clone()]);
     let config = Config::default();
-    let mut node = Membership::new(location(0), network, seeds, config, at(0), 1);
-    let first = node.tick(at(0));
+    let mut node = Membership::new(location(0), network, seeds, config, now(0), 1);
+    let first = node.tick(now(0));
     assert_eq!(first[0].peer, alias);
     let other = Member {
         location: location(1),
@@ -230,23 +254,25 @@ fn a_seed_that_is_an_alias_of_a_live_member_is_not_called_again() {
         status: Status::Alive,
         generation: simulator::START_UNIX_MILLIS,
     };
-    let reply = Gossip {
-        sender: location(1),
-        network: node.network().clone(),
-        digest: 0,
-        members: vec![other],
-        full: false,
-        learned: true,
-        refused: 0,
-    };
-    node.reply(at(1), first[0].token, Outcome::Gossip(reply));
+    let reply = gossip(1, vec![other]);
+    node.reply(now(1), first[0].token, Outcome::Gossip(reply));
     assert!(node.is_on_ring(&location(1)));
     for millis in 2..5_000 {
-        for action in node.tick(at(millis)) {
+        for action in node.tick(now(millis)) {
             assert_eq!(action.peer, location(1), "the alias was called again");
         }
     }
     assert_eq!(node.size(), 2, "the alias is a member");
+}
+
+#[test]
+fn a_reply_has_learned_set_exactly_if_the_request_changed_the_table() {
+    let mut server = node(1);
+    let request = gossip(2, vec![record(&node(2), &location(2)).clone()]);
+    for learned in [true, false] {
+        let reply = server.on_exchange(now(1), request.clone());
+        assert_eq!((reply.learned, reply.full), (learned, false));
+    }
 }
 
 /// After a long pause a node may receive an old suspicion first and refute that, although it was
@@ -254,29 +280,6 @@ fn a_seed_that_is_an_alias_of_a_live_member_is_not_called_again() {
 /// must not return with its old generation.
 #[test]
 fn a_node_that_refutes_a_suspicion_after_it_was_declared_down_returns_with_a_new_generation() {
-    let now = |millis: u64| Now {
-        monotonic: Duration::from_millis(millis),
-        unix_millis: 1_000_000 + millis as i64,
-    };
-    let node = |id: Id| {
-        Membership::new(
-            location(id),
-            "test".into(),
-            Vec::new(),
-            Config::default(),
-            now(0),
-            id as u64,
-        )
-    };
-    let gossip = |sender: Id, members: Vec<Member>| Gossip {
-        sender: location(sender),
-        network: "test".into(),
-        digest: 0,
-        members,
-        full: false,
-        learned: false,
-        refused: 0,
-    };
     let (mut other, mut paused) = (node(1), node(2));
     let alive = record(&paused, &location(2)).clone();
     other.on_exchange(now(1), gossip(2, vec![alive.clone()]));
@@ -284,7 +287,8 @@ fn a_node_that_refutes_a_suspicion_after_it_was_declared_down_returns_with_a_new
     let suspicion = alive.with_status(Status::Suspect);
     paused.on_exchange(now(10_000), gossip(3, vec![suspicion]));
     let refutation = record(&paused, &location(2)).clone();
-    assert!(refutation.incarnation > alive.incarnation && refutation.generation == alive.generation);
+    assert!(refutation.incarnation > alive.incarnation);
+    assert_eq!(refutation.generation, alive.generation);
 
     let reply = other.on_exchange(now(10_001), gossip(2, vec![refutation.clone()]));
     assert_eq!(other.status_of(&location(2)), Some(Status::Down));

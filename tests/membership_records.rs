@@ -1,4 +1,4 @@
-//! Records and tables: whatever the order, the same is believed in the end.
+//! Records, tables and gossip: merges that do not depend on the order, refutation, and limits.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator;
 use thrifty_p2p::membership::{
-    Event, Gossip, Member, MemberTable, Membership, Merge, Now, Config, Status, gossip,
+    Config, Event, Gossip, Member, MemberTable, Membership, Merge, Now, Status, gossip,
 };
 
 fn location(port: u16) -> Location {
@@ -22,18 +22,20 @@ fn status() -> impl Strategy<Value = Status> {
     ]
 }
 
-/// Records of few members with few incarnations, so that they meet.
+/// Records of few members with few incarnations, so that many are about the same member.
 fn member() -> impl Strategy<Value = Member> {
-    (1..6u16, 5..9i64, status(), 0..5i64).prop_map(|(port, incarnation, status, generation)| Member {
-        location: location(port),
-        incarnation,
-        status,
-        generation,
+    (1..6u16, 5..9i64, status(), 0..5i64).prop_map(|(port, incarnation, status, generation)| {
+        Member {
+            location: location(port),
+            incarnation,
+            status,
+            generation,
+        }
     })
 }
 
-/// Records of one member.
-fn saying() -> impl Strategy<Value = Member> {
+/// Records of the same member.
+fn record() -> impl Strategy<Value = Member> {
     member().prop_map(|member| Member {
         location: location(1),
         ..member
@@ -71,6 +73,7 @@ fn gossip_of(members: Vec<Member>) -> Gossip {
         digest: 0,
         members,
         full: true,
+        learned: false,
         refused: 0,
     }
 }
@@ -82,64 +85,63 @@ fn own(node: &Membership) -> Member {
 
 proptest! {
     #[test]
-    fn merging_is_commutative(a in saying(), b in saying()) {
+    fn a_merge_is_commutative(a in record(), b in record()) {
         prop_assert_eq!(a.clone().merge(b.clone()), b.merge(a));
     }
 
     #[test]
-    fn merging_is_associative(a in saying(), b in saying(), c in saying()) {
+    fn a_merge_is_associative(a in record(), b in record(), c in record()) {
         let left = a.clone().merge(b.clone()).merge(c.clone());
         prop_assert_eq!(left, a.merge(b.merge(c)));
     }
 
     #[test]
-    fn merging_is_idempotent(a in saying(), b in saying()) {
+    fn a_merge_is_idempotent(a in record(), b in record()) {
         let once = a.clone().merge(b.clone());
         prop_assert_eq!(once.clone().merge(b), once.clone());
         prop_assert_eq!(once.clone().merge(a), once);
     }
 
     #[test]
-    fn merging_never_goes_back(a in saying(), b in saying()) {
+    fn a_merged_record_is_never_smaller_than_its_parts(a in record(), b in record()) {
         let merged = a.clone().merge(b.clone());
         prop_assert!(!a.supersedes(&merged) && !b.supersedes(&merged));
     }
 
     #[test]
-    fn shuffled_and_repeated_records_end_in_the_same_table(
-        said in prop::collection::vec(member(), 0..40).prop_flat_map(|said| {
-            let order = prop::collection::vec(0..said.len().max(1), 0..80);
-            (Just(said.clone()), Just(said).prop_shuffle(), order)
+    fn shuffled_and_repeated_records_give_the_same_table(
+        received in prop::collection::vec(member(), 0..40).prop_flat_map(|received| {
+            let repeated = prop::collection::vec(0..received.len().max(1), 0..80);
+            (Just(received.clone()), Just(received).prop_shuffle(), repeated)
         }),
     ) {
-        let (said, mut shuffled, repeated) = said;
-        let again: Vec<Member> = repeated.iter().filter_map(|&i| said.get(i).cloned()).collect();
-        shuffled.extend(again);
-        let (plain, mixed) = (table(&said), table(&shuffled));
-        prop_assert_eq!(records(&plain), records(&mixed));
-        prop_assert_eq!(plain.digest(), mixed.digest());
+        let (received, mut shuffled, repeated) = received;
+        shuffled.extend(repeated.iter().filter_map(|&i| received.get(i).cloned()));
+        let (ordered, shuffled) = (table(&received), table(&shuffled));
+        prop_assert_eq!(records(&ordered), records(&shuffled));
+        prop_assert_eq!(ordered.digest(), shuffled.digest());
     }
 
     #[test]
-    fn lost_records_are_made_up_for_by_telling_one_another_everything(
-        said in prop::collection::vec((member(), any::<bool>(), any::<bool>()), 0..40),
+    fn a_push_pull_makes_two_tables_equal(
+        received in prop::collection::vec((member(), any::<bool>(), any::<bool>()), 0..40),
     ) {
-        let mut here = table(said.iter().filter(|s| s.1).map(|s| &s.0));
-        let mut there = table(said.iter().filter(|s| s.2).map(|s| &s.0));
-        let both = table(said.iter().filter(|s| s.1 || s.2).map(|s| &s.0));
-        let (from_here, from_there) = (records(&here), records(&there));
-        from_there.into_iter().for_each(|record| drop(here.merge(record)));
-        from_here.into_iter().for_each(|record| drop(there.merge(record)));
-        prop_assert_eq!(records(&here), records(&both));
-        prop_assert_eq!(records(&there), records(&both));
+        let mut first = table(received.iter().filter(|r| r.1).map(|r| &r.0));
+        let mut second = table(received.iter().filter(|r| r.2).map(|r| &r.0));
+        let union = table(received.iter().filter(|r| r.1 || r.2).map(|r| &r.0));
+        let (pushed, pulled) = (records(&first), records(&second));
+        pushed.into_iter().for_each(|record| drop(second.merge(record)));
+        pulled.into_iter().for_each(|record| drop(first.merge(record)));
+        prop_assert_eq!(records(&first), records(&union));
+        prop_assert_eq!(records(&second), records(&union));
     }
 
     #[test]
-    fn the_view_is_the_sum_of_the_live_records(
-        said in prop::collection::vec((member(), any::<bool>()), 0..60),
+    fn the_digest_is_the_sum_of_the_live_records_digests(
+        changes in prop::collection::vec((member(), any::<bool>()), 0..60),
     ) {
         let mut table = MemberTable::default();
-        for (record, forget) in said {
+        for (record, forget) in changes {
             if forget {
                 table.forget(&record.location);
             } else {
@@ -155,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn a_table_takes_what_beats_it_and_nothing_else(a in saying(), b in saying()) {
+    fn a_table_applies_a_record_exactly_if_it_supersedes_the_known_one(a in record(), b in record()) {
         let mut table = table([&a]);
         let merged = table.merge(b.clone());
         let expected = if a == b {
@@ -169,53 +171,53 @@ proptest! {
     }
 
     #[test]
-    fn the_owner_beats_any_accusation(
-        accusations in prop::collection::vec((-50..50i64, status(), 0..1050i64), 1..20),
+    fn a_member_refutes_every_record_of_it_that_is_larger_than_its_own(
+        received in prop::collection::vec((-50..50i64, status(), 0..1050i64), 1..20),
     ) {
         let mut node = node(1_000);
-        for (ahead, status, generation) in accusations {
-            let incarnation = 1_000 + ahead;
-            let accusation = Member {
+        for (offset, status, generation) in received {
+            let incarnation = 1_000 + offset;
+            let received = Member {
                 location: location(1),
                 incarnation,
                 status,
                 generation: generation.min(incarnation),
             };
             let before = own(&node);
-            let reply = node.receive(now(1_000), gossip_of(vec![accusation.clone()]));
-            let mine = own(&node);
-            prop_assert_eq!(mine.status, Status::Alive);
-            // One that was given up, however long ago, begins anew; one that was only
-            // suspected does not.
-            let given_up = accusation.generation == before.generation
-                && match accusation.status {
+            let reply = node.on_exchange(now(1_000), gossip_of(vec![received.clone()]));
+            let after = own(&node);
+            prop_assert_eq!(after.status, Status::Alive);
+            // A new generation after it was declared down, however long ago; none after a mere
+            // suspicion.
+            let was_removed = received.generation == before.generation
+                && match received.status {
                     Status::Down => true,
-                    Status::Left => accusation.supersedes(&before),
+                    Status::Left => received.supersedes(&before),
                     Status::Alive | Status::Suspect => false,
                 };
-            let generation = if given_up { mine.incarnation } else { before.generation };
-            prop_assert_eq!(mine.generation, generation);
-            prop_assert!(mine == accusation || mine.supersedes(&accusation));
-            prop_assert!(reply.members.contains(&mine) || mine == accusation);
+            let generation = if was_removed { after.incarnation } else { before.generation };
+            prop_assert_eq!(after.generation, generation);
+            prop_assert!(after == received || after.supersedes(&received));
+            prop_assert!(reply.members.contains(&after) || after == received);
         }
     }
 
     #[test]
-    fn a_record_reads_back_from_the_wire_as_written(member in member()) {
+    fn a_record_read_from_the_wire_equals_the_written_one(member in member()) {
         let wire = locator::Member::from(&member);
         prop_assert_eq!(Member::try_from(&wire), Ok(member));
     }
 }
 
 #[test]
-fn the_digest_is_the_same_for_ever() {
+fn the_digest_of_a_record_never_changes_between_versions() {
     let member = Member {
         location: location(9900),
         incarnation: 1_700_000_000_000,
         status: Status::Alive,
         generation: 1_700_000_000_000,
     };
-    // Reckoned by another program, from the definition in the documentation.
+    // Computed by another program from the definition in the documentation.
     assert_eq!(member.digest(), 0x90b5_9595_0bc3_9849);
     assert_ne!(
         member.with_status(Status::Suspect).digest(),
@@ -224,7 +226,7 @@ fn the_digest_is_the_same_for_ever() {
 }
 
 #[test]
-fn wire_records_that_say_nothing_believable_are_left_out_and_counted() {
+fn malformed_wire_records_are_left_out_and_counted() {
     let good = locator::Member::from(&own(&node(1_000)));
     let bad = [
         locator::Member {
@@ -263,10 +265,11 @@ fn wire_records_that_say_nothing_believable_are_left_out_and_counted() {
 }
 
 #[test]
-fn wire_gossip_that_cannot_be_answered_is_refused_whole() {
+fn malformed_wire_gossip_is_rejected_as_a_whole() {
     let good = locator::Gossip::from(&gossip_of(vec![own(&node(1_000))]));
     assert!(Gossip::try_from(good.clone()).is_ok());
-    let many = vec![good.members.clone().unwrap()[0].clone(); gossip::MAX_RECORDS + 1];
+    let record = locator::Member::from(&own(&node(1_000)));
+    let too_many = vec![record; gossip::MAX_RECORDS + 1];
     for bad in [
         locator::Gossip {
             sender: None,
@@ -281,7 +284,7 @@ fn wire_gossip_that_cannot_be_answered_is_refused_whole() {
             ..good.clone()
         },
         locator::Gossip {
-            members: Some(many),
+            members: Some(too_many),
             ..good.clone()
         },
     ] {
@@ -290,28 +293,28 @@ fn wire_gossip_that_cannot_be_answered_is_refused_whole() {
 }
 
 #[test]
-fn another_network_is_answered_with_our_name_and_nothing_is_merged() {
+fn gossip_of_another_network_is_not_merged_and_gets_a_reply_without_records() {
     let mut node = node(1_000);
-    let stranger = Member {
+    let foreign = Member {
         location: location(7),
         ..own(&node)
     };
     for _ in 0..3 {
-        let foreign = Gossip {
+        let request = Gossip {
             network: "other".into(),
-            ..gossip_of(vec![stranger.clone()])
+            ..gossip_of(vec![foreign.clone()])
         };
-        let reply = node.receive(now(1_000), foreign);
+        let reply = node.on_exchange(now(1_000), request);
         assert_eq!((&*reply.network, reply.members), ("test", Vec::new()));
     }
     assert_eq!(node.members().count(), 1);
-    let told = node.events().into_iter();
-    let told = told.filter(|event| matches!(event, Event::ForeignNetwork(..)));
-    assert_eq!(told.count(), 1, "it is said once a minute");
+    let events = node.events().into_iter();
+    let reports = events.filter(|event| matches!(event, Event::ForeignNetwork(..)));
+    assert_eq!(reports.count(), 1, "one report a minute");
 }
 
 #[test]
-fn records_from_far_in_the_future_are_not_believed() {
+fn records_with_incarnations_far_in_the_future_are_rejected() {
     let mut node = node(1_000);
     let day = 24 * 3_600_000;
     let at = |port, incarnation| Member {
@@ -319,25 +322,25 @@ fn records_from_far_in_the_future_are_not_believed() {
         incarnation,
         ..own(&self::node(1_000))
     };
-    let said = vec![
+    let received = vec![
         at(3, 1_000 + day),
         at(4, 1_001 + day),
         at(5, i64::MAX),
         at(1, i64::MAX),
     ];
-    node.receive(now(1_000), gossip_of(said));
+    node.on_exchange(now(1_000), gossip_of(received));
     assert_eq!(node.status_of(&location(3)), Some(Status::Alive));
     assert_eq!(node.status_of(&location(4)), None);
     assert_eq!(node.status_of(&location(5)), None);
     assert_eq!(
         own(&node).incarnation,
         1_000,
-        "a lie that cannot be outdone is none"
+        "an incarnation that could not be exceeded is not refuted"
     );
 }
 
 #[test]
-fn the_table_is_bounded_whatever_is_said() {
+fn the_table_keeps_its_limits_under_any_gossip() {
     let config = Config {
         max_live: 50,
         max_tombstones: 20,
@@ -352,13 +355,13 @@ fn the_table_is_bounded_whatever_is_said() {
         Status::Suspect,
         Status::Down,
     ] {
-        let said = (2..=1_000).map(|port| Member {
+        let received = (2..=1_000).map(|port| Member {
             location: location(port),
             status,
             ..own(&node)
         });
-        let said: Vec<Member> = said.collect();
-        node.receive(now(1_000), gossip_of(said));
+        let received: Vec<Member> = received.collect();
+        node.on_exchange(now(1_000), gossip_of(received));
         let live = node.members().filter(|m| m.status.is_live()).count();
         assert!(live <= 50, "{live} live members");
         assert!(node.members().count() - live <= 20);
@@ -366,24 +369,22 @@ fn the_table_is_bounded_whatever_is_said() {
 }
 
 #[test]
-fn a_driver_that_never_answers_does_not_stop_the_node() {
+fn a_node_continues_to_call_if_the_driver_never_reports_an_outcome() {
     let mut node = node(1_000);
-    let said = (2..=40).map(|port| Member {
+    let received = (2..=40).map(|port| Member {
         location: location(port),
         ..own(&node)
     });
-    let said = said.collect();
-    node.receive(now(1_000), gossip_of(said));
+    let received = received.collect();
+    node.on_exchange(now(1_000), gossip_of(received));
     let mut calls = 0;
     let mut time = 1_000;
     while time < 61_000 {
         time = time.max(node.wake_at().as_millis() as i64 + 1);
         calls += node.tick(now(time)).len();
     }
-    let most = Config::default().max_calls;
-    assert!(calls > 4 * most, "{calls} calls in a minute: it gave up");
-    assert!(
-        calls <= 7 * most,
-        "{calls} calls in a minute: more than it may have open"
-    );
+    // Each call is dropped after 10 s, and another one may be made.
+    let max = Config::default().max_calls;
+    assert!(calls > 4 * max, "{calls} calls in a minute are too few");
+    assert!(calls <= 7 * max, "{calls} calls in a minute are too many");
 }

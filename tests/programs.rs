@@ -1,4 +1,4 @@
-//! Do the programs do what their `--help` says, as a shell sees it?
+//! Do the programs print and exit as their `--help` says?
 
 mod common;
 
@@ -19,6 +19,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// The stdout of a program that succeeded.
 fn done(output: Output) -> String {
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     stdout(&output)
@@ -33,7 +34,7 @@ fn three() -> [NodeProcess; 3] {
 }
 
 #[test]
-fn what_was_put_through_one_node_is_there_through_any_at_once() {
+fn a_value_put_through_one_node_is_read_through_any_other() {
     let nodes = three();
     for number in 0..30 {
         let (key, value) = (format!("key{number}"), format!("value{number}"));
@@ -47,7 +48,7 @@ fn what_was_put_through_one_node_is_there_through_any_at_once() {
 }
 
 #[test]
-fn any_value_comes_back_as_it_was_given() {
+fn any_value_is_read_as_it_was_written() {
     let node = NodeProcess::start_alone("storeserver");
     let host = ["-h", node.at()];
     for value in ["-5", "-", "--", "", "two words", "new\nline", "caf\u{e9}"] {
@@ -79,7 +80,7 @@ fn any_value_comes_back_as_it_was_given() {
 }
 
 #[test]
-fn json_keeps_any_bytes() {
+fn the_json_of_a_value_represents_any_bytes() {
     let node = NodeProcess::start_alone("storeserver");
     let host = ["-h", node.at()];
     done(run_with_input(
@@ -101,17 +102,17 @@ fn json_keeps_any_bytes() {
 }
 
 #[test]
-fn a_missing_key_is_an_empty_line_a_word_and_1() {
+fn a_missing_key_prints_an_empty_line_and_an_error_and_exits_with_1() {
     let node = NodeProcess::start_alone("storeserver");
-    let missing = run("storeget", &["-h", node.at(), "nobody"]);
+    let missing = run("storeget", &["-h", node.at(), "missing"]);
     assert_eq!((code(&missing), stdout(&missing)), (1, "\n".into()));
-    assert!(stderr(&missing).contains("there is no key nobody"));
-    let deleted = run("storedel", &["-h", node.at(), "nobody"]);
+    assert!(stderr(&missing).contains("there is no key missing"));
+    let deleted = run("storedel", &["-h", node.at(), "missing"]);
     assert_eq!((code(&deleted), stdout(&deleted)), (1, String::new()));
 }
 
 #[test]
-fn an_empty_value_is_not_a_missing_one() {
+fn an_empty_value_differs_from_a_missing_one() {
     let node = NodeProcess::start_alone("storeserver");
     done(run("storeput", &["-h", node.at(), "empty", ""]));
     assert_eq!(done(run("storeget", &["-h", node.at(), "empty"])), "\n");
@@ -120,7 +121,7 @@ fn an_empty_value_is_not_a_missing_one() {
 }
 
 #[test]
-fn the_primer_puts_what_the_test_gets() {
+fn storetest_reads_what_storeprimer_writes() {
     let nodes = three();
     let unprimed = run("storetest", &["-h", nodes[0].at()]);
     assert_eq!(code(&unprimed), 1);
@@ -147,7 +148,7 @@ fn the_primer_puts_what_the_test_gets() {
 }
 
 #[test]
-fn h_is_the_host_and_help_is_help_alone() {
+fn h_is_the_host_and_help_has_no_short_option() {
     for program in [
         "location",
         "locationstatus",
@@ -181,35 +182,32 @@ fn h_is_the_host_and_help_is_help_alone() {
 }
 
 #[test]
-fn who_calls_nobody_ends_with_3_and_who_is_not_answered_with_4() {
+fn without_a_peer_a_client_exits_with_3_and_without_a_reply_with_4() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let deaf = listener.local_addr().unwrap().to_string();
-    let hanging_up = std::thread::spawn(move || {
+    let address = listener.local_addr().unwrap().to_string();
+    let not_thrift = std::thread::spawn(move || {
         for stream in listener.incoming().take(1) {
             stream.unwrap().write_all(b"?").unwrap();
         }
     });
-    let unanswered = run("storeget", &["-h", &deaf, "key"]);
-    assert_eq!(code(&unanswered), 4, "{}", stderr(&unanswered));
-    assert!(stderr(&unanswered).contains(&deaf));
-    hanging_up.join().unwrap();
+    let without_reply = run("storeget", &["-h", &address, "key"]);
+    assert_eq!(code(&without_reply), 4, "{}", stderr(&without_reply));
+    assert!(stderr(&without_reply).contains(&address));
+    not_thrift.join().unwrap();
 
-    let nobody = run("storeget", &["-h", &deaf, "key"]);
-    assert_eq!(code(&nobody), 3, "{}", stderr(&nobody));
+    let without_peer = run("storeget", &["-h", &address, "key"]);
+    assert_eq!(code(&without_peer), 3, "{}", stderr(&without_peer));
     let location = NodeProcess::start_alone("location");
     let foreign = run("storeget", &["-h", location.at(), "key"]);
-    assert_eq!(code(&foreign), 3, "{}", stderr(&foreign));
-    assert!(
-        stderr(&foreign).contains("locator.Locator"),
-        "{}",
-        stderr(&foreign)
-    );
+    let error = stderr(&foreign);
+    assert_eq!(code(&foreign), 3, "{error}");
+    assert!(error.contains("locator.Locator"), "{error}");
     let joining = run("storeserver", &["-p", "0", "-h", location.at()]);
     assert_eq!(code(&joining), 3, "{}", stderr(&joining));
 }
 
 #[test]
-fn nodes_started_at_the_same_instant_never_take_the_same_port() {
+fn nodes_that_start_at_the_same_instant_take_different_ports() {
     let first = NodeProcess::start_alone("location");
     let mut nodes: Vec<NodeProcess> = (0..6)
         .map(|_| NodeProcess::spawn("location", &["-h", first.at()]))
@@ -227,22 +225,16 @@ fn nodes_started_at_the_same_instant_never_take_the_same_port() {
 
 #[test]
 fn ports_above_32767_work_for_nodes_and_clients() {
-    let high = |taken: &[u16]| {
-        (40_000..60_000u16)
-            .find(|port| {
-                !taken.contains(port) && std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()
-            })
-            .unwrap()
-    };
-    let port = high(&[]);
-    let first = NodeProcess::start_exactly("storeserver", &["--alone", "-p", &port.to_string()]);
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let port = (40_000..60_000).find(is_free).unwrap().to_string();
+    let first = NodeProcess::start_exactly("storeserver", &["--bootstrap", "-p", &port]);
     let second = NodeProcess::start("storeserver", &["-h", first.at()]);
     done(run("storeput", &["-h", second.at(), "a", "apple"]));
     assert_eq!(done(run("storeget", &["-h", first.at(), "a"])), "apple\n");
 }
 
 #[test]
-fn a_storestatus_ends_in_settled_and_is_json_if_asked() {
+fn the_last_line_of_storestatus_is_settled_and_its_json_has_the_keys() {
     let nodes = three();
     done(run("storeprimer", &["-h", nodes[0].at()]));
     common::eventually("the store is settled", common::SOON, || {
@@ -261,6 +253,10 @@ fn a_storestatus_ends_in_settled_and_is_json_if_asked() {
         (Some(true), Some(26))
     );
     assert_eq!(json["copies"].as_u64(), Some(78));
+    assert_eq!(json["expected_copies"].as_u64(), Some(78));
+    let primary = json["nodes"].as_array().unwrap().iter();
+    let primary: u64 = primary.map(|node| node["primary_keys"].as_u64().unwrap()).sum();
+    assert_eq!(primary, 26);
 }
 
 /// A short run of `storebench`.
@@ -351,7 +347,7 @@ fn storebench_does_as_many_operations_as_it_is_told_one_by_one_or_in_batches() {
 
 #[test]
 fn storebench_can_keep_to_the_keys_that_a_node_passes_on() {
-    let first = NodeProcess::start("storeserver", &["--alone", "--replicas", "1"]);
+    let first = NodeProcess::start("storeserver", &["--bootstrap", "--replicas", "1"]);
     let joining = ["-h", first.at(), "--replicas", "1"];
     let second = NodeProcess::start("storeserver", &joining);
     common::eventually("the store is settled", common::SOON, || {
@@ -382,7 +378,7 @@ fn storebench_ends_with_4_when_calls_failed_and_needs_no_more_than_get_and_put()
         (&originally["read_by"], &originally["written_by"]),
         (&"get".into(), &"put".into())
     );
-    let small = NodeProcess::start("storeserver", &["--alone", "--max-value", "99"]);
+    let small = NodeProcess::start("storeserver", &["--bootstrap", "--max-value", "99"]);
     let refused = run("storebench", &[&["-h", small.at()], &SHORT[..]].concat());
     assert_eq!(code(&refused), 4, "{}", stdout(&refused));
     for wrong in [

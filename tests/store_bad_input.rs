@@ -1,4 +1,4 @@
-//! Does bad input cost a store's dialer a clear error, and the store nothing?
+//! Does bad input give a store's client a clear error, and leave the store unharmed?
 
 mod common;
 
@@ -7,23 +7,23 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::{Command, Output};
 
-use common::raw::{answer_to, connect, message};
+use common::raw::{connect, message, reply_to};
 use common::stores::{Stores, stats};
 use common::{NodeProcess, peak_kilobytes, program, resident_kilobytes};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::diststore::{
-    Cursor, KeyValue, Peer, Phase, Pull, Refused, StoreSyncClient, StoreSyncHandler, TStoreSyncClient,
-    Word,
+    Cursor, KeyValue, NodeId, Phase, Pull, RebalanceStatus, Refused, StoreSyncClient,
+    StoreSyncHandler, TStoreSyncClient,
 };
 use thrifty_p2p::endpoint::BindOptions;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::locator::Location;
 use thrifty_p2p::node::Node;
-use thrifty_p2p::rpc::dialer::{Input, Output as MessageWriter, call};
+use thrifty_p2p::rpc::dialer::{self, Input, call};
 use thrifty_p2p::store::handler::{SERVICE, StoreHandler};
 use thrifty_p2p::store::limits::StoreLimits;
 
-/// A store of one node, which is sent bad input.
+/// A store of one node, to which bad input is sent.
 struct Target {
     stores: Stores,
 }
@@ -45,41 +45,42 @@ impl Target {
 
     fn call<T>(
         &self,
-        body: impl FnOnce(&mut StoreSyncClient<Input, MessageWriter>) -> thrift::Result<T>,
+        body: impl FnOnce(&mut StoreSyncClient<Input, dialer::Output>) -> thrift::Result<T>,
     ) -> Result<T, Error> {
         call(StoreSyncClient::new, &self.node().location, body)
     }
 
-    /// The call is refused with a sentence that has this in it, and the node serves on.
+    /// Checks that the call is refused with a reason that contains `expected`, and that the node
+    /// still serves.
     fn refuses<T>(
         &self,
-        sentence: &str,
-        body: impl FnOnce(&mut StoreSyncClient<Input, MessageWriter>) -> thrift::Result<T>,
+        expected: &str,
+        body: impl FnOnce(&mut StoreSyncClient<Input, dialer::Output>) -> thrift::Result<T>,
     ) {
-        let told = match self.call(body) {
-            Ok(_) => panic!("taken, where expected: {sentence}"),
+        let reason = match self.call(body) {
+            Ok(_) => panic!("accepted, where expected: {expected}"),
             Err(Error::Remote(_, thrift::Error::User(thrown))) => {
                 let refused = thrown.downcast_ref::<Refused>().unwrap();
                 refused.reason.clone().unwrap()
             }
-            Err(other) => panic!("{other}, where expected: {sentence}"),
+            Err(other) => panic!("{other}, where expected: {expected}"),
         };
         assert!(
-            told.contains(sentence),
-            "{told}, where expected: {sentence}"
+            reason.contains(expected),
+            "{reason}, where expected: {expected}"
         );
-        self.serves();
+        self.check_serving();
     }
 
-    /// Is a key put and got?
-    fn serves(&self) {
+    /// Checks that a value can be written and read.
+    fn check_serving(&self) {
         self.client().put(b"still", b"serves").unwrap();
         assert_eq!(self.client().get(b"still").unwrap().unwrap(), b"serves");
     }
 
-    /// In the end, a second node joins and finds what the first one has.
-    fn takes_a_second_node(mut self) {
-        self.serves();
+    /// Checks, at the end of a test, that a second node can join and has what the first one has.
+    fn check_join(mut self) {
+        self.check_serving();
         let joiner = self.stores.spawn_joiner();
         self.stores.admit(joiner);
         self.stores.settle();
@@ -90,155 +91,156 @@ impl Target {
 }
 
 /// The process at that port of this host.
-fn peer(port: i16) -> Peer {
-    Peer::new(Location::new("127.0.0.1".to_owned(), port), 7)
+fn process(port: i16) -> NodeId {
+    NodeId::new(Location::new("127.0.0.1".to_owned(), port), 7)
 }
 
 #[test]
 fn a_pull_that_cannot_be_answered_is_refused() {
     let target = Target::start(&[]);
     let at = |stripe| Some(Cursor::new(stripe, None));
-    let pull = |cursor| Pull::new(peer(1), 0, 0, vec![], cursor);
+    let pull = |cursor| Pull::new(process(1), 0, 0, vec![], cursor);
     for stripe in [256, -1, i32::MAX, i32::MIN] {
-        target.refuses("no such stripe", |c| c.pull(pull(at(stripe))));
+        target.refuses("a stripe that does not exist", |c| c.pull(pull(at(stripe))));
     }
     target.refuses("without a cursor", |c| c.pull(pull(None)));
     target.refuses("without its sender", |c| {
         c.pull(Pull::new(None, 0, 0, vec![], at(0)))
     });
-    target.refuses("not ready to give", |c| c.pull(pull(at(0))));
-    target.refuses("not ready to give", |c| {
+    target.refuses("not ready to send", |c| c.pull(pull(at(0))));
+    target.refuses("not ready to send", |c| {
         c.pull(Pull::new(
-            peer(1),
+            process(1),
             i64::MIN,
             i64::MAX,
-            vec![peer(2)],
+            vec![process(2)],
             at(255),
         ))
     });
-    let nowhere = Peer::new(Location::new(String::new(), 0), 0);
+    let nowhere = NodeId::new(Location::new(String::new(), 0), 0);
     target.refuses("", |c| {
         c.pull(Pull::new(nowhere.clone(), 0, 0, vec![], at(0)))
     });
     target.refuses("", |c| {
-        c.pull(Pull::new(peer(1), 0, 0, vec![nowhere.clone()], at(0)))
+        c.pull(Pull::new(process(1), 0, 0, vec![nowhere.clone()], at(0)))
     });
-    target.takes_a_second_node();
+    target.check_join();
 }
 
-/// What a stranger tells: that it is in, and further than everybody else.
-fn word_of(teller: impl Into<Option<Peer>>, views: Vec<i64>) -> Word {
-    Word::new(teller, 5, Phase::SETTLED, true, 5, views, 1, 3, 9)
+/// The status of a process that is not a member. It claims to be admitted, and to be ahead of all
+/// members.
+fn status_of(sender: impl Into<Option<NodeId>>, placement_ids: Vec<i64>) -> RebalanceStatus {
+    RebalanceStatus::new(sender, 5, Phase::SETTLED, true, 5, placement_ids, 1, 3, 9)
 }
 
 #[test]
-fn a_word_without_its_teller_is_refused() {
+fn a_status_without_its_sender_is_refused() {
     let target = Target::start(&[]);
-    target.refuses("without its sender", |c| c.tell(Word::default(), true));
     target.refuses("without its sender", |c| {
-        c.tell(word_of(None, vec![]), true)
+        c.rebalance_status(RebalanceStatus::default(), true)
     });
-    let nowhere = Peer::new(Location::new(String::new(), 0), 0);
-    target.refuses("", |c| c.tell(word_of(nowhere, vec![]), false));
-    target.takes_a_second_node();
+    target.refuses("without its sender", |c| {
+        c.rebalance_status(status_of(None, vec![]), true)
+    });
+    let nowhere = NodeId::new(Location::new(String::new(), 0), 0);
+    target.refuses("", |c| {
+        c.rebalance_status(status_of(nowhere, vec![]), false)
+    });
+    target.check_join();
 }
 
 #[test]
-fn ten_thousand_strangers_that_tell_of_themselves_leave_nothing_behind() {
+fn the_status_of_ten_thousand_unknown_processes_takes_no_memory() {
     let target = Target::start(&[]);
     let flood = || {
         target
             .call(|client| {
-                for stranger in 1..=10_000 {
-                    client.tell(word_of(peer(stranger), vec![5; 100]), false)?;
+                for port in 1..=10_000 {
+                    client.rebalance_status(status_of(process(port), vec![5; 100]), false)?;
                 }
-                // More views than any node goes through, and an impostor of the node.
-                client.tell(word_of(peer(1), vec![5; 60_000]), false)?;
-                let itself = Peer::new(Location::from(&target.node().location), 7);
-                client.tell(word_of(itself, vec![5]), false)
+                // More placements than any node has, and another process at the location of the node.
+                client.rebalance_status(status_of(process(1), vec![5; 60_000]), false)?;
+                let itself = NodeId::new(Location::from(&target.node().location), 7);
+                client.rebalance_status(status_of(itself, vec![5]), false)
             })
             .unwrap();
     };
-    target.serves();
+    target.check_serving();
     let before = resident_kilobytes(target.node());
     flood();
     let grown = resident_kilobytes(target.node()).saturating_sub(before);
     eprintln!("{grown} kB more are resident");
     assert!(grown < 4096, "{grown} kB more are resident");
-    target.takes_a_second_node();
+    target.check_join();
 }
 
 #[test]
-fn a_stranger_that_keeps_other_copies_does_not_end_a_node_that_is_not_in_yet() {
+fn a_status_with_another_number_of_copies_does_not_stop_a_node_that_has_not_joined() {
     let node = Node::bind(&BindOptions::at(0..=0), SERVICE).unwrap();
-    let joiner = StoreHandler::new(node, Some(2), Limits::default());
-    // Nobody has told the node yet who is in its network.
-    joiner.handle_rebalance_status(word_of(peer(1), vec![5]), true).unwrap();
+    let joiner = StoreHandler::new(node, Some(2), StoreLimits::default());
+    // The node does not know any member of its network yet.
+    joiner
+        .handle_rebalance_status(status_of(process(1), vec![5]), true)
+        .unwrap();
     assert!(joiner.store().failure().is_none());
 }
 
 #[test]
-fn a_copy_that_cannot_be_true_is_refused_and_not_kept() {
+fn an_implausible_copy_is_rejected_and_not_kept() {
     let target = Target::start(&["--max-value", "1000"]);
     let now = target.call(|c| c.write(b"now".to_vec(), vec![])).unwrap();
     let key = Some(b"forged".to_vec());
     let pair = |key: Option<Vec<u8>>, bytes, version| KeyValue::new(key, vec![0; bytes], version);
     let forgeries = [
-        ("is not a version of this time", pair(key.clone(), 5, 0)),
-        ("is not a version of this time", pair(key.clone(), 5, -1)),
-        (
-            "is not a version of this time",
-            pair(key.clone(), 5, i64::MIN),
-        ),
-        (
-            "is not a version of this time",
-            pair(key.clone(), 5, i64::MAX),
-        ),
+        ("is not a plausible version", pair(key.clone(), 5, 0)),
+        ("is not a plausible version", pair(key.clone(), 5, -1)),
+        ("is not a plausible version", pair(key.clone(), 5, i64::MIN)),
+        ("is not a plausible version", pair(key.clone(), 5, i64::MAX)),
         ("without a key", pair(None, 5, now)),
         ("a value of 1001 bytes", pair(key, 1001, now)),
         ("a key of 65537 bytes", pair(Some(vec![0; 65_537]), 5, now)),
     ];
-    let true_one = pair(Some(b"kept".to_vec()), 5, now);
+    let valid = pair(Some(b"kept".to_vec()), 5, now);
     for (reason, forgery) in forgeries {
-        let pairs = vec![true_one.clone(), forgery];
-        let kept = target.call(|c| c.replicate(pairs.clone(), 0)).unwrap();
-        let declined = kept.declined.unwrap();
-        assert_eq!(declined.len(), 1, "the other one is kept: {declined:?}");
-        assert_eq!(declined[0].place, Some(1));
-        let told = declined[0].reason.clone().unwrap();
-        assert!(told.contains(reason), "{told}");
+        let pairs = vec![valid.clone(), forgery];
+        let result = target.call(|c| c.replicate(pairs.clone(), 0)).unwrap();
+        let rejections = result.rejections.unwrap();
+        assert_eq!(rejections.len(), 1, "the other one is kept: {rejections:?}");
+        assert_eq!(rejections[0].index, Some(1));
+        let given = rejections[0].reason.clone().unwrap();
+        assert!(given.contains(reason), "{given}");
     }
     assert!(target.client().get(b"kept").unwrap().is_some());
     assert_eq!(target.client().get(b"forged").unwrap(), None);
     target.client().put(b"forged", b"true").unwrap();
     assert_eq!(target.client().get(b"forged").unwrap().unwrap(), b"true");
-    target.takes_a_second_node();
+    target.check_join();
 }
 
 #[test]
-fn what_is_asked_of_another_view_or_another_primary_is_declined() {
+fn a_call_for_another_placement_or_another_primary_is_refused() {
     let target = Target::start(&[]);
-    for view in [0, -1, i64::MIN, i64::MAX] {
-        target.refuses("does not answer for that view", |c| {
-            c.fetch_at(vec![b"still".to_vec()], view)
+    for placement_id in [0, -1, i64::MIN, i64::MAX] {
+        target.refuses("does not answer for that placement", |c| {
+            c.fetch_as_owner(vec![b"still".to_vec()], placement_id)
         });
     }
     target.refuses("without a key", |c| {
         c.write_as_primary(vec![KeyValue::new(None, b"value".to_vec(), 0)], 0)
     });
     let pair = KeyValue::new(b"stray".to_vec(), b"value".to_vec(), 0);
-    let declined = target.call(|c| c.write_as_primary(vec![pair.clone()], 0));
+    let results = target.call(|c| c.write_as_primary(vec![pair.clone()], 0));
     assert_eq!(
-        declined.unwrap()[0].version,
+        results.unwrap()[0].version,
         Some(-1),
-        "it is not the process meant"
+        "the call is for a process of another generation"
     );
     assert_eq!(target.client().get(b"stray").unwrap(), None);
-    target.takes_a_second_node();
+    target.check_join();
 }
 
 #[test]
-fn a_write_beyond_a_limit_is_refused_and_an_empty_one_is_taken() {
+fn a_write_beyond_a_limit_is_refused_and_an_empty_one_is_accepted() {
     let target = Target::start(&["--max-value", "1000"]);
     let long = vec![b'k'; 65_537];
     target.refuses("a key of 65537 bytes", |c| c.write(long.clone(), vec![]));
@@ -249,33 +251,33 @@ fn a_write_beyond_a_limit_is_refused_and_an_empty_one_is_taken() {
     target
         .call(|c| c.put(b"key".to_vec(), vec![0; 1001]))
         .unwrap();
-    target.node().wait_for("lost the put of key");
+    target.node().wait_for("the put of key was lost");
     assert_eq!(target.client().get(b"key").unwrap(), None);
     assert_eq!(target.client().get(&long).unwrap(), None);
 
-    let most = (&long[1..], vec![0; 1000]);
-    target.client().put(most.0, &most.1).unwrap();
-    assert_eq!(target.client().get(most.0).unwrap(), Some(most.1));
+    let (key, value) = (&long[1..], vec![0; 1000]);
+    target.client().put(key, &value).unwrap();
+    assert_eq!(target.client().get(key).unwrap(), Some(value));
     target.client().put(b"", b"").unwrap();
     assert_eq!(target.client().get(b"").unwrap(), Some(vec![]));
     assert!(target.client().delete(b"").unwrap());
     assert_eq!(target.client().get(b"").unwrap(), None);
-    target.takes_a_second_node();
+    target.check_join();
 }
 
 #[test]
-fn a_put_that_is_lost_costs_one_short_line_whatever_its_key() {
+fn a_lost_put_logs_one_short_line_whatever_its_key() {
     let target = Target::start(&["--max-value", "10"]);
     let put = |key: Vec<u8>| target.call(|c| c.put(key, vec![0; 11])).unwrap();
     put(b"forged\n[2009-01-01T00:00:00Z ERROR] no such line".to_vec());
     put(vec![b'k'; 1024 * 1024]);
-    target.node().wait_for("lost the put of");
+    target.node().wait_for("the put of");
     target.node().wait_for("a key of 1048576 bytes");
     for line in target.node().lines() {
         assert!(line.len() < 1000, "a line of {} bytes", line.len());
-        assert!(!line.starts_with("[2009"), "a line that a dialer wrote");
+        assert!(!line.starts_with("[2009"), "a line that a client wrote");
     }
-    target.takes_a_second_node();
+    target.check_join();
 }
 
 /// The arguments of a call of `write`.
@@ -288,29 +290,28 @@ fn arguments_of_write(key: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_write_that_ends_too_soon_writes_nothing() {
+fn an_incomplete_write_writes_nothing() {
     let target = Target::start(&[]);
     let whole = message("write", &arguments_of_write(b"torn", b"value"));
     for length in 1..whole.len() {
-        let answer = answer_to(target.node(), &whole[..length]);
-        assert!(is_an_error(&answer, "write"), "after {length} bytes");
+        let reply = reply_to(target.node(), &whole[..length]);
+        assert!(is_an_error(&reply, "write"), "after {length} bytes");
     }
     assert_eq!(target.client().get(b"torn").unwrap(), None);
-    answer_to(target.node(), &whole);
+    reply_to(target.node(), &whole);
     assert_eq!(target.client().get(b"torn").unwrap().unwrap(), b"value");
-    target.takes_a_second_node();
+    target.check_join();
 }
 
-/// Does this answer say that the call failed, by an exception of Thrift or a refusal?
-/// A connection that was closed says so too.
-fn is_an_error(answer: &[u8], method: &str) -> bool {
-    let result = answer.get(12 + method.len()..);
+/// Does this reply report an error: an exception of Thrift, a refusal, or a closed connection?
+fn is_an_error(reply: &[u8], method: &str) -> bool {
+    let result = reply.get(12 + method.len()..);
     let is_refused = result.is_some_and(|result| result.starts_with(&[0x0c, 0, 1]));
-    answer.is_empty() || answer[3] == 3 || answer[3] == 2 && is_refused
+    reply.is_empty() || reply[3] == 3 || reply[3] == 2 && is_refused
 }
 
 #[test]
-fn a_call_without_its_arguments_costs_its_caller_alone() {
+fn a_call_without_its_arguments_fails_and_harms_no_other_call() {
     let target = Target::start(&[]);
     let methods = [
         "get",
@@ -321,48 +322,49 @@ fn a_call_without_its_arguments_costs_its_caller_alone() {
         "write_many",
         "fetch_many",
         "scan",
-        "coordinate",
+        "write_as_primary",
         "replicate",
-        "fetch_at",
-        "tell",
+        "fetch_as_owner",
+        "rebalance_status",
         "pull",
     ];
     for method in methods {
-        // Nothing at all, and a number where another type is due.
+        // No argument, and a number instead of another type.
         for arguments in [&[0][..], &[0x08, 0, 1, 0, 0, 0, 7, 0]] {
-            let answer = answer_to(target.node(), &message(method, arguments));
+            let reply = reply_to(target.node(), &message(method, arguments));
             assert!(
-                is_an_error(&answer, method),
-                "{method} with {arguments:?}: {answer:?}"
+                is_an_error(&reply, method),
+                "{method} with {arguments:?}: {reply:?}"
             );
             assert!(
-                method != "put" || answer.is_empty(),
-                "a oneway call answered"
+                method != "put" || reply.is_empty(),
+                "a reply to a oneway call"
             );
-            target.serves();
+            target.check_serving();
         }
     }
-    target.takes_a_second_node();
+    target.check_join();
 }
 
-/// Sends `parts` until all are sent or the node has had enough; how many were sent.
+/// Sends `head`, then `part` until it is sent `parts` times or the node closes the connection.
+/// Returns how many were sent.
 fn flood(node: &NodeProcess, head: &[u8], part: &[u8], parts: usize) -> usize {
     let mut stream = connect(node);
     stream.write_all(head).unwrap();
     let sent = (0..parts).find(|_| stream.write_all(part).is_err());
-    let mut answer = Vec::new();
-    // The node closes with bytes unread, so the end may be a reset.
-    let _ = stream.read_to_end(&mut answer);
-    assert!(answer.is_empty(), "such a message is not answered");
+    let mut reply = Vec::new();
+    // The node closes before it has read everything, so the end may be a reset.
+    let _ = stream.read_to_end(&mut reply);
+    assert!(reply.is_empty(), "there is no reply to such a message");
     sent.unwrap_or(parts)
 }
 
 #[test]
-fn many_strings_that_add_up_to_too_much_cost_their_connection() {
+fn strings_that_exceed_the_message_size_together_close_their_connection() {
     const STRINGS: u32 = 4_000;
     const LENGTH: u32 = 200_000;
     let target = Target::start(&[]);
-    target.serves();
+    target.check_serving();
     let before = peak_kilobytes(target.node());
     let list = [&[0x0f, 0, 2, 0x0c][..], &STRINGS.to_be_bytes()].concat();
     let address = [
@@ -378,20 +380,20 @@ fn many_strings_that_add_up_to_too_much_cost_their_connection() {
         &address,
         STRINGS as usize,
     );
-    assert!(sent < STRINGS as usize, "all of it was taken");
+    assert!(sent < STRINGS as usize, "all of it was accepted");
     target.node().wait_for("a message of more than");
     let grown = peak_kilobytes(target.node()) - before;
     eprintln!("{sent} strings sent, {grown} kB more were resident");
     assert!(grown < 40 * 1024, "{grown} kB more were resident");
-    target.takes_a_second_node();
+    target.check_join();
 }
 
-/// Keys that are no text, or look like something else.
-fn strange_keys() -> Vec<Vec<u8>> {
+/// Keys that are not text, or that look like something else.
+fn unusual_keys() -> Vec<Vec<u8>> {
     vec![
         (0..=255).collect(),
         (1..=255).collect(),
-        // On the ring, these two are taken for one digest.
+        // These two have the same point on the ring, because both are hexadecimal digests.
         b"0123456789abcdef0123456789abcdef".to_vec(),
         b"0123456789ABCDEF0123456789ABCDEF".to_vec(),
         b"".to_vec(),
@@ -413,13 +415,13 @@ fn run_with_bytes(name: &str, options: &[&str], bytes: &[&[u8]]) -> Output {
 }
 
 #[test]
-fn any_bytes_are_a_key_of_their_own_on_every_node() {
+fn keys_of_any_bytes_are_distinct_on_every_node() {
     let stores = Stores::start(2, &["--replicas", "1"]);
     let clients = stores.clients();
-    for (number, key) in strange_keys().iter().enumerate() {
+    for (number, key) in unusual_keys().iter().enumerate() {
         clients[0].put(key, &[number as u8]).unwrap();
     }
-    for (number, key) in strange_keys().iter().enumerate() {
+    for (number, key) in unusual_keys().iter().enumerate() {
         let owner = clients[0].owner(key).unwrap();
         assert_eq!(clients[1].owner(key).unwrap(), owner);
         for client in &clients {
@@ -427,23 +429,23 @@ fn any_bytes_are_a_key_of_their_own_on_every_node() {
             assert_eq!(value, Some(vec![number as u8]), "{key:?}");
         }
     }
-    let held = |node: &NodeProcess| stats(&node.location).unwrap().keys.unwrap();
-    let all: i64 = stores.nodes.iter().map(held).sum();
-    assert_eq!(all, strange_keys().len() as i64, "each key has one copy");
+    let keys = |node: &NodeProcess| stats(&node.location).unwrap().keys.unwrap();
+    let all: i64 = stores.nodes.iter().map(keys).sum();
+    assert_eq!(all, unusual_keys().len() as i64, "each key has one copy");
 }
 
 #[test]
-fn the_programs_take_any_bytes_without_a_nul() {
+fn the_programs_accept_keys_and_values_of_any_bytes_without_a_nul() {
     let stores = Stores::start(2, &[]);
     let [one, other] = [0, 1].map(|index: usize| stores.nodes[index].at());
-    let keys: Vec<_> = strange_keys()
+    let keys: Vec<_> = unusual_keys()
         .into_iter()
         .filter(|key| !key.contains(&0))
         .collect();
     for key in &keys {
         let put = run_with_bytes("storeput", &["-h", one], &[key, key]);
-        let told = String::from_utf8_lossy(&put.stderr);
-        assert!(put.status.success(), "{key:?}: {told}");
+        let stderr = String::from_utf8_lossy(&put.stderr);
+        assert!(put.status.success(), "{key:?}: {stderr}");
     }
     for key in &keys {
         let got = run_with_bytes("storeget", &["-h", other, "--raw"], &[key]);
@@ -457,28 +459,28 @@ fn the_programs_take_any_bytes_without_a_nul() {
 }
 
 #[test]
-fn calls_that_come_at_once_are_answered_alike_however_they_are_written() {
+fn pipelined_calls_get_equal_replies_from_the_fast_path_and_the_generated_code() {
     let target = Target::start(&[]);
     target.client().put(b"key", b"value").unwrap();
     let key = [11, 0, 1, 0, 0, 0, 3, b'k', b'e', b'y'];
     let unknown_field = [2, 0, 9, 1];
     let plain = message("fetch", &[&key[..], &[0]].concat());
-    let odd = message("fetch", &[&unknown_field[..], &key, &[0]].concat());
-    let answer = answer_to(target.node(), &plain);
-    assert!(answer.ends_with(&[0, 0]) && answer.windows(5).any(|part| part == b"value"));
-    assert_eq!(answer_to(target.node(), &odd), answer);
-    let calls = [&plain[..], &odd, &plain].concat();
-    let answers = [&answer[..]; 3].concat();
-    assert_eq!(answer_to(target.node(), &calls), answers);
+    let unusual = message("fetch", &[&unknown_field[..], &key, &[0]].concat());
+    let reply = reply_to(target.node(), &plain);
+    assert!(reply.ends_with(&[0, 0]) && reply.windows(5).any(|part| part == b"value"));
+    assert_eq!(reply_to(target.node(), &unusual), reply);
+    let calls = [&plain[..], &unusual, &plain].concat();
+    let replies = [&reply[..]; 3].concat();
+    assert_eq!(reply_to(target.node(), &calls), replies);
 
-    // So many that they are not read at once, and some are cut in two.
-    let (many, at_number) = (400, 4 + 4 + "fetch".len());
+    // So many that the server reads them in several pieces, which cut some calls in two.
+    let (count, at_number) = (400, 4 + 4 + "fetch".len());
     let numbered = |message: &[u8], number: u32| {
         let mut message = message.to_vec();
         message[at_number..at_number + 4].copy_from_slice(&number.to_be_bytes());
         message
     };
     let all =
-        |message: &[u8]| -> Vec<u8> { (0..many).flat_map(|n| numbered(message, n)).collect() };
-    assert!(all(&plain).len() > 10_000 && answer_to(target.node(), &all(&plain)) == all(&answer));
+        |message: &[u8]| -> Vec<u8> { (0..count).flat_map(|n| numbered(message, n)).collect() };
+    assert!(all(&plain).len() > 10_000 && reply_to(target.node(), &all(&plain)) == all(&reply));
 }

@@ -1,8 +1,9 @@
 //! Does the store keep its promises, whatever happens in whatever order?
 //!
-//! Thousands of random schedules of writes, reads, deletes, joins, leaves, deaths,
-//! restarts and hangs, run on the real deciding code without sockets, clocks or
-//! threads. `SCHEDULES=20000` runs more of them, `SCHEDULE_SEED=4711` one again.
+//! Thousands of random schedules of reads, writes, deletes, joins, leaves, deaths, restarts
+//! and hangs, run on the real deciding code without sockets, clocks or threads.
+//! `SCHEDULES=20000` runs that many, `SCHEDULE_START=100000` starts with that seed, and
+//! `SCHEDULE_SEED=4711` repeats one and prints what happens.
 
 mod schedules;
 
@@ -13,16 +14,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Instant;
 
-use schedules::few::Few;
 use schedules::schedule::run;
+use schedules::small_network::SmallNetwork;
 use schedules::world::Counts;
-use thrifty_p2p::store::rebalance::Rules;
+use thrifty_p2p::store::rebalance::{Rule, Rules};
 
 /// Steps of a schedule before it comes to rest.
 const STEPS: usize = 3000;
 
 /// What must have happened in the default run.
-const EVENTS: [&str; 17] = [
+const EVENTS: [&str; 19] = [
     "reads",
     "writes",
     "deletes",
@@ -36,17 +37,19 @@ const EVENTS: [&str; 17] = [
     "crashes",
     "deaths of joiners",
     "hangs",
-    "found down while alive",
-    "returns",
+    "declared down while alive",
+    "isolations",
+    "rejoins",
+    "waits that timed out",
     "keys copied",
     "keys dropped",
 ];
 
-/// Runs schedules on all processors; all that happened, and the seeds that broke a
-/// promise, with which.
+/// Runs schedules on all processors. Returns how often each thing happened, and the seeds that
+/// broke a promise, with which.
 fn run_many(seeds: Range<u64>, rules: Rules) -> (Counts, BTreeMap<u64, String>) {
     let next = AtomicU64::new(seeds.start);
-    let found = Mutex::new((Counts::new(), BTreeMap::new()));
+    let results = Mutex::new((Counts::new(), BTreeMap::new()));
     let run_some = || {
         loop {
             let seed = next.fetch_add(1, Relaxed);
@@ -54,7 +57,7 @@ fn run_many(seeds: Range<u64>, rules: Rules) -> (Counts, BTreeMap<u64, String>) 
                 return;
             }
             let outcome = run(seed, STEPS, rules);
-            let (counts, broken) = &mut *found.lock().unwrap();
+            let (counts, broken) = &mut *results.lock().unwrap();
             for (what, count) in outcome.counts {
                 *counts.entry(what).or_default() += count;
             }
@@ -66,7 +69,7 @@ fn run_many(seeds: Range<u64>, rules: Rules) -> (Counts, BTreeMap<u64, String>) 
             scope.spawn(run_some);
         }
     });
-    found.into_inner().unwrap()
+    results.into_inner().unwrap()
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -77,7 +80,10 @@ fn number(variable: &str) -> Option<u64> {
 fn no_schedule_breaks_a_promise() {
     let seeds = match number("SCHEDULE_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SCHEDULES").unwrap_or(3000),
+        None => {
+            let start = number("SCHEDULE_START").unwrap_or(0);
+            start..start + number("SCHEDULES").unwrap_or(3000)
+        }
     };
     let began = Instant::now();
     let (counts, broken) = run_many(seeds.clone(), Rules::default());
@@ -94,148 +100,127 @@ fn no_schedule_breaks_a_promise() {
     }
 }
 
-/// Is a promise broken, in one of so many schedules, when this rule is left out?
-fn breaks(schedules: u64, rules: Rules) -> bool {
-    let first = (0..schedules).find_map(|seed| run(seed, STEPS, rules).broken);
+/// Does one of so many schedules break a promise when this rule is left out?
+fn breaks_a_promise_without(rule: Rule, schedules: u64) -> bool {
+    let rules = Rules::without(rule);
+    let first = (0..schedules).find_map(|seed| {
+        let why = run(seed, STEPS, rules).broken?;
+        Some((seed, why))
+    });
     println!("{first:?}");
     first.is_some()
 }
 
 #[test]
-fn writing_only_to_the_new_view_breaks_a_promise() {
-    let write_to_all = false;
-    let rules = Rules {
-        write_to_all,
-        ..Rules::default()
-    };
-    assert!(breaks(300, rules));
+fn writing_only_to_the_new_placement_breaks_a_promise() {
+    assert!(breaks_a_promise_without(Rule::WriteToAll, 300));
 }
 
 #[test]
-fn reading_at_once_at_the_new_owner_breaks_a_promise() {
-    let read_by_old = false;
-    let rules = Rules {
-        read_by_old,
-        ..Rules::default()
-    };
-    assert!(breaks(300, rules));
+fn reading_by_the_new_placement_at_once_breaks_a_promise() {
+    assert!(breaks_a_promise_without(Rule::ReadByOld, 300));
 }
 
 #[test]
-fn settling_in_one_step_breaks_a_promise() {
-    let settle_after_switch = false;
-    let rules = Rules {
-        settle_after_switch,
-        ..Rules::default()
-    };
-    assert!(breaks(1000, rules));
+fn settling_in_the_same_step_as_switching_breaks_a_promise() {
+    assert!(breaks_a_promise_without(Rule::SettleAfterSwitch, 1000));
 }
 
 #[test]
-fn a_write_under_way_reaches_a_joiner_only_if_copying_waits_for_it() {
-    for drain in [true, false] {
-        let rules = Rules {
-            drain,
-            ..Rules::default()
-        };
-        assert_eq!(copies_after_a_join_in_a_write(rules), drain);
+fn a_write_in_progress_reaches_a_joining_node_only_if_copying_waits_for_it() {
+    assert!(joining_node_has_write_in_progress(Rules::default()));
+    assert!(!joining_node_has_write_in_progress(Rules::without(Rule::Drain)));
+}
+
+/// Two copies. The primary is about to apply a write, after it has found no other owner, when
+/// another node joins. Does that have the write when all is settled?
+fn joining_node_has_write_in_progress(rules: Rules) -> bool {
+    let network = SmallNetwork::new(2, 2, rules);
+    let [first, joining] = [0, 1];
+    network.change(first, |rebalance| rebalance.bootstrap(2));
+    let routing = network.at(first).routing();
+    let ticket = routing.begin_write(SmallNetwork::key());
+    let ticket = ticket.expect("the only node is the primary");
+    assert!(routing.targets(&ticket, SmallNetwork::key()).is_empty());
+    network.update_members(first, &[first, joining], &[]);
+    network.update_members(joining, &[first, joining], &[]);
+    network.exchange(&[first, joining], &[first, joining]);
+    network.apply(first);
+    assert!(network.at(first).routing().may_acknowledge(&ticket));
+    drop(ticket);
+    network.change(first, |rebalance| rebalance.advance());
+    network.exchange(&[first, joining], &[first, joining]);
+    assert!(network.at(joining).is_settled());
+    network.holds_key(joining)
+}
+
+#[test]
+fn keys_of_a_leaving_node_that_died_come_from_the_next_owner_only_if_all_is_copied_again() {
+    assert!(joining_node_has_key_of_dead_leaver(Rules::default()));
+    let without = Rules::without(Rule::PullAgain);
+    assert!(!joining_node_has_key_of_dead_leaver(without));
+}
+
+/// One node bootstraps with two copies, another one joins, and both hold the key.
+fn settle_with_key(network: &SmallNetwork, first: usize, other: usize) {
+    network.change(first, |rebalance| rebalance.bootstrap(2));
+    for node in [first, other] {
+        network.update_members(node, &[first, other], &[]);
     }
+    network.exchange(&[first, other], &[first, other]);
+    network.apply(first);
+    network.apply(other);
 }
 
-/// Two copies. The primary is about to apply a write, after it has found nobody else to
-/// write to, when one joins. Does the joiner have the write when all is settled?
-fn copies_after_a_join_in_a_write(rules: Rules) -> bool {
-    let network = Few::new(2, 2, rules);
-    let [one, joiner] = [0, 1];
-    network.stand(one, &[one], &[]);
-    network.at(one).found(2);
-    let write = network.at(one).begin_write(Few::key());
-    let write = write.expect("the only node is the primary");
-    assert!(network.at(one).targets(&write, Few::key()).is_empty());
-    network.stand(one, &[one, joiner], &[]);
-    network.stand(joiner, &[one, joiner], &[]);
-    network.talk(&[one, joiner], &[one, joiner]);
-    network.write(one);
-    assert!(network.at(one).end_write(write));
-    network.talk(&[one, joiner], &[one, joiner]);
-    assert!(network.at(joiner).is_settled());
-    network.holds(joiner)
-}
-
-#[test]
-fn what_a_leaver_that_died_had_to_give_comes_from_the_next_owner_only_if_all_is_copied_anew() {
-    for pull_again in [true, false] {
-        let rules = Rules {
-            pull_again,
-            ..Rules::default()
-        };
-        assert_eq!(copies_after_a_leaver_died(rules), pull_again);
-    }
-}
-
-/// One founds with two copies, another one joins, and both hold the key.
-fn found_with_the_key(network: &Few, one: usize, other: usize) {
-    network.stand(one, &[one], &[]);
-    network.at(one).found(2);
-    for node in [one, other] {
-        network.stand(node, &[one, other], &[]);
-    }
-    network.talk(&[one, other], &[one, other]);
-    network.write(one);
-    network.write(other);
-}
-
-/// Two copies, at two nodes, of whom the first owner leaves while another one joins.
-/// The joiner has had from the one that stays all that this has to give, when the
-/// leaver's process ends. Does the joiner have the key when all is settled?
-fn copies_after_a_leaver_died(rules: Rules) -> bool {
-    let network = Few::new(3, 2, rules);
-    let [one, other, joiner] = [0, 1, 2];
-    found_with_the_key(&network, one, other);
-    let first = network
-        .at(one)
-        .primary(Few::key())
-        .expect("there are members");
-    let (leaver, stays) = if first == *network.at(one).me() {
-        (one, other)
+/// Two copies, at two nodes. The primary leaves while another node joins. That has copied all
+/// that the one that stays has to send when the leaving process ends. Does it have the key
+/// when all is settled?
+fn joining_node_has_key_of_dead_leaver(rules: Rules) -> bool {
+    let network = SmallNetwork::new(3, 2, rules);
+    let [first, other, joining] = [0, 1, 2];
+    settle_with_key(&network, first, other);
+    let routing = network.at(first).routing();
+    let primary = routing.primary(SmallNetwork::key());
+    let (leaver, stays) = if primary == Some(routing.me()) {
+        (first, other)
     } else {
-        (other, one)
+        (other, first)
     };
-    network.stand(leaver, &[stays, joiner], &[]);
-    for node in [stays, joiner] {
-        network.stand(node, &[stays, joiner], &[leaver]);
+    network.update_members(leaver, &[stays, joining], &[]);
+    for node in [stays, joining] {
+        network.update_members(node, &[stays, joining], &[leaver]);
     }
-    // All talk, and the joiner copies from the one that stays.
-    network.talk(&[leaver, stays, joiner], &[stays]);
-    assert!(!network.at(joiner).is_settled());
-    for node in [stays, joiner] {
-        let gone = network.at(leaver).me().clone();
-        network.at(node).end(&gone);
+    // All exchange statuses, and the joining node copies from the one that stays.
+    network.exchange(&[leaver, stays, joining], &[stays]);
+    assert!(!network.at(joining).is_settled());
+    let gone = network.at(leaver).me().clone();
+    for node in [stays, joining] {
+        network.change(node, |rebalance| rebalance.mark_exited(&gone));
     }
-    network.talk(&[stays, joiner], &[stays, joiner]);
-    assert!(network.at(joiner).is_settled());
-    network.holds(joiner)
+    network.exchange(&[stays, joining], &[stays, joining]);
+    assert!(network.at(joining).is_settled());
+    network.holds_key(joining)
 }
 
-/// Two copies, at two nodes. One leaves, and the other one dies. One has joined whom only
-/// the dead had met.
+/// Two copies, at two nodes. One leaves, and the other one dies. A third has joined that only
+/// the dead one had met.
 #[test]
-fn who_leaves_waits_for_others_when_who_was_to_take_over_has_died() {
-    let network = Few::new(3, 2, Rules::default());
-    let [leaver, heir, joiner] = [0, 1, 2];
-    found_with_the_key(&network, leaver, heir);
-    network.stand(leaver, &[heir], &[]);
-    network.stand(leaver, &[], &[]);
+fn a_leaving_node_waits_for_another_one_when_its_successor_has_died() {
+    let network = SmallNetwork::new(3, 2, Rules::default());
+    let [leaver, successor, joining] = [0, 1, 2];
+    settle_with_key(&network, leaver, successor);
+    network.update_members(leaver, &[successor], &[]);
+    network.update_members(leaver, &[], &[]);
     assert!(
-        !network.at(leaver).may_end(),
+        !network.at(leaver).may_exit(),
         "all there is would end with it"
     );
 
-    network.stand(joiner, &[joiner], &[leaver]);
-    network.stand(leaver, &[joiner], &[]);
-    network.talk(&[leaver, joiner], &[leaver]);
-    assert!(network.at(joiner).is_serving());
-    assert!(network.at(joiner).is_settled());
-    assert!(network.holds(joiner));
-    assert!(network.at(leaver).may_end());
+    network.update_members(joining, &[joining], &[leaver]);
+    network.update_members(leaver, &[joining], &[]);
+    network.exchange(&[leaver, joining], &[leaver]);
+    assert!(network.at(joining).is_serving());
+    assert!(network.at(joining).is_settled());
+    assert!(network.holds_key(joining));
+    assert!(network.at(leaver).may_exit());
 }

@@ -1,4 +1,4 @@
-//! Do ten nodes in one process, by the library alone, make one network?
+//! Do ten nodes that one process runs with the library form one network?
 
 mod common;
 
@@ -15,10 +15,10 @@ use thrifty_p2p::locator::{
 use thrifty_p2p::node::Node;
 use thrifty_p2p::rpc::dialer::call;
 
-type Serving = JoinHandle<Result<(), Error>>;
+type ServeThread = JoinHandle<Result<(), Error>>;
 
-/// Starts a node that joins `peer`, or begins a network when the peer is itself.
-fn start(peer: Option<&Location>) -> (Node, Serving) {
+/// Starts a node that joins `peer` or, without a peer, starts a new network: it is its own peer.
+fn start(peer: Option<&Location>) -> (Node, ServeThread) {
     let node = Node::bind(&BindOptions::at(0..=0), "ten.Nodes").unwrap();
     let peer = peer.unwrap_or(node.location()).clone();
     let handler = PlainLocator { node: node.clone() };
@@ -28,6 +28,7 @@ fn start(peer: Option<&Location>) -> (Node, Serving) {
     )
 }
 
+/// The owner of `key`, as `node` replies.
 fn owner_by(node: &Node, key: &str) -> Location {
     let owner = call(LocatorSyncClient::new, node.location(), |c| {
         c.get_node(key.into())
@@ -41,10 +42,10 @@ fn ten_nodes_agree_on_the_owner_of_every_key_as_nodes_come_and_go() {
     let first = start(None);
     let mut nodes = vec![first];
     for _ in 1..10 {
-        // Each joins through the one before it.
+        // The peer of each is the node before it.
         nodes.push(start(Some(nodes.last().unwrap().0.location())));
     }
-    eventually("all ten see all ten", SOON, || {
+    eventually("all ten have all ten on their rings", SOON, || {
         nodes.iter().all(|(node, _)| node.ring().len() == 10)
     });
     let keys: Vec<String> = (0..50).map(|number| format!("key{number}")).collect();
@@ -62,16 +63,16 @@ fn ten_nodes_agree_on_the_owner_of_every_key_as_nodes_come_and_go() {
     }
 
     let before: Vec<Location> = keys.iter().map(|key| owner_by(&nodes[0].0, key)).collect();
-    let (gone, serving) = nodes.swap_remove(4);
-    call(LocatorSyncClient::new, gone.location(), |c| c.die()).unwrap();
+    let (leaver, serving) = nodes.swap_remove(4);
+    call(LocatorSyncClient::new, leaver.location(), |c| c.die()).unwrap();
     serving.join().unwrap().unwrap();
-    eventually("all nine have seen it leave", SOON, || {
+    eventually("all nine have removed it", SOON, || {
         nodes.iter().all(|(node, _)| node.ring().len() == 9)
     });
     for (key, before) in keys.iter().zip(before) {
         let after = owner_by(&nodes[0].0, key);
         assert!(
-            after == before || before == *gone.location(),
+            after == before || before == *leaver.location(),
             "{key} moved without need"
         );
     }

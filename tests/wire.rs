@@ -1,7 +1,7 @@
-//! Are the bytes on the wire the original's, in both directions?
+//! Are the bytes on the wire equal to those of the original, in both directions?
 //!
-//! `data/wire.tsv` was recorded from the original's own stubs: what a client sends
-//! and what a node answers, with strict and with old headers.
+//! `data/wire.tsv` was recorded from the original's own stubs: what a client sends and what a
+//! node replies, with strict and with old headers.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,21 +10,24 @@ use std::thread;
 use std::time::Duration;
 
 use thrifty_p2p::diststore::{
-    Cursor, ReadResult, NodeStats, Kept, Page, KeyValue, Pull, Topology, StoreSyncClient, StoreSyncHandler,
-    StoreSyncProcessor, TStoreSyncClient, Told, Word, WriteResult,
+    Cursor, KeyValue, NodeStats, Page, Pull, ReadResult, RebalanceStatus, ReplicateResult,
+    StatusReply, StoreSyncClient, StoreSyncHandler, StoreSyncProcessor, TStoreSyncClient, Topology,
+    WriteResult,
 };
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, BaseSyncHandler, Gossip, LocatorSyncHandler};
 use thrifty_p2p::locator::{TBaseSyncClient, TLocatorSyncClient};
 use thrifty_p2p::rpc::dialer::{Input, Output, call};
-use thrifty_p2p::rpc::server::{ServerLimits, Methods, Server};
+use thrifty_p2p::rpc::dispatch::Methods;
+use thrifty_p2p::rpc::limits::ServerLimits;
+use thrifty_p2p::rpc::server::Server;
 
 struct Row {
     header: String,
     method: String,
     arguments: String,
     request: Vec<u8>,
-    /// Nothing for a oneway call.
+    /// None for a oneway call.
     reply: Option<Vec<u8>>,
 }
 
@@ -49,7 +52,7 @@ fn rows() -> Vec<Row> {
             }
         })
         .collect();
-    assert!(rows.len() > 20, "vectors without rows show nothing");
+    assert!(rows.len() > 20, "too few rows");
     rows
 }
 
@@ -57,16 +60,16 @@ fn location(port: i16) -> locator::Location {
     locator::Location::new("127.0.0.1".to_owned(), port)
 }
 
-/// A node whose answers are those of the recording.
+/// A node whose replies are those of the recording.
 #[derive(Clone, Default)]
 struct Recorded {
-    /// The oneway calls that came, as text.
-    heard: Arc<Mutex<Vec<String>>>,
+    /// The oneway calls that have arrived, as text.
+    oneway: Arc<Mutex<Vec<String>>>,
 }
 
 impl Recorded {
-    fn hear(&self, call: String) -> thrift::Result<()> {
-        self.heard.lock().unwrap().push(call);
+    fn record(&self, call: String) -> thrift::Result<()> {
+        self.oneway.lock().unwrap().push(call);
         Ok(())
     }
 }
@@ -84,30 +87,30 @@ impl BaseSyncHandler for Recorded {
             .into())
     }
     fn handle_debug(&self) -> thrift::Result<()> {
-        self.hear("debug".into())
+        self.record("debug".into())
     }
     fn handle_die(&self) -> thrift::Result<()> {
-        self.hear("die".into())
+        self.record("die".into())
     }
 }
 
 impl LocatorSyncHandler for Recorded {
     fn handle_join(&self, location: locator::Location) -> thrift::Result<()> {
-        self.hear(format!("join {:?}", Location::try_from(&location).unwrap()))
+        self.record(format!("join {:?}", Location::try_from(&location).unwrap()))
     }
     fn handle_remove(
         &self,
         l: locator::Location,
         all: Vec<locator::Location>,
     ) -> thrift::Result<()> {
-        self.hear(format!(
+        self.record(format!(
             "remove {:?} {}",
             Location::try_from(&l).unwrap(),
             all.len()
         ))
     }
     fn handle_add(&self, l: locator::Location, all: Vec<locator::Location>) -> thrift::Result<()> {
-        self.hear(format!(
+        self.record(format!(
             "add {:?} {}",
             Location::try_from(&l).unwrap(),
             all.len()
@@ -144,7 +147,7 @@ impl StoreSyncHandler for Recorded {
     }
     fn handle_put(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<()> {
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        self.hear(format!("put {} {}", text(key), text(value)))
+        self.record(format!("put {} {}", text(key), text(value)))
     }
     fn handle_write(&self, _: Vec<u8>, _: Vec<u8>) -> thrift::Result<i64> {
         Err("not recorded".into())
@@ -167,16 +170,20 @@ impl StoreSyncHandler for Recorded {
     fn handle_scan(&self, _: i64, _: Cursor) -> thrift::Result<Page> {
         Err("not recorded".into())
     }
-    fn handle_write_as_primary(&self, _: Vec<KeyValue>, _: i64) -> thrift::Result<Vec<WriteResult>> {
+    fn handle_write_as_primary(
+        &self,
+        _: Vec<KeyValue>,
+        _: i64,
+    ) -> thrift::Result<Vec<WriteResult>> {
         Err("not recorded".into())
     }
-    fn handle_replicate(&self, _: Vec<KeyValue>, _: i64) -> thrift::Result<Kept> {
+    fn handle_replicate(&self, _: Vec<KeyValue>, _: i64) -> thrift::Result<ReplicateResult> {
         Err("not recorded".into())
     }
     fn handle_fetch_as_owner(&self, _: Vec<Vec<u8>>, _: i64) -> thrift::Result<Vec<ReadResult>> {
         Err("not recorded".into())
     }
-    fn handle_rebalance_status(&self, _: Word, _: bool) -> thrift::Result<Told> {
+    fn handle_rebalance_status(&self, _: RebalanceStatus, _: bool) -> thrift::Result<StatusReply> {
         Err("not recorded".into())
     }
     fn handle_pull(&self, _: Pull) -> thrift::Result<Page> {
@@ -203,7 +210,7 @@ fn read_exactly(stream: &mut TcpStream, length: usize) -> Vec<u8> {
 
 #[test]
 fn recorded_requests_get_the_recorded_replies() {
-    let server = Server::bind(&[Ipv4Addr::LOCALHOST.into()], 0, Limits::default()).unwrap();
+    let server = Server::bind(&[Ipv4Addr::LOCALHOST.into()], 0, ServerLimits::default()).unwrap();
     let (port, stopper) = (server.port(), server.stopper());
     let node = Recorded::default();
     let processor = StoreSyncProcessor::new(node.clone());
@@ -226,12 +233,12 @@ fn recorded_requests_get_the_recorded_replies() {
         match &row.reply {
             Some(reply) => assert_eq!(&read_exactly(&mut stream, reply.len()), reply, "{case}"),
             None => {
-                // Whatever a oneway call answered would come before the answer of this.
+                // A reply to the oneway call would arrive before the reply to this.
                 stream.write_all(&ping.request).unwrap();
                 assert_eq!(
                     &read_exactly(&mut stream, pong.len()),
                     pong,
-                    "{case} was answered"
+                    "there is a reply to {case}"
                 );
             }
         }
@@ -246,7 +253,7 @@ fn recorded_requests_get_the_recorded_replies() {
         "put empty ",
     ];
     assert_eq!(
-        *node.heard.lock().unwrap(),
+        *node.oneway.lock().unwrap(),
         [once, once].concat(),
         "the oneway calls have arrived"
     );
@@ -255,12 +262,12 @@ fn recorded_requests_get_the_recorded_replies() {
     serving.join().unwrap();
 }
 
-/// What our stub sends for a recorded call, and what it makes of the recorded reply.
+/// Makes a recorded call by our stub. Returns the result as text; None for an unknown method.
 fn call_as_recorded(row: &Row, peer: &Location) -> Option<String> {
     let new = StoreSyncClient::<Input, Output>::new;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let all = vec![location(9900), location(9901)];
-    let answer = match (row.method.as_str(), row.arguments.as_str()) {
+    let result = match (row.method.as_str(), row.arguments.as_str()) {
         ("ping", _) => call(new, peer, |c| c.ping()).map(|()| String::new()),
         ("service_type", _) => call(new, peer, |c| c.service_type()),
         ("service_types", _) => call(new, peer, |c| c.service_types()).map(|types| types.join(" ")),
@@ -285,20 +292,20 @@ fn call_as_recorded(row: &Row, peer: &Location) -> Option<String> {
         }
         _ => return None,
     };
-    Some(answer.unwrap())
+    Some(result.unwrap())
 }
 
-/// Where the sequence number is in a message with a strict header.
+/// The position of the sequence number in a message with a strict header.
 fn sequence(message: &[u8]) -> std::ops::Range<usize> {
     let name = u32::from_be_bytes(message[4..8].try_into().unwrap()) as usize;
     8 + name..12 + name
 }
 
 #[test]
-fn our_stubs_send_what_was_recorded_and_understand_what_was_answered() {
+fn our_stubs_send_the_recorded_requests_and_decode_the_recorded_replies() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let peer = Location::from(listener.local_addr().unwrap());
-    let answers = [
+    let results = [
         ("service_type", "diststore.Store"),
         (
             "service_types",
@@ -310,11 +317,11 @@ fn our_stubs_send_what_was_recorded_and_understand_what_was_answered() {
         ("get('missing',)", ""),
     ];
     for row in rows().iter().filter(|row| row.header == "strict") {
-        let answer = thread::scope(|scope| {
+        let result = thread::scope(|scope| {
             let calling = scope.spawn(|| call_as_recorded(row, &peer));
             let mut stream = listener.accept().unwrap().0;
             let mut sent = read_exactly(&mut stream, row.request.len());
-            // Our stubs count their calls, and mark a oneway call as such.
+            // Our stubs number their calls, and send a oneway call as such.
             let number = sequence(&sent);
             let count = sent[number.clone()].to_vec();
             sent[number].fill(0);
@@ -335,13 +342,13 @@ fn our_stubs_send_what_was_recorded_and_understand_what_was_answered() {
             }
             calling.join().unwrap()
         });
-        let answer = answer.unwrap_or_else(|| panic!("{} was not called", row.method));
+        let result = result.unwrap_or_else(|| panic!("{} was not called", row.method));
         let case = format!("{}{}", row.method, row.arguments);
-        let expected = answers
+        let expected = results
             .iter()
             .find(|(name, _)| *name == row.method || *name == case);
         if let Some((_, expected)) = expected {
-            assert_eq!(answer, *expected, "{case}");
+            assert_eq!(result, *expected, "{case}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `Authority`: a CA in a folder, with the certificates that it has made.
+//! `Authority`: a CA whose files, and the certificates that it signs, are in one folder.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -11,32 +11,35 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// What the CA calls itself.
+/// The common name of the CA.
 const NAME: &str = "thrifty-p2p network CA";
 
-/// How long the CA is valid.
-const LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How long the certificate of the CA is valid.
+const CA_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Certificates are valid from so long ago: clocks differ.
-const EARLIER: Duration = Duration::from_secs(3600);
+/// Certificates are valid from this long before their creation, because clocks differ.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(3600);
 
-/// What a certificate is for.
+/// What a certificate is valid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// A node calls others and is called.
+    /// A node: both sides of a connection.
     Node,
-    /// A client calls, and cannot pose as a node.
+    /// A client: the client side only, so its key cannot be used to run a node.
     Client,
 }
 
-/// A CA, with `ca.pem` and `ca.key` in its folder.
+/// A CA. Its certificate is `ca.pem` and its private key `ca.key`, in its folder.
 pub struct Authority {
     folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    /// The CA in `folder`, or a new one if there is none.
+    /// The CA in `folder`. Creates one if there is none.
+    ///
+    /// # Errors
+    /// A file cannot be read or written, or `ca.key` is invalid.
     pub fn in_folder(folder: &Path) -> io::Result<Authority> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, NAME);
@@ -47,11 +50,11 @@ impl Authority {
             KeyPair::from_pem(&fs::read_to_string(file)?).map_err(io::Error::other)?
         } else {
             let key = KeyPair::generate().map_err(io::Error::other)?;
-            params.not_before = (SystemTime::now() - EARLIER).into();
-            params.not_after = (SystemTime::now() + LIFE).into();
-            let own = params.self_signed(&key).map_err(io::Error::other)?;
+            params.not_before = (SystemTime::now() - CLOCK_TOLERANCE).into();
+            params.not_after = (SystemTime::now() + CA_VALIDITY).into();
+            let certificate = params.self_signed(&key).map_err(io::Error::other)?;
             write(&file, &key.serialize_pem(), 0o600)?;
-            write(&folder.join("ca.pem"), &own.pem(), 0o644)?;
+            write(&folder.join("ca.pem"), &certificate.pem(), 0o644)?;
             key
         };
         Ok(Authority {
@@ -60,10 +63,13 @@ impl Authority {
         })
     }
 
-    /// Makes `NAME.pem` and `NAME.key`, to be valid until then.
+    /// Creates a certificate `NAME.pem` and its private key `NAME.key`, valid until `until`.
     ///
-    /// A network does not look at the names in certificates; clients of other makes that
-    /// do find a node on their own host.
+    /// The programs of a network do not check the names in certificates. For other clients,
+    /// which may check them, the names are those of the local host.
+    ///
+    /// # Errors
+    /// One of the files exists or cannot be written.
     pub fn issue(&self, name: &str, role: Role, until: SystemTime) -> io::Result<()> {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
@@ -71,11 +77,11 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         if role == Role::Node {
-            let serves = ExtendedKeyUsagePurpose::ServerAuth;
-            params.extended_key_usages.push(serves);
+            let server = ExtendedKeyUsagePurpose::ServerAuth;
+            params.extended_key_usages.push(server);
         }
         params.use_authority_key_identifier_extension = true;
-        params.not_before = (SystemTime::now().min(until) - EARLIER).into();
+        params.not_before = (SystemTime::now().min(until) - CLOCK_TOLERANCE).into();
         params.not_after = until.into();
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let signed = params.signed_by(&key, &self.issuer);
@@ -86,7 +92,7 @@ impl Authority {
     }
 }
 
-/// Writes a file that must not be there yet.
+/// Creates a file and writes `text` into it. The file must not exist.
 fn write(file: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let opened = options.write(true).create_new(true).mode(mode).open(file);

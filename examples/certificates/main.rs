@@ -1,12 +1,12 @@
-//! A CA for a network of one's own, and certificates of it, to try TLS with.
+//! Creates a CA for a network, and certificates signed by it, to try TLS with.
 //!
-//! `cargo run --example certificates -- FOLDER one two --client me` makes `ca.pem` with
-//! its key `ca.key` in FOLDER, unless they are there, and for each name a certificate
-//! with its key: `one.pem` and `one.key` and so on. A node or a client is then given
+//! `cargo run --example certificates -- FOLDER one two --client me` creates `ca.pem` and its
+//! private key `ca.key` in FOLDER, if they do not exist. For each name it creates a certificate
+//! and its private key: `one.pem` and `one.key`, and so on. Start a node or a client with
 //! `--tls-cert FOLDER/one.pem --tls-key FOLDER/one.key --tls-ca FOLDER/ca.pem`.
 //!
-//! The key of the CA lets in whoever has it. Keep it away from the nodes; for a network
-//! that matters, keep the whole CA elsewhere, in a tool that is made for it.
+//! Anyone who has `ca.key` can create certificates that the network accepts. Do not copy it to
+//! the nodes. In production, keep the CA on another host, in a program made for that.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,28 +19,34 @@ mod authority;
 
 use authority::{Authority, Role};
 
-/// Makes a CA, unless there is one, and certificates for nodes and clients.
+/// The exit statuses, for `--help`.
+const STATUSES: &str = "Exit status: 0 done, 1 failed, 2 wrong usage.";
+
+/// Creates a CA, if there is none, and certificates for nodes and clients
+///
+/// Never overwrites a file.
 #[derive(Parser)]
-#[command(after_help = "Nothing is overwritten. Exit status: 0 done, 1 not done, 2 wrong usage.")]
+#[command(after_help = STATUSES)]
 struct Options {
-    /// Where the files go; made if it is not there
+    /// The folder of the files. It is created if it does not exist
     folder: PathBuf,
 
-    /// A node: its certificate is good for calling others and for being called
+    /// A node. Its certificate is valid for both sides of a connection
     #[arg(value_name = "NODE")]
     nodes: Vec<String>,
 
-    /// A client: its certificate is good for calling only
+    /// A client. Its certificate is not valid for a server
     #[arg(long = "client", value_name = "NAME")]
     clients: Vec<String>,
 
-    /// Days that the certificates are valid
-    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3650))]
+    /// The number of days for which the certificates are valid
+    #[arg(long, value_name = "N", default_value_t = 90,
+        value_parser = clap::value_parser!(u64).range(1..=3650))]
     days: u64,
 }
 
 fn main() -> ExitCode {
-    match make(&Options::parse()) {
+    match create(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("{e}");
@@ -49,7 +55,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn make(options: &Options) -> io::Result<()> {
+fn create(options: &Options) -> io::Result<()> {
     std::fs::create_dir_all(&options.folder)?;
     let authority = Authority::in_folder(&options.folder)?;
     let until = SystemTime::now() + Duration::from_secs(options.days * 24 * 3600);

@@ -1,12 +1,11 @@
-//! Leave it running in a terminal, kill nodes of a store in another one, and see
-//! whether anything is lost.
+//! Writes and reads keys of a store, checks every reply, and prints one line a second.
 //!
-//! Writers and readers call any node of the store and look at every single answer. A
-//! line a second tells how many were answered, how many calls failed, how many answers
-//! were missing or stale, the longest call since the last line, and whether the store
-//! is settled: then the next node may be killed without a thought.
+//! Leave it running in one terminal and kill, stop and restart nodes of the store in another one.
+//! It calls all nodes. Each line shows the reads and writes so far, the failed calls, the reads
+//! that lost a write (`lost`), the longest call since the last line, and the state of the store.
+//! If the line ends with `settled`, the next node may be killed without loss.
 //!
-//!     cargo run --example consistency -- 127.0.0.1:9900
+//! `cargo run --example consistency -- 127.0.0.1:9900`
 
 use std::process::ExitCode;
 use std::thread;
@@ -19,21 +18,33 @@ use thrifty_p2p::location::Location;
 use thrifty_p2p::rpc::dialer::Dialer;
 use thrifty_p2p::status::store::StoreStatus;
 
-#[allow(dead_code)] // The tests use all of it.
+#[allow(dead_code, unused_imports)] // The tests use all of it.
+#[path = "checker.rs"] // The tests load it by its path too. So its modules are in this folder.
 mod checker;
 
-use checker::{AnyNode, Load, Nodes, Report};
+use checker::{AnyNode, Nodes, Report, Workload};
 
-/// Writes and reads keys of a store, through any of its nodes, and checks every answer.
+/// The threads that write, and the threads that read.
+const WRITERS: usize = 4;
+const READERS: usize = 4;
+
+/// The time between two lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The exit statuses, for `--help`.
+const STATUSES: &str = "Exit status: 0 no call failed and no write was lost, 1 a call failed or a \
+    write was lost, 2 wrong usage.";
+
+/// Writes and reads keys of a store, checks every reply, and prints one line a second
 #[derive(Parser)]
-#[command(after_help = "Exit status: 0 nothing failed and nothing was lost, 1 something was.")]
+#[command(after_help = STATUSES)]
 struct Options {
     /// Any node of the store
     #[arg(value_name = "HOST:PORT")]
     peer: Location,
 
-    /// End after so long; without it, run until ctrl-C
-    #[arg(long, value_name = "N")]
+    /// Stop after this time [default: run until ctrl-C]
+    #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
 
     #[command(flatten)]
@@ -41,8 +52,9 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match check(Options::parse()) {
-        Ok(report) => ExitCode::from(u8::from(!report.is_clean())),
+    match run(Options::parse()) {
+        Ok(report) if report.is_clean() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("{e}");
             ExitCode::from(2)
@@ -50,65 +62,40 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(options: Options) -> Result<Report, Error> {
+/// Runs the workload and prints its lines, and at the end the first problems.
+fn run(options: Options) -> Result<Report, Error> {
     let dialer = Dialer::new(options.tls.identity()?);
-    let nodes = Nodes::forgiving([options.peer]);
-    let connect = {
-        let (dialer, nodes) = (dialer.clone(), nodes.clone());
-        move || AnyNode::of(dialer.clone(), nodes.clone(), 0)
-    };
-    // Of an earlier run of this program, other keys may be there.
-    let load = Load::start(
-        &format!("consistency {}", std::process::id()),
-        4,
-        4,
-        connect,
-    );
+    let nodes = Nodes::that_may_exit([options.peer]);
+    let connect = || AnyNode::of(dialer.clone(), nodes.clone(), 0);
+    // The process id keeps the keys of two runs apart.
+    let name = format!("consistency {}", std::process::id());
+    let workload = Workload::start(&name, WRITERS, READERS, connect);
+
+    let duration = options.seconds.map(Duration::from_secs);
     let began = Instant::now();
-    let is_over = || {
-        let seconds = options.seconds.map(Duration::from_secs);
-        seconds.is_some_and(|seconds| began.elapsed() >= seconds)
-    };
-    while !is_over() {
-        let second = Instant::now();
-        let network = look(&dialer, &nodes);
-        thread::sleep(Duration::from_secs(1).saturating_sub(second.elapsed()));
-        println!("{}  {network}", line(&load));
+    while duration.is_none_or(|duration| began.elapsed() < duration) {
+        let line_began = Instant::now();
+        let state = refresh(&dialer, &nodes);
+        thread::sleep(LINE_INTERVAL.saturating_sub(line_began.elapsed()));
+        let (read, write) = workload.reset_stalls();
+        println!("{}  {state}", workload.report().line(read.max(write)));
     }
-    let report = load.finish([AnyNode::of(dialer, nodes, 0)]);
-    for complaint in &report.complaints {
-        eprintln!("{complaint}");
+
+    let report = workload.finish([connect()]);
+    for problem in &report.problems {
+        eprintln!("{problem}");
     }
     Ok(report)
 }
 
-/// The state of the store in a few words; takes in the nodes that have come.
-fn look(dialer: &Dialer, nodes: &Nodes) -> String {
-    for peer in nodes.locations() {
-        if let Ok(status) = StoreStatus::ask(dialer, &peer) {
-            let found = status.nodes.iter();
-            nodes.replace(
-                found
-                    .filter(|n| n.stats.is_some())
-                    .map(|n| n.location.clone()),
-            );
-            return format!("{} nodes, {}", status.nodes.len(), status.summary());
-        }
-    }
-    "no node answers".into()
-}
-
-fn line(load: &Load) -> String {
-    let (read, write) = load.reset_stalls();
-    let Report {
-        reads,
-        writes,
-        failed,
-        missing,
-        stale,
-        ..
-    } = load.report();
-    let lost = missing + stale;
-    let longest = read.max(write).as_millis();
-    format!("{reads} reads, {writes} writes, {failed} failed, {lost} lost, longest {longest} ms")
+/// Replaces `nodes` by those of the store. Returns the state of the store, for a line.
+fn refresh(dialer: &Dialer, nodes: &Nodes) -> String {
+    let known = nodes.locations();
+    let replies = known.iter().map(|peer| StoreStatus::ask(dialer, peer));
+    let Some(status) = replies.flatten().next() else {
+        return "no node answers".into();
+    };
+    let replied = status.nodes.iter().filter(|node| node.stats.is_some());
+    nodes.replace(replied.map(|node| node.location.clone()));
+    format!("{} nodes, {}", status.nodes.len(), status.summary())
 }

@@ -1,14 +1,14 @@
-//! A service of one's own on `locator.Base`: it is served, found out about and
-//! ended over Thrift, and belongs to no network.
+//! An example of a service that extends `locator.Base`. It runs on one node, without a network.
 //!
-//! `cargo run --example dice -- 20` throws a die of 20 sides three times.
+//! `cargo run --example dice -- 20` starts the service, prints its service types, rolls a die of
+//! 20 sides three times, and stops the service.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
-// Generated code looks for what it includes at the crate's root.
+// Generated code expects the modules that it includes at the root of the crate.
 use thrifty_p2p::locator;
 
 #[path = "gen/dice.rs"]
@@ -19,16 +19,18 @@ use dice::{DiceSyncClient, DiceSyncHandler, DiceSyncProcessor, TDiceSyncClient};
 use locator::TBaseSyncClient;
 use thrifty_p2p::endpoint::{BindOptions, Endpoint};
 use thrifty_p2p::error::Error;
-use thrifty_p2p::handler::{BaseHandler, service_chain, serve_base};
+use thrifty_p2p::handler::{BaseHandler, serve_base, service_chain};
 use thrifty_p2p::rpc::dialer::call;
 
+/// The handler of the service. The server clones it.
 #[derive(Clone)]
-struct Croupier {
+struct DiceHandler {
     endpoint: Arc<Endpoint>,
-    thrown: Arc<AtomicU64>,
+    /// The number of rolls so far.
+    rolls: Arc<AtomicU64>,
 }
 
-impl BaseHandler for Croupier {
+impl BaseHandler for DiceHandler {
     fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -38,14 +40,14 @@ impl BaseHandler for Croupier {
     }
 }
 
-impl DiceSyncHandler for Croupier {
-    fn handle_topology(&self, sides: i32) -> thrift::Result<i32> {
+impl DiceSyncHandler for DiceHandler {
+    fn handle_roll(&self, sides: i32) -> thrift::Result<i32> {
         if sides < 2 {
-            return Err(format!("a die has two sides at least, not {sides}").into());
+            return Err(format!("a die has at least two sides, not {sides}").into());
         }
-        // Weyl's sequence: enough for a game, not for a bank.
-        let thrown = self.thrown.fetch_add(1, Relaxed) + 1;
-        let fraction = thrown.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        // A Weyl sequence: evenly distributed, but predictable.
+        let roll = self.rolls.fetch_add(1, Relaxed) + 1;
+        let fraction = roll.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let scaled = fraction * u64::from(sides.unsigned_abs());
         Ok((scaled >> 32) as i32 + 1)
     }
@@ -65,23 +67,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// Starts the service on a free port, calls it, and stops it.
 fn play(sides: i32) -> Result<(), Error> {
     let endpoint = Arc::new(Endpoint::bind(&BindOptions::at(0..=0))?);
     let location = endpoint.location().clone();
-    let croupier = Croupier {
+    let handler = DiceHandler {
         endpoint,
-        thrown: Arc::default(),
+        rolls: Arc::default(),
     };
-    let server = thread::spawn(|| serve_base(croupier, DiceSyncProcessor::new));
+    let server = thread::spawn(|| serve_base(handler, DiceSyncProcessor::new));
 
-    let service_chain = call(DiceSyncClient::new, &location, |dice| dice.service_types())?;
-    println!("{}", service_chain.join(" < "));
+    let types = call(DiceSyncClient::new, &location, |dice| dice.service_types())?;
+    println!("{}", types.join(" < "));
     for _ in 0..3 {
-        println!(
-            "{}",
-            call(DiceSyncClient::new, &location, |dice| dice.roll(sides))?
-        );
+        let roll = call(DiceSyncClient::new, &location, |dice| dice.roll(sides))?;
+        println!("{roll}");
     }
     call(DiceSyncClient::new, &location, |dice| dice.die())?;
-    server.join().expect("the server has not failed")
+    server.join().expect("the server does not panic")
 }

@@ -1,9 +1,9 @@
-/** Counts words on as many nodes as there are: each word is counted by the node that owns it. */
+/** A word count on several nodes. The owner of a word on the ring counts that word. */
 include "locator.thrift"
 
 service WordCount extends locator.Locator {
-    /** Counts a word so many times more; answers its count so far. */
+    /** Adds `times` to the count of `word`. Returns the new count. */
     i64 count(1: string word, 2: i64 times),
-    /** All words counted here, with their counts. */
+    /** All words that this node has counted, with their counts. */
     map<string, i64> counted(),
 }

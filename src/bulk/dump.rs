@@ -160,16 +160,15 @@ impl<'a> Dump<'a> {
         let placement = self.client.refresh();
         let members: Vec<&NodeId> = placement.members().collect();
         let settled = parallel_map(&members, PARALLEL, |member| {
-            let stats = self
-                .client
-                .call(&member.location, |node| node.stats(false));
+            let stats = self.client.call(&member.location, |node| node.stats(false));
             stats.is_ok_and(|stats| {
                 stats.placement_id == Some(placement.id() as i64)
                     && stats.phase == Some(Phase::SETTLED)
                     && stats.serving == Some(true)
             })
         });
-        let all = settled.len() == members.len() && settled.into_iter().all(|is_settled| is_settled);
+        let all =
+            settled.len() == members.len() && settled.into_iter().all(|is_settled| is_settled);
         (all && !placement.is_empty()).then_some(placement)
     }
 

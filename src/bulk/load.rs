@@ -10,8 +10,9 @@ use std::fmt;
 use std::io::BufRead;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
+
+use parking_lot::Mutex;
 
 use super::progress::Progress;
 use super::tsv::{decode, read_line};
@@ -109,8 +110,7 @@ pub fn load(client: &RingClient, input: impl BufRead, progress: &Progress) -> Re
             let failure = &failure;
             scope.spawn(move || {
                 if let Err(failed) = write_batches(client, &batches, progress) {
-                    let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                    failure.get_or_insert(failed);
+                    failure.lock().get_or_insert(failed);
                 }
             });
             sender
@@ -118,8 +118,7 @@ pub fn load(client: &RingClient, input: impl BufRead, progress: &Progress) -> Re
         let senders: Vec<SyncSender<Batch>> = (0..SENDERS).map(start_sender).collect();
         read_batches(input, &senders)
     });
-    let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match failure.map_or(read, Err) {
+    match failure.into_inner().map_or(read, Err) {
         Ok(()) => Ok(progress.keys()),
         Err((line, reason)) => Err(Stopped {
             line,

@@ -6,12 +6,13 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use env_logger::{Builder, Target, WriteStyle};
 use log::LevelFilter;
+use parking_lot::{Condvar, Mutex};
 
 /// The most lines that wait to be written.
 const MAX_LINES: usize = 1024;
@@ -101,9 +102,9 @@ impl QueueWriter {
 impl Write for QueueWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // Counted first: the thread may write the line before this function returns.
-        self.queue.state().waiting += 1;
+        self.queue.state.lock().waiting += 1;
         if self.lines.try_send(line.to_vec()).is_err() {
-            self.queue.state().dropped += 1;
+            self.queue.state.lock().dropped += 1;
             self.queue.finish_line();
         }
         Ok(line.len())
@@ -115,16 +116,12 @@ impl Write for QueueWriter {
 }
 
 impl Queue {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Writes lines as they come, and how many were dropped.
     fn write_lines(&self, lines: &Receiver<Vec<u8>>, mut output: impl Write) {
         for line in lines {
             // Errors are ignored: there is no other place to report them.
             let _ = output.write_all(&line);
-            let dropped = std::mem::take(&mut self.state().dropped);
+            let dropped = std::mem::take(&mut self.state.lock().dropped);
             if dropped > 0 {
                 let _ = writeln!(output, "[WARN ] {dropped} log lines were dropped");
             }
@@ -135,7 +132,7 @@ impl Queue {
 
     /// A line was written or dropped.
     fn finish_line(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.waiting -= 1;
         if state.waiting == 0 {
             self.is_empty.notify_all();
@@ -144,11 +141,9 @@ impl Queue {
 
     /// Blocks until no line waits, for `timeout` at most. Returns whether none does.
     fn flush(&self, timeout: Duration) -> bool {
+        let mut state = self.state.lock();
         let has_lines = |state: &mut State| state.waiting > 0;
-        let waited = self
-            .is_empty
-            .wait_timeout_while(self.state(), timeout, has_lines);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        self.is_empty.wait_while_for(&mut state, has_lines, timeout);
         state.waiting == 0
     }
 }
@@ -168,12 +163,12 @@ mod tests {
     impl Stalled {
         fn release(&self) {
             let (state, released) = &*self.state;
-            state.lock().unwrap().0 = true;
+            state.lock().0 = true;
             released.notify_all();
         }
 
         fn lines(&self) -> Vec<String> {
-            let written = self.state.0.lock().unwrap().1.clone();
+            let written = self.state.0.lock().1.clone();
             let text = String::from_utf8(written).unwrap();
             text.lines().map(str::to_owned).collect()
         }
@@ -182,8 +177,8 @@ mod tests {
     impl Write for Stalled {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let (state, released) = &*self.state;
-            let state = state.lock().unwrap();
-            let mut state = released.wait_while(state, |state| !state.0).unwrap();
+            let mut state = state.lock();
+            released.wait_while(&mut state, |state| !state.0);
             state.1.extend_from_slice(bytes);
             Ok(bytes.len())
         }

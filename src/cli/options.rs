@@ -22,7 +22,7 @@ pub struct TlsOptions {
     /// Use TLS, and show this certificate to every peer (PEM)
     ///
     /// Needs --tls-key and --tls-ca too. Peers must show a certificate of the same CA. Without
-    /// TLS nothing is encrypted, and whoever can connect can call a node.
+    /// TLS nothing is encrypted, and anyone who can connect can call a node.
     #[arg(long, value_name = "FILE", env = "THRIFTY_TLS_CERT")]
     tls_cert: Option<PathBuf>,
 

@@ -130,7 +130,10 @@ impl RingClient {
         let results = self
             .router
             .retry_until_done(&keys, Access::Read, size, |batch| {
-                let keys = batch.indexes.iter().map(|index| keys[*index].bytes.to_vec());
+                let keys = batch
+                    .indexes
+                    .iter()
+                    .map(|index| keys[*index].bytes.to_vec());
                 let results = self.router.read(batch.target, keys.collect())?;
                 Ok(results.into_iter().map(Some).collect())
             })?;
@@ -154,7 +157,8 @@ impl RingClient {
             .router
             .retry_until_done(&keys, Access::Write, size, |batch| {
                 let writes = batch.indexes.iter().map(|index| &writes[last[*index]]);
-                self.router.write(batch.target, writes.map(to_wire).collect())
+                self.router
+                    .write(batch.target, writes.map(to_wire).collect())
             })?;
         let existed: Vec<bool> = written.iter().map(existed).collect();
         if last.len() == writes.len() {

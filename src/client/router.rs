@@ -4,11 +4,12 @@
 //! by one of the calling threads; the others use the one that is known. A node that could not
 //! be reached is not called for a second.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::debug;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::backoff::Backoff;
 use super::topology::{Access, KeyBatch, Target, Topology};
@@ -238,7 +239,7 @@ impl Router {
 
     /// What is known. Held briefly, never during a call.
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 

@@ -177,6 +177,7 @@ fn node_ids(nodes: Option<Vec<wire::NodeId>>) -> Vec<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::locator;
 
     fn location(port: u16) -> Location {
         Location::new("127.0.0.1", port).unwrap()
@@ -184,7 +185,8 @@ mod tests {
 
     fn wire_nodes(nodes: &[(u16, i64)]) -> Vec<wire::NodeId> {
         let node = |(port, generation): &(u16, i64)| {
-            wire::NodeId::new((&location(*port)).into(), *generation)
+            let location = locator::Location::from(&location(*port));
+            wire::NodeId::new(location, *generation)
         };
         nodes.iter().map(node).collect()
     }
@@ -244,10 +246,18 @@ mod tests {
             assert!(batch.indexes.len() <= MAX_BATCH_KEYS);
             assert!(sizes <= MAX_BATCH_SIZE || batch.indexes == [7]);
             let target = |index: &usize| topology.target(keys[*index], Access::Write, &[]);
-            assert!(batch.indexes.iter().all(|index| target(index) == batch.target));
+            assert!(
+                batch
+                    .indexes
+                    .iter()
+                    .all(|index| target(index) == batch.target)
+            );
             all.extend(&batch.indexes);
         }
         all.sort_unstable();
-        assert!(all.into_iter().eq(0..keys.len()), "each key is in one batch");
+        assert!(
+            all.into_iter().eq(0..keys.len()),
+            "each key is in one batch"
+        );
     }
 }

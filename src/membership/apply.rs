@@ -75,7 +75,7 @@ impl Membership {
             self.notify_suspect(location);
         }
         // The tombstone of a location that was not in the table is kept and not spread. Otherwise
-        // nodes that drop a tombstone at different times would return it to each other for ever.
+        // nodes that drop a tombstone at different times would return it to each other forever.
         if before.is_some() || member.status.is_live() {
             self.rumors.add(location, self.config.max_rumors);
             self.become_hot();

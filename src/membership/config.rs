@@ -61,9 +61,9 @@ pub struct Config {
     /// Nodes that send the suspect its own record, on average, of all that learn of a
     /// suspicion. 8: enough that one of them reaches it.
     pub suspect_notifiers: usize,
-    /// How long a member stays on the ring that goes to DOWN without having been SUSPECT here.
-    /// 4 s: when the sides of a partition meet, members of both are DOWN on the other side and
-    /// need this time to refute.
+    /// How long a member stays on the ring after it changed from ALIVE to DOWN here without being
+    /// SUSPECT in between. 4 s: when the sides of a partition meet, members of both are DOWN on
+    /// the other side and need this time to refute.
     pub grace: Duration,
     /// How late a tick must be for the process to count as paused. 500 ms, as `call_timeout`:
     /// after such a pause, calls have timed out without the peers' fault.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::location::Location;
 
-/// Something that happened, in order.
+/// What has changed or was noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The ring has changed: all changes since the last such event.

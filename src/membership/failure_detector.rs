@@ -28,7 +28,7 @@ impl Membership {
             Purpose::Leave => self.announce_leave(),
             Purpose::Probe => {}
         }
-        // A timeout that expired while this process was paused says nothing about the peer.
+        // A timeout that expired while this process was paused is no evidence against the peer.
         let was_paused = failure == Failure::NoReply && call.called_at < self.running_since;
         match self.table.get(&call.peer).cloned() {
             None => self.on_candidate_failure(&call.peer),
@@ -62,7 +62,7 @@ impl Membership {
     /// a message since the call, or is being probed already.
     fn start_indirect_probe(&mut self, member: &Member, failure: Failure, called_at: Duration) {
         let peer = &member.location;
-        // That a SUSPECT member does not reply is known.
+        // It is known that a SUSPECT member does not reply.
         let is_known = member.status == Status::Suspect && failure == Failure::NoReply;
         if is_known || self.has_contact_since(peer, called_at) {
             return;

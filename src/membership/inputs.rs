@@ -72,14 +72,14 @@ impl Membership {
         self.add_candidate(&location);
     }
 
-    /// Serves the original's `add`: a peer says that `location` is a member. Handled like
+    /// Serves the original's `add`: a peer names `location` as a member. Handled like
     /// [`join`](Membership::join): only a reply of `location` itself makes it a member.
     pub fn add(&mut self, now: Now, location: Location) {
         self.advance_to(now);
         self.add_candidate(&location);
     }
 
-    /// Serves the original's `remove`: a peer says that `location` is gone. A member on the ring
+    /// Serves the original's `remove`: a peer names `location` as gone. A member on the ring
     /// is probed in the next tick, and stays if it replies. If the location is this node's own,
     /// all legacy nodes are called, and those that miss this node get an `add`.
     pub fn remove(&mut self, now: Now, location: Location) {
@@ -133,8 +133,8 @@ impl Membership {
         }
     }
 
-    /// Extends what was running by the time of the pause: nothing that expired during it says
-    /// anything about another member.
+    /// Extends all timers by the length of the pause: a timeout that expired during it is no
+    /// evidence against another member.
     fn on_pause(&mut self, length: Duration) {
         self.running_since = self.now.monotonic;
         self.suspect_timers.postpone(length);

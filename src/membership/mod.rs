@@ -43,8 +43,9 @@
 //!    rings. Of the nodes that learn of the suspicion, eight on average send it to the suspect,
 //!    so that it can refute.
 //! 4. Without a refutation the suspect is DOWN and off the ring after 1 s (refused) or 4 s (no
-//!    reply). DOWN spreads as a rumor too. A node with reason to doubt its own connection
-//!    waits up to four times as long (Lifeguard: Dadgar, Phillips and Currey, 2018).
+//!    reply). DOWN spreads as a rumor too. A node with a bad local health score waits up to four
+//!    times as long for a suspect that does not reply (Lifeguard: Dadgar, Phillips and Currey,
+//!    2018).
 //! 5. A DOWN record is kept for a day as a tombstone, and the location is called now and then.
 //!    If the member runs after all, for example behind a healed network partition, that call
 //!    carries the DOWN record to it, and it refutes.
@@ -57,8 +58,8 @@
 //!
 //! When two halves of a network meet again, each has the members of the other as DOWN. If these
 //! records took effect at once, nearly all members would leave the rings for a moment. So a
-//! member that goes from ALIVE to DOWN without having been SUSPECT here stays on the ring for
-//! 4 s of *grace*. One that was SUSPECT for less than 1 s stays until that second is over. A
+//! member that changes from ALIVE to DOWN here without being SUSPECT in between stays on the ring
+//! for 4 s of *grace*. One that was SUSPECT for less than 1 s stays until that second is over. A
 //! refutation takes less time.
 //!
 //! # Pauses of the node's own process
@@ -77,8 +78,8 @@
 //!   rejects the records of the others, with an event.
 //! - There is no authentication here: records of any node that can connect are merged.
 //! - A group of nodes cannot find the others if every node that it ever knew is gone for good.
-//! - With two nodes, a silent crash and a partition cannot be told apart, and neither can the
-//!   sides of a larger partition: all sides continue, and merge when they meet.
+//! - A silent crash of one of two nodes looks like a partition, and each side of a partition sees
+//!   the others as crashed. All sides continue, and merge when they meet.
 //!
 //! # Map
 //!

@@ -66,8 +66,8 @@ impl Membership {
         std::mem::take(&mut self.outbox)
     }
 
-    /// Drops the calls that the driver has not reported within `call_lifetime`. This says nothing
-    /// about the peers, but indirect probes and candidates must not wait for ever.
+    /// Drops the calls that the driver has not reported within `call_lifetime`. This is no evidence
+    /// against the peers, but indirect probes and candidates must not wait forever.
     pub(super) fn expire_calls(&mut self) {
         let Some(limit) = self.now.monotonic.checked_sub(self.config.call_lifetime) else {
             return;

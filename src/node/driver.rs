@@ -20,7 +20,7 @@ type Peer = LocatorSyncClient<Input, Output>;
 impl Shared {
     /// The driver's thread: wakes when the membership asks for it, until the node stops.
     pub fn drive(self: Arc<Self>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         while !state.stopped {
             let now = self.now();
             let actions = state.membership.tick(now);
@@ -28,11 +28,11 @@ impl Shared {
             state = self.publish(state);
             if actions.is_empty() {
                 let sleep = state.membership.wake_at().saturating_sub(now.monotonic);
-                state = self.wait(state, sleep);
+                self.wait(&mut state, sleep);
             } else {
                 drop(state);
                 self.dispatch(actions);
-                state = self.state();
+                state = self.state.lock();
             }
         }
     }
@@ -54,9 +54,8 @@ impl Shared {
         let Some(outcome) = self.perform(action) else {
             return;
         };
-        let now = self.now();
         let has_contact = matches!(outcome, Outcome::Gossip(_));
-        let more = self.decide(|membership| membership.reply(now, action.token, outcome));
+        let more = self.decide(|membership, now| membership.reply(now, action.token, outcome));
         if has_contact {
             self.record_contact(began);
         }

@@ -5,9 +5,9 @@
 //! other events the newest; the log counts the dropped ones.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::membership::{Change, Event};
+use parking_lot::{Condvar, Mutex};
 
 /// Ring changes queued before those that a later one replaces are dropped.
 const MAX_CHANGES: usize = 20_000;
@@ -41,25 +41,21 @@ pub(super) struct Pending {
 }
 
 impl EventQueue {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Keeps events from now on. Before that, and after [`close`](EventQueue::close), they are
     /// discarded.
     pub fn open(&self) {
-        self.state().is_open = true;
+        self.state.lock().is_open = true;
     }
 
     /// Makes [`next`](EventQueue::next) return None.
     pub fn close(&self) {
-        self.state().is_open = false;
+        self.state.lock().is_open = false;
         self.pushed.notify_all();
     }
 
     /// Adds an event. Never blocks.
     pub fn push(&self, event: Event) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.is_open {
             state.pending.add(event);
             drop(state);
@@ -69,12 +65,9 @@ impl EventQueue {
 
     /// Blocks until something has happened. None when the queue is closed.
     pub fn next(&self) -> Option<Pending> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         while state.is_open && state.pending == Pending::default() {
-            state = self
-                .pushed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.pushed.wait(&mut state);
         }
         state.is_open.then(|| std::mem::take(&mut state.pending))
     }

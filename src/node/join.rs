@@ -54,9 +54,8 @@ impl Node {
             return Ok(true);
         };
         info!("Joining the network...");
-        let now = self.shared.now();
         self.shared
-            .decide(|membership| membership.seed(now, peer.clone()));
+            .decide(|membership, now| membership.seed(now, peer.clone()));
         self.wait_for_member(&peer).map(|()| false)
     }
 
@@ -83,14 +82,19 @@ impl Node {
             return Ok(None);
         }
         let peer = Location::from(*socket);
-        wait_for_peer(self.dialer(), service_type, &peer, self.endpoint().shutdown())?;
+        wait_for_peer(
+            self.dialer(),
+            service_type,
+            &peer,
+            self.endpoint().shutdown(),
+        )?;
         Ok(Some(peer))
     }
 
     /// Waits until another member is known.
     fn wait_for_member(&self, peer: &Location) -> Result<(), Error> {
         let deadline = Instant::now() + JOIN_TIMEOUT;
-        let mut state = self.shared.state();
+        let mut state = self.shared.state.lock();
         while state.membership.live().nth(1).is_none() {
             if let Some((foreign, network)) = &state.foreign_peer
                 && foreign == peer
@@ -108,7 +112,7 @@ impl Node {
             if self.endpoint().shutdown().is_requested() {
                 return Err(interrupted());
             }
-            state = self.shared.wait(state, left.min(RETRY));
+            self.shared.wait(&mut state, left.min(RETRY));
         }
         drop(state);
         self.shared.wait_until_published(RETRY);
@@ -119,13 +123,12 @@ impl Node {
     ///
     /// The node continues to serve calls, but is off the ring. Blocks for two seconds at most.
     pub fn leave(&self) {
-        let now = self.shared.now();
-        let actions = self.shared.decide(|membership| membership.leave(now));
+        let actions = self.shared.decide(|membership, now| membership.leave(now));
         self.shared.dispatch(actions);
         let deadline = Instant::now() + LEAVE_TIMEOUT;
-        let mut state = self.shared.state();
+        let mut state = self.shared.state.lock();
         while !state.membership.left(self.shared.now()) && Instant::now() < deadline {
-            state = self.shared.wait(state, Duration::from_millis(20));
+            self.shared.wait(&mut state, Duration::from_millis(20));
         }
     }
 }

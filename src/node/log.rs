@@ -15,7 +15,7 @@ impl Shared {
         let ring = self.ring();
         let shares: HashMap<&Location, f64> = ring.shares().into_iter().collect();
         let now = self.now().monotonic;
-        let state = self.state();
+        let state = self.state.lock();
         let membership = &state.membership;
         let line = |member: &Member| {
             let share = shares.get(&member.location).unwrap_or(&0.0) * 100.0;

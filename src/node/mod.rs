@@ -19,7 +19,7 @@ mod log;
 mod shared;
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use ::log::warn;
@@ -88,7 +88,13 @@ impl Node {
 
     /// The records of all members, those that are gone included, sorted by location.
     pub fn members(&self) -> Vec<Member> {
-        self.shared.state().membership.members().cloned().collect()
+        self.shared
+            .state
+            .lock()
+            .membership
+            .members()
+            .cloned()
+            .collect()
     }
 
     /// Logs all members.
@@ -120,14 +126,14 @@ impl Node {
 
     /// The processes that take part. Blocks for no call.
     pub(crate) fn snapshot(&self) -> MemberSnapshot {
-        let state = self.shared.state();
+        let state = self.shared.state.lock();
         let membership = &state.membership;
         let live = membership
             .live()
             .filter(|(location, _)| !membership.is_legacy(location));
-        let left = membership.members().filter(|member| {
-            member.status == Status::Left && member.location != *self.location()
-        });
+        let left = membership
+            .members()
+            .filter(|member| member.status == Status::Left && member.location != *self.location());
         MemberSnapshot {
             live: live
                 .map(|(location, generation)| (location.clone(), generation))
@@ -141,7 +147,7 @@ impl Node {
 
     /// Is this location known to be down?
     pub(crate) fn is_down(&self, location: &Location) -> bool {
-        let status = self.shared.state().membership.status_of(location);
+        let status = self.shared.state.lock().membership.status_of(location);
         status.is_none_or(|status| status == Status::Down)
     }
 
@@ -152,7 +158,7 @@ impl Node {
 
     /// Is this a legacy node?
     pub(crate) fn is_legacy(&self, location: &Location) -> bool {
-        self.shared.state().membership.is_legacy(location)
+        self.shared.state.lock().membership.is_legacy(location)
     }
 
     /// The members that are legacy nodes.
@@ -161,7 +167,7 @@ impl Node {
             return Vec::new();
         }
         let ring = self.ring();
-        let state = self.shared.state();
+        let state = self.shared.state.lock();
         let legacy = ring.nodes().filter(|node| state.membership.is_legacy(node));
         legacy.cloned().collect()
     }
@@ -189,13 +195,7 @@ impl Node {
     /// is known.
     pub(crate) fn stop(&self) {
         self.shared.stop();
-        let threads = std::mem::take(
-            &mut *self
-                .shared
-                .threads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let threads = std::mem::take(&mut *self.shared.threads.lock());
         for thread in threads {
             if thread.join().is_err() {
                 warn!("a thread of the node at {} has panicked", self.location());
@@ -205,23 +205,20 @@ impl Node {
 
     /// A node asks to join: it is probed, and added once it replies.
     pub(crate) fn join(&self, location: Location) {
-        let now = self.shared.now();
         self.shared
-            .decide(|membership| membership.join(now, location));
+            .decide(|membership, now| membership.join(now, location));
     }
 
     /// A node is said to be a member: it is probed, and added once it replies.
     pub(crate) fn add(&self, location: Location) {
-        let now = self.shared.now();
         self.shared
-            .decide(|membership| membership.add(now, location));
+            .decide(|membership, now| membership.add(now, location));
     }
 
     /// A node is said to be gone: it is probed at once.
     pub(crate) fn remove(&self, location: Location) {
-        let now = self.shared.now();
         self.shared
-            .decide(|membership| membership.remove(now, location));
+            .decide(|membership, now| membership.remove(now, location));
     }
 
     /// Reports a failed call to `location`, which is then probed at once. Does not block.
@@ -230,9 +227,8 @@ impl Node {
             Outcome::Refused => Failure::Refused,
             _ => Failure::NoReply,
         };
-        let now = self.shared.now();
         self.shared
-            .decide(|membership| membership.report_unreachable(now, location, failure));
+            .decide(|membership, now| membership.report_unreachable(now, location, failure));
     }
 
     /// Replies to an `exchange`.
@@ -241,10 +237,9 @@ impl Node {
     /// The gossip is malformed.
     pub(crate) fn on_exchange(&self, gossip: locator::Gossip) -> thrift::Result<locator::Gossip> {
         let gossip = Gossip::try_from(gossip).map_err(|e| e.to_string())?;
-        let now = self.shared.now();
         let reply = self
             .shared
-            .decide(|membership| membership.on_exchange(now, gossip));
+            .decide(|membership, now| membership.on_exchange(now, gossip));
         Ok(locator::Gossip::from(&reply))
     }
 
@@ -260,7 +255,7 @@ impl Node {
 
     /// All records, as `members` returns them.
     pub(crate) fn full_state(&self) -> locator::Gossip {
-        let gossip = self.shared.state().membership.full_state();
+        let gossip = self.shared.state.lock().membership.full_state();
         locator::Gossip::from(&gossip)
     }
 
@@ -271,12 +266,7 @@ impl Node {
         let thread = |name: &str| thread::Builder::new().name(name.into());
         let driver = thread("driver").spawn(move || driver.drive())?;
         let events = thread("events").spawn(move || events.deliver_events(on_change))?;
-        let mut threads = self
-            .shared
-            .threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        threads.extend([driver, events]);
+        self.shared.threads.lock().extend([driver, events]);
         Ok(())
     }
 }

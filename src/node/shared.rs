@@ -1,10 +1,14 @@
 //! `Shared`: the state of one node that its threads share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use super::events::EventQueue;
 use crate::endpoint::Endpoint;
@@ -23,8 +27,8 @@ pub(super) struct Shared {
     pub config: Config,
     /// The zero of monotonic time.
     start: Instant,
-    /// The membership and what follows from it. Held to decide, never during a call.
-    state: Mutex<State>,
+    /// The membership and what follows from it. Held to decide, never during a call or a log line.
+    pub state: Mutex<State>,
     /// Notified when the driver may have to wake earlier, and when the ring has changed.
     changed: Condvar,
     /// The ring of the live members. Replaced while `state` is held.
@@ -70,8 +74,14 @@ impl Shared {
         let now = now_since(start);
         let location = endpoint.location().clone();
         let seed = random_seed(&location, now);
-        let mut membership =
-            Membership::new(location, network.into(), Vec::new(), config.clone(), now, seed);
+        let mut membership = Membership::new(
+            location,
+            network.into(),
+            Vec::new(),
+            config.clone(),
+            now,
+            seed,
+        );
         let live = membership.live();
         let ring = live.map(|(location, _)| location.clone()).collect();
         // The event that this node is on its own ring is not reported.
@@ -104,15 +114,11 @@ impl Shared {
         }
     }
 
-    /// The membership. Held to decide, never during a call or a log line.
-    pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets the membership decide, and wakes the driver, which publishes what changed.
-    pub fn decide<T>(&self, decision: impl FnOnce(&mut Membership) -> T) -> T {
-        let mut state = self.state();
-        let decided = decision(&mut state.membership);
+    /// Lets the membership decide at the current time, and wakes the driver, which publishes
+    /// what changed.
+    pub fn decide<T>(&self, decision: impl FnOnce(&mut Membership, Now) -> T) -> T {
+        let mut state = self.state.lock();
+        let decided = decision(&mut state.membership, self.now());
         self.collect(&mut state);
         drop(state);
         self.changed.notify_all();
@@ -157,7 +163,7 @@ impl Shared {
             if !changes.is_empty() {
                 self.events.push(Event::RingChanged(changes));
             }
-            state = self.state();
+            state = self.state.lock();
             state.published = collected;
             self.changed.notify_all();
         }
@@ -168,14 +174,14 @@ impl Shared {
     /// at most.
     pub fn wait_until_published(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let collected = state.collected;
         while state.published < collected && !state.stopped {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            state = self.wait(state, left);
+            self.wait(&mut state, left);
         }
     }
 
@@ -197,7 +203,7 @@ impl Shared {
         }
         let ring = Arc::new(self.ring().updated(added, &removed));
         let is_alone = ring.len() < 2;
-        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        *self.ring.write() = ring;
         if self.is_alone.swap(is_alone, Relaxed) {
             // Before there was another member, none could be heard.
             self.contact_at.fetch_max(self.millis(), Release);
@@ -205,30 +211,20 @@ impl Shared {
     }
 
     /// Waits until the membership may have changed, for `timeout` at most.
-    pub fn wait<'a>(
-        &self,
-        state: MutexGuard<'a, State>,
-        timeout: Duration,
-    ) -> MutexGuard<'a, State> {
-        self.changed
-            .wait_timeout(state, timeout)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
+    pub fn wait(&self, state: &mut MutexGuard<'_, State>, timeout: Duration) {
+        self.changed.wait_for(state, timeout);
     }
 
     /// Ends the driver and the delivery of events.
     pub fn stop(&self) {
-        self.state().stopped = true;
+        self.state.lock().stopped = true;
         self.changed.notify_all();
         self.events.close();
     }
 
     /// The ring as it is now. Never blocks for long.
     pub fn ring(&self) -> Arc<HashRing<Location>> {
-        self.ring
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.ring.read().clone()
     }
 
     /// Grows with every change of the membership.

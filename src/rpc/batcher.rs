@@ -11,7 +11,9 @@
 //! Every queued item has a thread that waits for it, so queues are as bounded as threads.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::error::Error;
 use crate::location::Location;
@@ -188,7 +190,7 @@ impl<Q: Item, A> Batcher<Q, A> {
                 queues[queues.len() - 1].clone()
             });
             let promise = waiter.promise(index);
-            queue.state().waiting.push_back((item, promise));
+            queue.state.lock().waiting.push_back((item, promise));
         }
         queues
     }
@@ -218,7 +220,7 @@ impl<Q: Item, A> Batcher<Q, A> {
     }
 
     fn queue(&self, location: &Location) -> Arc<PeerQueue<Q, A>> {
-        let mut queues = self.queues();
+        let mut queues = self.queues.lock();
         if let Some(queue) = queues.get(location) {
             return queue.clone();
         }
@@ -238,12 +240,7 @@ impl<Q: Item, A> Batcher<Q, A> {
 
     /// Drops the queue of a peer that is gone. Items that wait in it are still sent.
     pub fn close(&self, location: &Location) {
-        self.queues().remove(location);
-    }
-
-    /// The queues by peer. Held briefly.
-    fn queues(&self) -> MutexGuard<'_, BTreeMap<Location, Arc<PeerQueue<Q, A>>>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock().remove(location);
     }
 }
 
@@ -254,14 +251,9 @@ fn lead_idle<Q, A>(queues: &[Arc<PeerQueue<Q, A>>]) -> Vec<&PeerQueue<Q, A>> {
 }
 
 impl<Q, A> PeerQueue<Q, A> {
-    /// What waits. Held briefly, never during a call.
-    fn state(&self) -> MutexGuard<'_, State<Q, A>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes the lead if there is no leader and something waits.
     fn try_lead(&self) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let is_free = !state.is_led && !state.waiting.is_empty();
         state.is_led |= is_free;
         is_free
@@ -269,7 +261,7 @@ impl<Q, A> PeerQueue<Q, A> {
 
     /// Takes the lead if there is no leader and nothing waits.
     fn try_lead_if_empty(&self) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let is_free = !state.is_led && state.waiting.is_empty();
         state.is_led |= is_free;
         is_free
@@ -278,7 +270,7 @@ impl<Q, A> PeerQueue<Q, A> {
     /// Ends the lead and gives it to a parked caller. If none is parked, all callers are
     /// about to look for idle queues, as they do before they wait.
     fn pass_lead(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let mut waiting = state.waiting.iter();
         let next = waiting.find_map(|(_, promise)| promise.offer_lead(&self.location));
         state.is_led = next.is_some();
@@ -295,7 +287,7 @@ struct Lead<'a, Q, A>(&'a PeerQueue<Q, A>);
 impl<Q: Item, A> Lead<'_, Q, A> {
     /// The items of the next call.
     fn take_batch(&self, max_size: usize) -> Vec<(Q, Promise<A>)> {
-        let mut state = self.0.state();
+        let mut state = self.0.state.lock();
         let waiting = &state.waiting;
         let mut size = 0;
         let mut fits = |(item, _): &&(Q, Promise<A>)| {
@@ -365,33 +357,26 @@ impl<A> Waiter<A> {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, Pending<A>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes the replies if all are there. Otherwise the caller is parked: from now on it can
     /// be given the lead of a queue.
     fn take_or_park(&self) -> Option<Vec<Option<A>>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.is_parked = state.missing > 0;
         (!state.is_parked).then(|| std::mem::take(&mut state.replies))
     }
 
     /// The caller has something to do. Returns the queue whose lead it was given meanwhile.
     fn unpark(&self) -> Option<Location> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.is_parked = false;
         state.lead.take()
     }
 
     /// Blocks until the caller has something to do.
     fn wait(&self) -> Wakeup<A> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         while !state.is_ready() {
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
         state.is_parked = false;
         match state.lead.take() {
@@ -422,7 +407,7 @@ struct Promise<A> {
 impl<A> Promise<A> {
     /// Gives the caller the lead of a queue if it only waits. The result is to be notified.
     fn offer_lead(&self, location: &Location) -> Option<Arc<Waiter<A>>> {
-        let mut state = self.waiter.state();
+        let mut state = self.waiter.state.lock();
         let accepts = state.is_parked && !state.is_ready();
         if accepts {
             state.lead = Some(location.clone());
@@ -437,7 +422,7 @@ impl<A> Promise<A> {
     }
 
     fn finish(&self, reply: Option<A>) {
-        let mut state = self.waiter.state();
+        let mut state = self.waiter.state.lock();
         state.replies[self.index] = reply;
         state.missing -= 1;
         let is_last = state.missing == 0;
@@ -521,7 +506,7 @@ mod tests {
         let (go_on, wait_to_go_on) = mpsc::channel::<()>();
         let gates = Mutex::new((started, wait_to_go_on));
         let batcher = batcher(1000, move |_, items| {
-            let (started, go_on) = &*gates.lock().unwrap();
+            let (started, go_on) = &*gates.lock();
             started.send(items.len()).unwrap();
             go_on.recv().unwrap();
             items.to_vec()
@@ -533,7 +518,7 @@ mod tests {
                 let batcher = &batcher;
                 scope.spawn(move || assert_eq!(batcher.submit(vec![(at(1), item)]), [Some(item)]));
             }
-            while batcher.queue(&at(1)).state().waiting.len() < 7 {
+            while batcher.queue(&at(1)).state.lock().waiting.len() < 7 {
                 thread::yield_now();
             }
             go_on.send(()).unwrap();
@@ -571,7 +556,7 @@ mod tests {
                 let calls = batches.iter().enumerate();
                 for (index, batch) in calls.filter(|(_, batch)| is_slow(batch) == slow) {
                     if slow {
-                        wait_to_go_on.lock().unwrap().recv().unwrap();
+                        wait_to_go_on.lock().recv().unwrap();
                     }
                     on_reply(index, batch.items.clone());
                 }
@@ -580,7 +565,7 @@ mod tests {
         let batcher = Batcher::new(8, send);
         thread::scope(|scope| {
             scope.spawn(|| batcher.submit(vec![(at(1), 1), (at(2), 2)]));
-            while !batcher.queue(&at(1)).state().is_led {
+            while !batcher.queue(&at(1)).state.lock().is_led {
                 thread::yield_now();
             }
             assert_eq!(batcher.submit(vec![(at(2), 3)]), [Some(3)]);
@@ -610,7 +595,7 @@ mod tests {
         for port in 1..=2 * MAX_QUEUES as u16 {
             batcher.submit(vec![(at(port), 1)]);
         }
-        assert!(batcher.queues().len() <= MAX_QUEUES);
+        assert!(batcher.queues.lock().len() <= MAX_QUEUES);
     }
 
     #[test]
@@ -635,7 +620,10 @@ mod tests {
         assert!(promise.offer_lead(&one).is_none(), "it does not wait yet");
         assert!(waiter.take_or_park().is_none());
         assert!(promise.offer_lead(&one).is_some());
-        assert!(promise.offer_lead(&other).is_none(), "it has a lead to take");
+        assert!(
+            promise.offer_lead(&other).is_none(),
+            "it has a lead to take"
+        );
         assert_eq!(waiter.unpark(), Some(one));
         assert!(
             promise.offer_lead(&other).is_none(),

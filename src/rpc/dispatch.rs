@@ -50,14 +50,17 @@ pub(super) struct Service<P> {
 impl<P: TProcessor> Service<P> {
     /// Serves calls until the peer closes the connection (then `Ok`), the server stops, or
     /// the connection must be closed.
-    pub fn serve_connection(&self, connection: &Connection, peer: SocketAddr) -> Result<(), Closing> {
+    pub fn serve_connection(
+        &self,
+        connection: &Connection,
+        peer: SocketAddr,
+    ) -> Result<(), Closing> {
         let Some(stream) = connection.open(&self.limits, self.identity.as_ref())? else {
             return Ok(());
         };
         let is_trusted = self.identity.is_some() || is_local_peer(peer, stream.tcp());
         let limits = &self.limits;
-        let (mut input, mut output) =
-            protocols(stream, limits.message_timeout, limits.max_message);
+        let (mut input, mut output) = protocols(stream, limits.message_timeout, limits.max_message);
         let mut idle_timeout = limits.first_call_timeout.min(limits.idle_timeout);
         while !self.state.stopping.is_requested() {
             match input.transport.next_message(idle_timeout)? {
@@ -122,7 +125,11 @@ impl<P: TProcessor> Service<P> {
 }
 
 /// Decides whether the connection can be used after a call.
-fn check_handled(handled: thrift::Result<()>, input: &Input, output: &Output) -> Result<(), Closing> {
+fn check_handled(
+    handled: thrift::Result<()>,
+    input: &Input,
+    output: &Output,
+) -> Result<(), Closing> {
     let (reason, message) = match (&handled, output.transport.exception()) {
         (Ok(()), None) => return Ok(()),
         (Ok(()), Some(exception)) => (Some(CloseReason::Exception), exception.to_owned()),

@@ -167,7 +167,8 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    type Pinger = SplitClient<BaseSyncClient<EmptyInput, Output>, BaseSyncClient<Input, SinkOutput>>;
+    type Pinger =
+        SplitClient<BaseSyncClient<EmptyInput, Output>, BaseSyncClient<Input, SinkOutput>>;
 
     /// For each ping of a connection the delay of its reply. After the last one the peer
     /// closes the connection.
@@ -262,7 +263,10 @@ mod tests {
             let mut results = ping(&pool, &peers);
             results.sort_by_key(|(index, _)| *index);
             assert!(results[0].1.is_ok() && results[2].1.is_ok());
-            assert!(matches!(results[1].1, Err(Error::Refused(..))), "{results:?}");
+            assert!(
+                matches!(results[1].1, Err(Error::Refused(..))),
+                "{results:?}"
+            );
         }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Without it, a peer that connects often enough could fill the disk of the log.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::warn;
+use parking_lot::Mutex;
 
 /// Lines logged in a second. Further ones are counted.
 const MAX_LINES: u32 = 20;
@@ -46,7 +46,7 @@ impl LogLimiter {
     pub(crate) fn warn(&self, line: impl FnOnce() -> String) {
         let now = Instant::now();
         let admitted = {
-            let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut window = self.window.lock();
             window.admit(now)
         };
         match admitted {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::location::Location;
@@ -103,8 +105,9 @@ impl<C> Pool<C> {
 
     /// Is there an idle connection to `location`?
     pub(super) fn has_idle(&self, location: &Location) -> bool {
-        let all = self.connections();
-        all.get(location).is_some_and(|known| !known.idle.is_empty())
+        let all = self.connections.lock();
+        all.get(location)
+            .is_some_and(|known| !known.idle.is_empty())
     }
 
     /// Sends a call on a kept connection, or a new one. Blocks until it is connected and the
@@ -188,7 +191,7 @@ impl<C> Pool<C> {
 
     /// Closes all connections to a location that is gone. Calls in progress fail.
     pub fn close_all(&self, location: &Location) {
-        let closed = self.connections().remove(location);
+        let closed = self.connections.lock().remove(location);
         for stream in closed.map(|closed| closed.busy).unwrap_or_default() {
             // It may be closed already.
             let _ = stream.shutdown(Shutdown::Both);
@@ -197,7 +200,7 @@ impl<C> Pool<C> {
 
     /// Takes an idle connection.
     fn checkout(&self, location: &Location) -> Option<PooledConnection<C>> {
-        let mut all = self.connections();
+        let mut all = self.connections.lock();
         let connections = all.get_mut(location)?;
         let newest = connections.idle.pop()?;
         if newest.idle_since.elapsed() >= Self::MAX_IDLE_AGE {
@@ -214,7 +217,7 @@ impl<C> Pool<C> {
         let connection = self.dialer.open(self.timeouts, location)?;
         let stream = connection.tcp().clone();
         let (input, output) = protocols(connection, self.timeouts.reply, MAX_MESSAGE);
-        let mut all = self.connections();
+        let mut all = self.connections.lock();
         if !all.contains_key(location) {
             // Keeps the map from growing with every peer that was ever called.
             all.retain(|_, connections| connections.is_used());
@@ -236,7 +239,7 @@ impl<C> Pool<C> {
         connection: PooledConnection<C>,
         result: &Result<T, Error>,
     ) -> Checkin {
-        let mut all = self.connections();
+        let mut all = self.connections.lock();
         let Some(connections) = all.get_mut(location) else {
             return Checkin::Closed;
         };
@@ -262,16 +265,9 @@ impl<C> Pool<C> {
     }
 
     fn close_idle(&self, location: &Location) {
-        if let Some(connections) = self.connections().get_mut(location) {
+        if let Some(connections) = self.connections.lock().get_mut(location) {
             connections.idle.clear();
         }
-    }
-
-    /// All connections. Held briefly, never during a call.
-    fn connections(&self) -> MutexGuard<'_, BTreeMap<Location, Connections<C>>> {
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,11 @@
 //! `ServerState`: what the threads of one server share.
 
 use std::net::{IpAddr, Shutdown as Direction, SocketAddr, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use parking_lot::{Condvar, Mutex};
 
 use crate::rpc::connections::{ConnectionTable, LastUse};
 use crate::rpc::limits::ServerLimits;
@@ -31,14 +32,9 @@ pub(super) struct Closing {
 }
 
 impl ServerState {
-    /// The open connections. Held briefly, never during a read, a write or a log line.
-    fn open(&self) -> MutexGuard<'_, ConnectionTable<Arc<TcpStream>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The number of open connections.
     pub fn open_connections(&self) -> usize {
-        self.open().len()
+        self.open.lock().len()
     }
 
     /// Adds a connection, and evicts idle ones if the limits require it.
@@ -51,16 +47,12 @@ impl ServerState {
     ) -> Arc<LastUse> {
         let max_from = limits.max_from(address);
         let (from_address, from_all, last_use) = {
-            let mut open = self.open();
+            let mut open = self.open.lock();
             let from_address = max_from
                 .map(|max| open.evict_if_address_full(number, address, max))
                 .unwrap_or_default();
             let from_all = open.evict_if_full(number, limits.max_connections);
-            (
-                from_address,
-                from_all,
-                open.insert(number, address, stream),
-            )
+            (from_address, from_all, open.insert(number, address, stream))
         };
         self.evict(CloseReason::EvictedByAddress, &from_address, || {
             let max = max_from.unwrap_or_default();
@@ -74,14 +66,14 @@ impl ServerState {
 
     /// Removes a connection that has ended.
     pub fn remove(&self, number: u64) {
-        self.open().remove(number);
+        self.open.lock().remove(number);
         self.closed.notify_all();
     }
 
     /// Evicts idle connections because no file descriptors are left.
     pub fn evict_for_descriptors(&self) {
         let evicted = {
-            let mut open = self.open();
+            let mut open = self.open.lock();
             let all = open.len();
             open.evict_if_full(self.counters.newest(), all)
         };
@@ -128,7 +120,7 @@ impl ServerState {
 
     /// Ends every connection after its current call, as if its peer had closed it.
     pub fn stop_reading(&self) {
-        for stream in self.open().connections() {
+        for stream in self.open.lock().connections() {
             let _ = stream.shutdown(Direction::Read);
         }
     }
@@ -137,17 +129,13 @@ impl ServerState {
     pub fn drain(&self, timeout: Duration) {
         self.stop_reading();
         let deadline = Instant::now() + timeout;
-        let mut open = self.open();
+        let mut open = self.open.lock();
         while !open.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            open = self
-                .closed
-                .wait_timeout(open, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            self.closed.wait_for(&mut open, left);
         }
         for stream in open.connections() {
             let _ = stream.shutdown(Direction::Both);

@@ -1,11 +1,12 @@
 //! `StoreHandler`: the store as a service, extended from the locator as a user's would be.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
+use parking_lot::Mutex;
 
 use super::limits::StoreLimits;
 use super::placement::{Key, NodeId, Placement};
@@ -74,10 +75,6 @@ impl StoreHandler {
     pub fn store(&self) -> &Store {
         &self.store
     }
-
-    fn threads(&self) -> MutexGuard<'_, Vec<thread::JoinHandle<()>>> {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl BaseHandler for StoreHandler {
@@ -125,7 +122,7 @@ impl LocatorHandler for StoreHandler {
         ];
         for thread in started {
             match thread {
-                Ok(thread) => self.threads().push(thread),
+                Ok(thread) => self.threads.lock().push(thread),
                 Err(e) => self.store.fail(Error::Io(e)),
             }
         }
@@ -149,7 +146,7 @@ impl LocatorHandler for StoreHandler {
         self.node.leave();
         self.store.wait_for_handoff();
         self.store.stop();
-        let threads = std::mem::take(&mut *self.threads());
+        let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             if thread.join().is_err() {
                 warn!("a thread of the store has panicked");

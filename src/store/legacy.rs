@@ -65,7 +65,9 @@ impl Store {
         };
         let mut cursor = Some(Cursor::default());
         while let Some(at) = cursor.filter(|_| !self.is_stopped()) {
-            let page = self.table.page(&at, PAGE, usize::MAX, |_| true, is_for_peer);
+            let page = self
+                .table
+                .page(&at, PAGE, usize::MAX, |_| true, is_for_peer);
             for (key, entry) in &page.entries {
                 if let Some(value) = &entry.value {
                     self.put(peer, key, value)?;

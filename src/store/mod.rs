@@ -56,7 +56,6 @@
 //! put to it as well and read from it first, without any promise (`legacy`).
 
 mod fast_path;
-mod fetch_codec;
 pub mod handler;
 mod handoff;
 mod legacy;

@@ -54,7 +54,12 @@ impl fmt::Display for Key<'_> {
         let shown = &self.bytes[..self.bytes.len().min(MAX_SHOWN)];
         let is_cut = shown.len() < self.bytes.len();
         let shown = String::from_utf8_lossy(shown);
-        write!(f, "{}{}", shown.escape_debug(), if is_cut { "…" } else { "" })
+        write!(
+            f,
+            "{}{}",
+            shown.escape_debug(),
+            if is_cut { "…" } else { "" }
+        )
     }
 }
 

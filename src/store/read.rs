@@ -233,7 +233,9 @@ impl Store {
         let routing = settled().ok_or_else(refusal)?;
         let (current, me) = (routing.current(), routing.me());
         let is_primary = |key: Key<'_>| current.is_primary(me, key);
-        let mut page = self.table.page(cursor, PAGE, SCAN_LIMIT, |_| true, is_primary);
+        let mut page = self
+            .table
+            .page(cursor, PAGE, SCAN_LIMIT, |_| true, is_primary);
         page.entries.retain(|(_, entry)| !entry.is_tombstone());
         // Keys are dropped only after the placement has changed.
         settled().ok_or_else(refusal)?;

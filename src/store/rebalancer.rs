@@ -111,7 +111,10 @@ impl Store {
         if !self.rebalance().knows(status.placement_id) {
             // The peer knows other members: learn them before its status is judged.
             let exchanged = self.node.push_pull(&peer.location).is_ok();
-            debug!("{} has another placement; exchanged: {exchanged}", peer.location);
+            debug!(
+                "{} has another placement; exchanged: {exchanged}",
+                peer.location
+            );
             self.update_rebalance();
         }
         if !self.has_other_replica_count(&status) {
@@ -165,7 +168,11 @@ impl Store {
                 self.pull_from(&sources);
             } else if !(is_settled && sweeper.sweep_if_due(self)) {
                 sweeper.sync_legacy(self);
-                let interval = if is_settled { IDLE_INTERVAL } else { POLL_INTERVAL };
+                let interval = if is_settled {
+                    IDLE_INTERVAL
+                } else {
+                    POLL_INTERVAL
+                };
                 self.wait_for_change(changes, interval);
             }
         }
@@ -196,7 +203,10 @@ impl Store {
     fn pull_page(&self, source: &NodeId) -> bool {
         let (attempt_id, pull) = {
             let rebalance = self.rebalance();
-            let pull = rebalance.pulls().into_iter().find(|(node, _)| node == source);
+            let pull = rebalance
+                .pulls()
+                .into_iter()
+                .find(|(node, _)| node == source);
             (rebalance.attempt_id(), pull)
         };
         let Some((_, pull)) = pull.filter(|_| !self.is_stopped()) else {

@@ -4,20 +4,21 @@
 //! call ([`Batcher`]).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::debug;
+use parking_lot::Mutex;
 
-use super::fetch_codec::{receive_fetch_as_owner, send_fetch_as_owner};
 use super::placement::{Key, NodeId};
-use super::types::PEER_TIMEOUTS;
+use super::types::{OwnerClient, PEER_TIMEOUTS, owner_client};
 use super::versions::Entry;
+use super::wire::from_read_result;
+use crate::diststore::TStoreSyncClient;
 use crate::error::Error;
 use crate::location::Location;
 use crate::node::Node;
 use crate::rpc::batcher::{Batch, BatchCall, Batcher, Item};
-use crate::rpc::binary::RawClient;
 use crate::rpc::pool::Pool;
 
 /// The most bytes of keys, with [`OVERHEAD`] each, in one call.
@@ -32,7 +33,7 @@ const BACKOFF: Duration = Duration::from_secs(1);
 
 /// Reads from other owners. Shared by threads.
 pub(super) struct RemoteReader {
-    pool: Arc<Pool<RawClient>>,
+    pool: Arc<Pool<OwnerClient>>,
     batcher: Batcher<ReadRequest, ReadReply>,
     health: Arc<Health>,
 }
@@ -81,7 +82,7 @@ impl RemoteReader {
     /// A reader for this node, to which it reports unreachable owners.
     pub fn new(node: Node) -> RemoteReader {
         let dialer = node.dialer().clone();
-        let pool = Arc::new(Pool::new(dialer, RawClient::new, PEER_TIMEOUTS));
+        let pool = Arc::new(Pool::new(dialer, owner_client, PEER_TIMEOUTS));
         let health = Arc::new(Health {
             node,
             failed: Mutex::default(),
@@ -105,7 +106,7 @@ impl RemoteReader {
 
     /// Sorts the owners of a key: those that could be reached recently first.
     pub fn healthy_first(&self, mut owners: Vec<NodeId>) -> Vec<NodeId> {
-        let mut failed = self.health.failed();
+        let mut failed = self.health.failed.lock();
         if failed.is_empty() {
             return owners;
         }
@@ -130,15 +131,11 @@ struct Health {
 }
 
 impl Health {
-    fn failed(&self) -> MutexGuard<'_, HashMap<Location, Instant>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn report(&self, owner: &Location, error: &Error) {
         debug!("{error}");
         if error.is_unreachable() {
             let until = Instant::now() + BACKOFF;
-            self.failed().insert(owner.clone(), until);
+            self.failed.lock().insert(owner.clone(), until);
             self.node.report_unreachable(owner, error);
         }
     }
@@ -147,23 +144,24 @@ impl Health {
 /// The batched call.
 struct FetchAsOwner(Arc<Health>);
 
-impl BatchCall<RawClient, ReadRequest, ReadReply> for FetchAsOwner {
-    fn send(&self, owner: &mut RawClient, batch: &Batch<ReadRequest>) -> thrift::Result<()> {
-        let keys = batch.items.iter().map(|request| &request.key[..]);
-        send_fetch_as_owner(owner, keys, batch.items[0].placement_id)
+impl BatchCall<OwnerClient, ReadRequest, ReadReply> for FetchAsOwner {
+    fn send(&self, owner: &mut OwnerClient, batch: &Batch<ReadRequest>) -> thrift::Result<()> {
+        let keys = batch.items.iter().map(|request| request.key.clone());
+        let (keys, placement_id) = (keys.collect(), batch.items[0].placement_id as i64);
+        owner.send(|sender| sender.fetch_as_owner(keys, placement_id))
     }
 
     fn receive(
         &self,
-        owner: &mut RawClient,
+        owner: &mut OwnerClient,
         batch: &Batch<ReadRequest>,
     ) -> thrift::Result<Vec<ReadReply>> {
-        let count = batch.items.len();
-        let held = receive_fetch_as_owner(owner, count)?;
-        let mut replies: Vec<ReadReply> = held.into_iter().map(ReadReply::Held).collect();
+        let results = owner.receive(|receiver| receiver.fetch_as_owner(Vec::new(), 0))?;
+        let held = results.into_iter().map(from_read_result);
+        let mut replies: Vec<ReadReply> = held.map(ReadReply::Held).collect();
         // An owner answers at least the first key.
         let is_refusal = replies.is_empty();
-        replies.resize_with(count, || match is_refusal {
+        replies.resize_with(batch.items.len(), || match is_refusal {
             true => ReadReply::Refused,
             false => ReadReply::NoRoom,
         });

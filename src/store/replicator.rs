@@ -6,16 +6,14 @@
 use std::sync::Arc;
 
 use super::placement::Key;
-use super::types::{PEER_TIMEOUTS, Refusal};
+use super::types::{OwnerClient, PEER_TIMEOUTS, Refusal, owner_client};
 use super::versions::Entry;
 use super::wire::to_key_value;
-use crate::diststore::{ReplicateResult, StoreSyncClient, TStoreSyncClient};
+use crate::diststore::{ReplicateResult, TStoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
 use crate::node::Node;
 use crate::rpc::batcher::{Batch, BatchCall, Batcher, Item};
-use crate::rpc::dialer::{Input, Output};
-use crate::rpc::fanout::{EmptyInput, SinkOutput, SplitClient};
 use crate::rpc::pool::Pool;
 
 /// The most bytes of keys and values in one call, unless one pair is larger: enough that the
@@ -24,9 +22,6 @@ const MAX_BATCH: usize = 256 * 1024;
 
 /// Bytes that a pair takes in a message beyond its key and value.
 const OVERHEAD: usize = 32;
-
-/// A client of an owner.
-type Owner = SplitClient<StoreSyncClient<EmptyInput, Output>, StoreSyncClient<Input, SinkOutput>>;
 
 /// A copy of an entry for one owner.
 pub(super) struct ReplicaWrite {
@@ -69,17 +64,18 @@ impl Item for ReplicaWrite {
 
 /// Sends copies. Shared by threads.
 pub(super) struct Replicator {
-    pool: Arc<Pool<Owner>>,
+    pool: Arc<Pool<OwnerClient>>,
     batcher: Batcher<ReplicaWrite, ReplicaResult>,
 }
 
 impl Replicator {
     /// A replicator for this node, to which it reports unreachable owners.
     pub fn new(node: Node) -> Replicator {
-        let split = |input, output| {
-            SplitClient::new(StoreSyncClient::new, StoreSyncClient::new, (input, output))
-        };
-        let pool = Arc::new(Pool::new(node.dialer().clone(), split, PEER_TIMEOUTS));
+        let pool = Arc::new(Pool::new(
+            node.dialer().clone(),
+            owner_client,
+            PEER_TIMEOUTS,
+        ));
         Replicator {
             batcher: Batcher::over(pool.clone(), MAX_BATCH, Replicate(node)),
             pool,
@@ -105,8 +101,8 @@ impl Replicator {
 /// The batched call.
 struct Replicate(Node);
 
-impl BatchCall<Owner, ReplicaWrite, ReplicaResult> for Replicate {
-    fn send(&self, owner: &mut Owner, batch: &Batch<ReplicaWrite>) -> thrift::Result<()> {
+impl BatchCall<OwnerClient, ReplicaWrite, ReplicaResult> for Replicate {
+    fn send(&self, owner: &mut OwnerClient, batch: &Batch<ReplicaWrite>) -> thrift::Result<()> {
         let pairs = batch.items.iter();
         let pairs = pairs.map(|copy| to_key_value(copy.key.to_vec(), &copy.entry));
         let (pairs, placement_id) = (pairs.collect(), batch.items[0].placement_id as i64);
@@ -115,7 +111,7 @@ impl BatchCall<Owner, ReplicaWrite, ReplicaResult> for Replicate {
 
     fn receive(
         &self,
-        owner: &mut Owner,
+        owner: &mut OwnerClient,
         batch: &Batch<ReplicaWrite>,
     ) -> thrift::Result<Vec<ReplicaResult>> {
         let result = owner.receive(|receiver| receiver.replicate(Vec::new(), 0))?;

@@ -16,13 +16,14 @@
 //! methods that take none. So nodes cannot wait for one another in a circle.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::limits::StoreLimits;
 use super::placement::{Key, NodeId};
@@ -132,7 +133,6 @@ impl Store {
     /// The rebalance. Publishes a snapshot and wakes waiting threads when it has changed.
     pub(super) fn rebalance(&self) -> RebalanceGuard<'_> {
         let guard = self.rebalance.lock();
-        let guard = guard.unwrap_or_else(PoisonError::into_inner);
         let before = guard.changes();
         RebalanceGuard {
             guard,
@@ -176,24 +176,19 @@ impl Store {
     /// The number of changes of the rebalance so far, to be passed to
     /// [`wait_for_change`](Store::wait_for_change).
     pub(super) fn changes(&self) -> u64 {
-        *self.changes.count()
+        *self.changes.count.lock()
     }
 
     /// Blocks until there are more than `changes` changes, for `timeout` at most.
     pub(super) fn wait_for_change(&self, changes: u64, timeout: Duration) {
         let deadline = Instant::now() + timeout;
-        let mut count = self.changes.count();
+        let mut count = self.changes.count.lock();
         while *count == changes && !self.is_stopped() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            count = self
-                .changes
-                .changed
-                .wait_timeout(count, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            self.changes.changed.wait_for(&mut count, left);
         }
     }
 
@@ -264,18 +259,14 @@ impl Store {
 
     /// Ends the service because the store cannot go on.
     pub(super) fn fail(&self, why: Error) {
-        *self.failure_slot() = Some(why);
+        *self.failure.lock() = Some(why);
         self.stop();
         self.node.endpoint().shutdown().request();
     }
 
     /// Takes the reason why the store had to end, if it had to.
     pub fn failure(&self) -> Option<Error> {
-        self.failure_slot().take()
-    }
-
-    fn failure_slot(&self) -> MutexGuard<'_, Option<Error>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failure.lock().take()
     }
 }
 
@@ -335,12 +326,8 @@ struct ChangeSignal {
 }
 
 impl ChangeSignal {
-    fn count(&self) -> MutexGuard<'_, u64> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn notify(&self) {
-        *self.count() += 1;
+        *self.count.lock() += 1;
         self.changed.notify_all();
     }
 }

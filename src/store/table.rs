@@ -13,8 +13,10 @@ mod primary_count;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::{Bound, RangeInclusive};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::placement::Key;
 use super::versions::{Entry, Value, written_at};
@@ -106,7 +108,9 @@ impl Table {
         let mut stripe = self.stripe(stripe_of(key));
         self.count(&mut stripe, &row, 1);
         let mut replaced = stripe.rows.replace(row);
-        let is_stale = replaced.as_ref().is_some_and(|old| old.version() >= version);
+        let is_stale = replaced
+            .as_ref()
+            .is_some_and(|old| old.version() >= version);
         if is_stale {
             // Rare, and so cheaper than a look-up before every insertion.
             replaced = replaced.and_then(|old| stripe.rows.replace(old));
@@ -241,9 +245,7 @@ impl Table {
 
     /// One stripe. Its lock guards its rows and is held for a bounded scan at most.
     fn stripe(&self, number: usize) -> MutexGuard<'_, Stripe> {
-        self.stripes[number]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.stripes[number].lock()
     }
 }
 

@@ -2,8 +2,9 @@
 //! rebalance that uses the whole machine would slow every client down.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Calls are counted over windows of this length.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -37,7 +38,7 @@ impl Throttle {
     /// Was the node busy in the last window?
     pub fn is_busy(&self, now: Instant) -> bool {
         let calls = self.calls.load(Relaxed);
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         let Some(before) = *last else {
             *last = Some(Window {
                 end: now,

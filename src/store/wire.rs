@@ -247,6 +247,13 @@ pub fn to_read_result(held: Option<Entry>) -> wire::ReadResult {
     wire::ReadResult::new(value.map(|value| value.to_vec()), version)
 }
 
+/// What another node holds for a key.
+pub fn from_read_result(result: wire::ReadResult) -> Option<Entry> {
+    let version = result.version.filter(|version| *version != 0)?;
+    let value = result.value.map(Value::from);
+    Some(Entry { version, value })
+}
+
 impl From<&ServerStats> for wire::ServerStats {
     fn from(stats: &ServerStats) -> wire::ServerStats {
         let count = |count: u64| Some(count as i64);

@@ -5,8 +5,9 @@
 //! however many keys it has and however long its copies take.
 
 use std::collections::HashSet;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
 
 use super::placement::Key;
 
@@ -68,24 +69,16 @@ impl WriteLocks {
 impl Shard {
     /// False if the key is still locked at the deadline.
     fn lock(&self, key: Key<'_>, deadline: Instant) -> bool {
-        let mut locked = self.locked();
+        let mut locked = self.locked.lock();
         while locked.contains(key.bytes) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            locked = self
-                .unlocked
-                .wait_timeout(locked, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            self.unlocked.wait_for(&mut locked, left);
         }
         locked.insert(key.bytes.to_vec());
         true
-    }
-
-    fn locked(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,7 +86,7 @@ impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
         for key in &self.keys {
             let shard = self.locks.shard(*key);
-            shard.locked().remove(key.bytes);
+            shard.locked.lock().remove(key.bytes);
             shard.unlocked.notify_all();
         }
     }

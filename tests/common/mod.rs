@@ -1,6 +1,6 @@
-//! What the process tests share: programs as children, and waiting for a fact.
+//! Shared by the tests: programs as child processes, and polling for a condition.
 
-#![allow(dead_code)] // Each test file uses a part of it.
+#![allow(dead_code)] // No test file uses all of it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -13,25 +13,29 @@ use thrifty_p2p::location::Location;
 
 #[path = "../../examples/certificates/authority.rs"]
 pub mod authority;
+pub mod certificates;
 #[path = "../../examples/consistency/checker.rs"]
+#[allow(unused_imports)] // No test file uses all that it exports.
 pub mod checker;
+pub mod legacy;
+pub mod load;
 pub mod namespace;
 pub mod network;
 pub mod raw;
 pub mod stores;
-pub mod strangers;
+pub mod untrusted;
 
-/// How long a test waits for what should take a moment.
+/// The timeout for everything that normally takes a moment.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// Polls until `fact` holds.
+/// Polls until `condition` holds.
 ///
 /// # Panics
-/// When it does not hold within `time`.
-pub fn eventually(what: &str, time: Duration, mut fact: impl FnMut() -> bool) {
-    let deadline = Instant::now() + time;
-    while !fact() {
-        assert!(Instant::now() < deadline, "not within {time:?}: {what}");
+/// If it does not hold within `timeout`.
+pub fn eventually(what: &str, timeout: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + timeout;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {timeout:?}: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -55,27 +59,28 @@ pub fn program(name: &str) -> &'static str {
     }
 }
 
-/// The path of one of the crate's examples, built if it is not: a run of one test
-/// file alone builds none.
+/// The path of one of the crate's examples. Builds it first, because Cargo builds no examples
+/// when it runs a single test file.
 pub fn example(name: &str) -> PathBuf {
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--example", name]);
     for (variable, _) in std::env::vars_os() {
-        // What Cargo tells a test of its package would make build scripts that look at
-        // it run anew, and everything that depends on them be built again.
-        let told = variable.to_string_lossy();
-        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+        // Cargo sets these for a test. Build scripts that read them would run again, and
+        // their dependents would be rebuilt.
+        let text = variable.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
             build.env_remove(&variable);
         }
     }
-    let built = build.status().unwrap();
-    assert!(built.success(), "cannot build the example {name}");
+    let status = build.status().unwrap();
+    assert!(status.success(), "cannot build the example {name}");
     let test = std::env::current_exe().unwrap();
     let target = test.ancestors().nth(2).unwrap();
     target.join("examples").join(name)
 }
 
-/// A node as a child process: killed when dropped, its stderr shown when the test fails.
+/// A node as a child process. It is killed when dropped; its stderr is printed if the test
+/// fails.
 pub struct NodeProcess {
     child: Child,
     name: String,
@@ -84,32 +89,33 @@ pub struct NodeProcess {
 }
 
 impl NodeProcess {
-    /// Starts a node at a free port and waits until it serves.
+    /// Starts a node at a port that the system chooses, and waits until it serves.
     pub fn start(name: &str, arguments: &[&str]) -> NodeProcess {
         let ports = ["--port", "0"];
         NodeProcess::start_exactly(name, &[&ports, arguments].concat())
     }
 
-    /// Starts a node of a network of its own, which knocks at nobody's port.
+    /// Starts the first node of a new network, and waits until it serves.
     pub fn start_alone(name: &str) -> NodeProcess {
-        NodeProcess::start(name, &["--alone"])
+        NodeProcess::start(name, &["--bootstrap"])
     }
 
-    /// Starts a node with these arguments alone and waits until it serves.
+    /// Starts a node with exactly these arguments, and waits until it serves.
     pub fn start_exactly(name: &str, arguments: &[&str]) -> NodeProcess {
         let mut node = NodeProcess::spawn(name, arguments);
         node.wait_until_it_serves();
         node
     }
 
-    /// Starts a node, without waiting until it serves.
+    /// Starts a node. Does not wait until it serves.
     pub fn spawn(name: &str, arguments: &[&str]) -> NodeProcess {
         let mut command = Command::new(program(name));
         command.args(arguments);
         NodeProcess::spawn_command(command, format!("{name} {}", arguments.join(" ")))
     }
 
-    /// Starts a node by a command that becomes the node, without waiting until it serves.
+    /// Starts a node by a command that becomes the node's process. Does not wait until it
+    /// serves.
     pub fn spawn_command(mut command: Command, name: String) -> NodeProcess {
         let mut child = command
             .stdin(Stdio::null())
@@ -118,7 +124,7 @@ impl NodeProcess {
             .spawn()
             .unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
         let stderr = Arc::new(Mutex::new(Vec::new()));
-        gather(child.stderr.take().unwrap(), stderr.clone());
+        collect_lines(child.stderr.take().unwrap(), stderr.clone());
         let location = Location::new("0.0.0.0", 1).unwrap();
         NodeProcess {
             child,
@@ -128,7 +134,7 @@ impl NodeProcess {
         }
     }
 
-    /// Waits for the node's own word that it serves, and learns its location from it.
+    /// Waits until the node logs that it serves, and takes its location from that line.
     pub fn wait_until_it_serves(&mut self) {
         const SERVING: &str = "Starting the server at ";
         self.wait_for(SERVING);
@@ -141,48 +147,49 @@ impl NodeProcess {
         self.location = rest.trim_end_matches('.').parse().unwrap();
     }
 
-    /// What the node has said so far.
+    /// The lines that the node has logged so far.
     pub fn lines(&self) -> Vec<String> {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Waits until the node says something that contains `text`.
+    /// Waits until the node has logged a line that contains `text`.
     pub fn wait_for(&self, text: &str) {
-        eventually(&format!("{} says {text:?}", self.name), SOON, || {
+        eventually(&format!("{} logs {text:?}", self.name), SOON, || {
             self.says(text)
         });
     }
 
-    /// Has the node said something that contains `text`?
+    /// Has the node logged a line that contains `text`?
     pub fn says(&self, text: &str) -> bool {
         self.lines().iter().any(|line| line.contains(text))
     }
 
-    /// How many lines the node has said so far: a mark for [`NodeProcess::says_after`].
-    pub fn mark(&self) -> usize {
+    /// How many lines the node has logged so far, for [`NodeProcess::has_logged_since`].
+    pub fn log_position(&self) -> usize {
         self.stderr.lock().unwrap().len()
     }
 
-    /// Has the node said a line that ends in one of `texts` since `mark`? What
-    /// follows a colon is the reason, and is passed over.
-    pub fn says_after(&self, mark: usize, texts: &[String]) -> bool {
+    /// Has the node logged a line that ends in one of `texts` since `position`? A reason at
+    /// the end of the line (": it left") is ignored.
+    pub fn has_logged_since(&self, position: usize, texts: &[String]) -> bool {
         let lines = self.stderr.lock().unwrap();
-        lines[mark..].iter().any(|line| {
-            let said = line.split(": it ").next().unwrap_or(line);
-            texts.iter().any(|text| said.ends_with(text.as_str()))
+        lines[position..].iter().any(|line| {
+            let event = line.split(": it ").next().unwrap_or(line);
+            texts.iter().any(|text| event.ends_with(text.as_str()))
         })
     }
 
-    /// `address:port`, as options take it.
+    /// The node's `address:port`, for options.
     pub fn at(&self) -> &str {
         self.location.name()
     }
 
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends a signal by its name, as `kill` takes it.
+    /// Sends the signal with this name, for example `INT`.
     pub fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill")
@@ -192,7 +199,7 @@ impl NodeProcess {
         assert!(sent.success(), "cannot send {signal} to {}", self.name);
     }
 
-    /// Waits for the process to end.
+    /// Waits until the process has ended.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         let name = self.name.clone();
@@ -203,20 +210,20 @@ impl NodeProcess {
         status.unwrap()
     }
 
-    /// Ends the node as ctrl-C does, and waits for it.
+    /// Sends SIGINT, as ctrl-C does, and waits until the process has ended.
     pub fn interrupt(&mut self) -> ExitStatus {
         self.signal("INT");
         self.wait()
     }
 
-    /// Kills the node on the spot.
+    /// Sends SIGKILL, and waits until the process has ended.
     pub fn kill(&mut self) {
-        self.strike();
+        self.send_kill();
         self.child.wait().unwrap();
     }
 
-    /// Kills the node without waiting until it is gone.
-    pub fn strike(&mut self) {
+    /// Sends SIGKILL. Does not wait.
+    pub fn send_kill(&mut self) {
         self.child.kill().unwrap();
     }
 }
@@ -226,13 +233,14 @@ impl Drop for NodeProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- {} said:\n{}\n---", self.name, self.lines().join("\n"));
+            let log = self.lines().join("\n");
+            eprintln!("--- the log of {}:\n{log}\n---", self.name);
         }
     }
 }
 
-/// Reads a child's lines as they come.
-fn gather(stderr: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
+/// Starts a thread that appends the child's lines as they arrive.
+fn collect_lines(stderr: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
     thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
             lines.lock().unwrap().push(line);
@@ -240,12 +248,12 @@ fn gather(stderr: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
     });
 }
 
-/// The memory that the node has resident.
+/// The node's resident memory.
 pub fn resident_kilobytes(node: &NodeProcess) -> u64 {
     memory_kilobytes(node, "VmRSS")
 }
 
-/// The most memory that the node ever had resident.
+/// The largest resident memory that the node ever had.
 pub fn peak_kilobytes(node: &NodeProcess) -> u64 {
     memory_kilobytes(node, "VmHWM")
 }
@@ -264,13 +272,13 @@ pub fn run(name: &str, arguments: &[&str]) -> Output {
     run_with_input(name, arguments, b"")
 }
 
-/// What a program that has ended says on stderr, with its exit status.
+/// The exit status and the stderr of a program that has ended.
 pub fn ended(output: &Output) -> (Option<i32>, String) {
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code(), told)
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), stderr)
 }
 
-/// Runs a program to its end, with something on its stdin.
+/// Runs a program to its end, with `input` on its stdin.
 pub fn run_with_input(name: &str, arguments: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(program(name))
         .args(arguments)
@@ -281,7 +289,7 @@ pub fn run_with_input(name: &str, arguments: &[&str], input: &[u8]) -> Output {
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
-    // A program that does not read its input may end before it is written.
+    // This fails if the program ends before it has read its input, which is no error.
     let writer = thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();

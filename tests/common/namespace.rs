@@ -1,20 +1,20 @@
-//! Network namespaces: hosts of their own on this one. Making them takes root and `ip`.
+//! Network namespaces, which stand for hosts of their own. Creating one needs root and `ip`.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::program;
 
-/// A network namespace, deleted when dropped, with all that is in it.
+/// A network namespace. It is deleted, with its interfaces, when dropped.
 pub struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    /// A new one, whose loopback is up.
+    /// Creates a namespace whose loopback interface is up.
     pub fn new(role: &str) -> Result<Namespace, String> {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Relaxed);
+        static CREATED: AtomicU32 = AtomicU32::new(0);
+        let number = CREATED.fetch_add(1, Relaxed);
         let name = format!("thrifty-{}-{number}-{role}", std::process::id());
         ip(&["netns", "add", &name])?;
         let namespace = Namespace { name };
@@ -22,6 +22,7 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// The name, as `ip netns` takes it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -31,12 +32,13 @@ impl Namespace {
         ip(&[&["-n", self.name.as_str()], arguments].concat())
     }
 
-    /// A command that runs in this namespace, and is the program itself once it runs.
+    /// A command that runs one of the crate's programs in this namespace. The process that it
+    /// starts becomes the program.
     pub fn command(&self, name: &str) -> Command {
         self.tool(program(name))
     }
 
-    /// The same for a program that is not this crate's.
+    /// The same for any other program.
     pub fn tool(&self, name: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, name]);
@@ -56,6 +58,6 @@ fn ip(arguments: &[&str]) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    let told = String::from_utf8_lossy(&output.stderr);
-    Err(format!("ip {}: {}", arguments.join(" "), told.trim()))
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(format!("ip {}: {}", arguments.join(" "), stderr.trim()))
 }

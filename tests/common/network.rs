@@ -1,4 +1,5 @@
-//! Networks of child processes, what their nodes know, and how long they take to know it.
+//! Networks of `location` nodes as child processes: what their nodes know, and how fast a change
+//! spreads.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -12,15 +13,24 @@ use thrifty_p2p::rpc::dialer::call;
 
 use super::{NodeProcess, SOON, eventually};
 
-/// The nodes on the ring of the node there.
+/// The members on the ring of the node at `location`.
 pub fn ring_of(location: &Location) -> Result<BTreeSet<Location>, Error> {
     let all = call(LocatorSyncClient::new, location, |peer| peer.get_all())?;
     Ok(all.iter().map(|l| l.try_into().unwrap()).collect())
 }
 
-/// All that the node there tells of its network.
-pub fn told_by(location: &Location) -> Result<locator::Gossip, Error> {
+/// Every record of the node at `location`.
+pub fn members_of(location: &Location) -> Result<locator::Gossip, Error> {
     call(LocatorSyncClient::new, location, |peer| peer.members())
+}
+
+/// Have all of `nodes` the same membership digest?
+pub fn have_one_digest<'a>(nodes: impl IntoIterator<Item = &'a NodeProcess>) -> bool {
+    let digests: BTreeSet<_> = nodes
+        .into_iter()
+        .map(|node| members_of(&node.location).unwrap().membership_digest)
+        .collect();
+    digests.len() == 1
 }
 
 /// The locations of `nodes`.
@@ -31,12 +41,12 @@ pub fn locations<'a>(nodes: impl IntoIterator<Item = &'a NodeProcess>) -> BTreeS
         .collect()
 }
 
-/// Waits until every one of `nodes` has them all on its ring and no one else, and
-/// all have the same view.
-pub fn all_agree<'a>(nodes: impl IntoIterator<Item = &'a NodeProcess>, time: Duration) {
+/// Waits until the ring of every one of `nodes` consists of exactly these nodes, and all have
+/// the same membership digest.
+pub fn all_agree<'a>(nodes: impl IntoIterator<Item = &'a NodeProcess>, timeout: Duration) {
     let nodes: Vec<&NodeProcess> = nodes.into_iter().collect();
     let expected = locations(nodes.iter().copied());
-    let deadline = Instant::now() + time;
+    let deadline = Instant::now() + timeout;
     for node in &nodes {
         let left = deadline.saturating_duration_since(Instant::now());
         eventually(
@@ -46,17 +56,12 @@ pub fn all_agree<'a>(nodes: impl IntoIterator<Item = &'a NodeProcess>, time: Dur
         );
     }
     let left = deadline.saturating_duration_since(Instant::now());
-    eventually("all views are one", left, || {
-        let views: BTreeSet<_> = nodes
-            .iter()
-            .map(|node| told_by(&node.location).unwrap().view)
-            .collect();
-        views.len() == 1
+    eventually("all have the same digest", left, || {
+        have_one_digest(nodes.iter().copied())
     });
 }
 
-/// Starts a node of a network of its own, whoever else is on this host: it is told
-/// to join itself, and so knocks at nobody's port.
+/// Starts the first node of a new network: its peer is itself, so it probes no other port.
 pub fn start_alone() -> NodeProcess {
     let port = free_port().to_string();
     let itself = format!("127.0.0.1:{port}");
@@ -69,11 +74,11 @@ pub fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Starts `size` nodes on this host, all but the first at once, each at a port that
-/// the system chooses, and waits until all agree.
+/// Starts a network of `size` nodes, all but the first at the same time, and waits until all
+/// agree.
 pub fn start_network(size: usize) -> Vec<NodeProcess> {
     let mut nodes = vec![start_alone()];
-    let mut others: Vec<NodeProcess> = (1..size).map(|_| spawn_beside(&nodes[0])).collect();
+    let mut others: Vec<NodeProcess> = (1..size).map(|_| spawn_joiner(&nodes[0])).collect();
     others
         .iter_mut()
         .for_each(NodeProcess::wait_until_it_serves);
@@ -82,52 +87,52 @@ pub fn start_network(size: usize) -> Vec<NodeProcess> {
     nodes
 }
 
-/// Starts one more node of the network of `peer`, without waiting until it serves.
-pub fn spawn_beside(peer: &NodeProcess) -> NodeProcess {
+/// Starts a node that joins the network of `peer`. Does not wait until it serves.
+pub fn spawn_joiner(peer: &NodeProcess) -> NodeProcess {
     NodeProcess::spawn("location", &["--port", "0", "--host", peer.at()])
 }
 
-/// How a node says that another is on its ring now.
+/// The log line of a node that has added `node` to its ring.
 pub fn added(node: &NodeProcess) -> String {
     format!("added {}", node.at())
 }
 
-/// How a node says that another is off its ring now.
+/// The log line of a node that has removed `node` from its ring.
 pub fn removed(node: &NodeProcess) -> String {
     format!("removed {}", node.at())
 }
 
-/// How much each node has said so far.
-pub fn marks(nodes: &[NodeProcess]) -> Vec<usize> {
-    nodes.iter().map(NodeProcess::mark).collect()
+/// How many lines each node has logged so far.
+pub fn log_positions(nodes: &[NodeProcess]) -> Vec<usize> {
+    nodes.iter().map(NodeProcess::log_position).collect()
 }
 
-/// Waits until every node has said one of `texts` since `marks`, and returns how
-/// long that took since `began`.
+/// Waits until every node has logged one of `texts` since `positions`. Returns the time since
+/// `began`.
 ///
-/// The promises are made for a machine that lets its processes run. Where a node
-/// says that it was kept from running meanwhile, only the end is waited for.
+/// The bounds apply to a machine that lets its processes run. If a node logs that it was
+/// paused meanwhile, the bound is [`SOON`].
 ///
 /// # Panics
-/// When it took longer than `bound`.
-pub fn all_say(
+/// If it takes longer than `bound`.
+pub fn all_log(
     nodes: &[NodeProcess],
     texts: &[String],
-    marks: &[usize],
+    positions: &[usize],
     began: Instant,
     bound: Duration,
 ) -> Duration {
-    let mut waiting: Vec<_> = nodes.iter().zip(marks).collect();
+    let mut waiting: Vec<_> = nodes.iter().zip(positions).collect();
     loop {
         let time = began.elapsed();
-        waiting.retain(|(node, mark)| !node.says_after(**mark, texts));
+        waiting.retain(|(node, position)| !node.has_logged_since(**position, texts));
         if waiting.is_empty() {
             return time;
         }
-        let in_time = time < bound || time < SOON && was_kept_from_running(nodes, marks);
+        let in_time = time < bound || time < SOON && was_any_paused(nodes, positions);
         assert!(
             in_time,
-            "{} of {} nodes have not said {texts:?} within {time:?}, {} among them",
+            "{} of {} nodes have not logged {texts:?} within {time:?}, for example {}",
             waiting.len(),
             nodes.len(),
             waiting[0].0.at(),
@@ -136,17 +141,18 @@ pub fn all_say(
     }
 }
 
-fn was_kept_from_running(nodes: &[NodeProcess], marks: &[usize]) -> bool {
-    nodes.iter().zip(marks).any(|(node, mark)| {
+/// Has a node logged since `positions` that its process was paused?
+fn was_any_paused(nodes: &[NodeProcess], positions: &[usize]) -> bool {
+    nodes.iter().zip(positions).any(|(node, position)| {
         let lines = node.lines();
-        lines[*mark..]
+        lines[*position..]
             .iter()
-            .any(|line| line.contains("this node did not run for"))
+            .any(|line| line.contains("this process was paused for"))
     })
 }
 
-/// Tells a figure that was measured.
-pub fn tell(what: &str, time: Duration, bound: Duration) {
+/// Prints a measured time and its bound to stderr.
+pub fn print_time(what: &str, time: Duration, bound: Duration) {
     eprintln!(
         "{what}: {:.2} s of {} s",
         time.as_secs_f64(),

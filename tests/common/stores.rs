@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::diststore::{NodeStats, Phase, StoreSyncClient, TStoreSyncClient};
+use thrifty_p2p::diststore::{
+    KeyValue, NodeStats, Phase, StoreSyncClient, TStoreSyncClient, WriteResult,
+};
+use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::rpc::dialer::{Dialer, call};
 use thrifty_p2p::status::store::StoreStatus;
@@ -12,28 +15,28 @@ use super::checker::Nodes;
 use super::network::free_port;
 use super::{NodeProcess, eventually};
 
-/// How long a store may take to settle on a loaded machine.
-pub const SETTLED: Duration = Duration::from_secs(30);
+/// How long a store may take to settle on a busy machine.
+pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A network of stores, and how its nodes are started.
+/// A network of `storeserver` nodes.
 pub struct Stores {
     pub nodes: Vec<NodeProcess>,
-    /// What clients may call.
-    pub open: Nodes,
-    /// Options of every node.
+    /// The nodes that clients may call.
+    pub callable: Nodes,
+    /// The options of every node.
     options: Vec<String>,
 }
 
 impl Stores {
-    /// Starts `size` stores with these options and waits until they are settled.
+    /// Starts `size` nodes with these options, and waits until the store is settled.
     pub fn start(size: usize, options: &[&str]) -> Stores {
         let mut stores = Stores {
             nodes: Vec::new(),
-            open: Nodes::default(),
+            callable: Nodes::default(),
             options: options.iter().map(ToString::to_string).collect(),
         };
         let port = free_port().to_string();
-        // Told to join itself, it knocks at nobody else's port.
+        // Its peer is itself, so it starts a new network and probes no other port.
         let itself = format!("127.0.0.1:{port}");
         stores.nodes.push(stores.spawn(&port, &itself));
         stores.nodes[0].wait_until_it_serves();
@@ -46,67 +49,70 @@ impl Stores {
             .iter_mut()
             .for_each(NodeProcess::wait_until_it_serves);
         for node in &stores.nodes {
-            stores.open.add(node.location.clone());
+            stores.callable.add(node.location.clone());
         }
         stores.settle();
         stores
     }
 
-    /// Starts a store without waiting until it serves.
+    /// Starts a node at `port` that joins the network of `peer`. Does not wait until it serves.
     pub fn spawn(&self, port: &str, peer: &str) -> NodeProcess {
         let mut arguments = vec!["--port", port, "--host", peer];
         arguments.extend(self.options.iter().map(String::as_str));
         NodeProcess::spawn("storeserver", &arguments)
     }
 
-    /// Starts one more store beside these, without waiting until it serves.
+    /// Starts one more node of this network. Does not wait until it serves.
     pub fn spawn_joiner(&self) -> NodeProcess {
         self.spawn("0", self.nodes[0].at())
     }
 
-    /// Takes in a node that was started, for clients to call.
+    /// Waits until a started node serves, and lets clients call it.
     pub fn admit(&mut self, mut node: NodeProcess) {
         node.wait_until_it_serves();
-        self.open.add(node.location.clone());
+        self.callable.add(node.location.clone());
         self.nodes.push(node);
     }
 
-    /// Starts a store at the location of one that is gone.
-    pub fn restart(&mut self, gone: &NodeProcess) {
-        let port = gone.location.port().to_string();
+    /// Starts a node at the location of a node that has ended.
+    pub fn restart(&mut self, ended: &NodeProcess) {
+        let port = ended.location.port().to_string();
         let node = self.spawn(&port, self.nodes[0].at());
         self.admit(node);
     }
 
-    /// Kills a node, having told the clients that it goes.
+    /// Kills a node. Before, it tells the clients to expect that.
     pub fn kill(&mut self, index: usize) -> NodeProcess {
         let mut node = self.nodes.remove(index);
-        self.open.goes(&node.location);
+        self.callable.expect_exit(&node.location);
         node.kill();
         node
     }
 
-    /// Takes a node out as ctrl-C does: clients may call it until its process ends.
-    pub fn send_away(&mut self, index: usize) -> NodeProcess {
+    /// Sends SIGINT to a node. Clients may call it until its process ends.
+    pub fn interrupt(&mut self, index: usize) -> NodeProcess {
         let node = self.nodes.remove(index);
-        self.open.goes(&node.location);
+        self.callable.expect_exit(&node.location);
         node.signal("INT");
         node
     }
 
-    /// Kills two nodes at once, having told the clients that they go; the time between.
+    /// Kills two nodes at once. Returns them, and the time between the two signals.
     pub fn kill_two(&mut self, first: usize, second: usize) -> (Vec<NodeProcess>, Duration) {
-        let mut gone = vec![self.nodes.remove(first)];
-        gone.push(self.nodes.remove(second % self.nodes.len()));
-        gone.iter().for_each(|node| self.open.goes(&node.location));
+        let mut killed = vec![self.nodes.remove(first)];
+        killed.push(self.nodes.remove(second % self.nodes.len()));
+        killed
+            .iter()
+            .for_each(|node| self.callable.expect_exit(&node.location));
         let began = Instant::now();
-        gone.iter_mut().for_each(NodeProcess::strike);
+        killed.iter_mut().for_each(NodeProcess::send_kill);
         let between = began.elapsed();
-        gone.iter_mut().for_each(NodeProcess::kill);
-        (gone, between)
+        killed.iter_mut().for_each(NodeProcess::kill);
+        (killed, between)
     }
 
-    /// Waits until all nodes have each other in view and nothing moves; how long that took.
+    /// Waits until every node reports that the store is settled and has exactly these nodes.
+    /// Returns how long that took.
     pub fn settle(&self) -> Duration {
         let began = Instant::now();
         let expected: Vec<&Location> = {
@@ -114,7 +120,7 @@ impl Stores {
             all.sort();
             all
         };
-        eventually("the store is settled", SETTLED, || {
+        eventually("the store is settled", SETTLE_TIMEOUT, || {
             self.nodes.iter().all(|node| {
                 StoreStatus::ask(&Dialer::default(), &node.location).is_ok_and(|status| {
                     status.is_settled()
@@ -129,7 +135,7 @@ impl Stores {
         began.elapsed()
     }
 
-    /// A client of each node.
+    /// One client for each node.
     pub fn clients(&self) -> Vec<StoreClient> {
         let client = |node: &NodeProcess| StoreClient::new(node.location.clone());
         self.nodes.iter().map(client).collect()
@@ -142,14 +148,32 @@ impl Stores {
     }
 }
 
-/// What the node there holds, if it answers.
+/// What the node at `location` reports. None if it does not reply.
 pub fn stats(location: &Location) -> Option<NodeStats> {
     call(StoreSyncClient::new, location, |peer| peer.stats(true)).ok()
 }
 
-/// Is the node there in the middle of copying?
+/// Has the node at `location` received some of its keys, but not all?
 pub fn is_copying(location: &Location) -> bool {
-    stats(location).is_some_and(|held| {
-        held.phase == Some(Phase::DRAINED) && held.keys_received.is_some_and(|moved| moved > 0)
+    stats(location).is_some_and(|stats| {
+        let has_received = stats.keys_received.is_some_and(|keys| keys > 0);
+        stats.phase == Some(Phase::DRAINED) && has_received
     })
+}
+
+/// Writes these pairs in one call to the node at `location`, which forwards each to its primary. A
+/// pair without a value is a deletion. Returns whether each key had a value before.
+pub fn write_in_one_call(
+    location: &Location,
+    pairs: &[(&[u8], Option<&[u8]>)],
+) -> Result<Vec<bool>, Error> {
+    let pair = |(key, value): &(&[u8], Option<&[u8]>)| {
+        KeyValue::new(key.to_vec(), value.map(<[u8]>::to_vec), 0)
+    };
+    let pairs = || pairs.iter().map(pair).collect();
+    let results = call(StoreSyncClient::new, location, |node| {
+        node.write_many(pairs())
+    })?;
+    let existed = |result: &WriteResult| result.existed == Some(true);
+    Ok(results.iter().map(existed).collect())
 }

@@ -1,10 +1,19 @@
-//! A whole network of stores in one thread: the real `Rebalance` and `Table` of every
-//! node, driven by coroutines that follow the shell step by step, and interleaved by
-//! a seeded source of chance.
+//! A whole network of stores in one thread: the real `Rebalance`, `Routing` and `Table` of
+//! every node, driven by coroutines that follow the product's threads step by step, in an
+//! order that a seeded random generator chooses.
 
-pub mod few;
-pub mod operations;
+pub mod calls;
+pub mod checks;
+pub mod churn;
+pub mod guard;
+pub mod membership;
+pub mod process;
 pub mod promises;
+pub mod reads;
+pub mod rebalancer;
 pub mod schedule;
+pub mod small_network;
+pub mod sweeper;
 pub mod tasks;
 pub mod world;
+pub mod writes;

@@ -1,15 +1,15 @@
-//! `Tasks`: coroutines that go on step by step, in whatever order a schedule wants.
+//! `Task`: a coroutine that a schedule continues step by step, in any order.
 //!
-//! An operation is written as the shell writes it, as one function from top to
-//! bottom, with a [`pause`] wherever another thread or node may come between.
+//! An operation is written as the product writes it, as one function from top to bottom, with
+//! a [`pause`] wherever another thread or node may act in between.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-/// Something under way, which ends with the process that does it.
+/// An operation in progress. It ends with the process that executes it.
 pub struct Task {
-    /// The process that does it; none for a client outside.
+    /// The process that executes it. None for a client.
     pub owner: Option<usize>,
     steps: Pin<Box<dyn Future<Output = ()>>>,
 }
@@ -22,21 +22,21 @@ impl Task {
         }
     }
 
-    /// Goes on to the next pause; was there one?
+    /// Continues to the next pause. False if the task has ended.
     pub fn step(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         self.steps.as_mut().poll(&mut context).is_pending()
     }
 }
 
-/// A point where anything else may happen before the task goes on.
+/// A point where anything else may happen before the task continues.
 pub async fn pause() {
-    let mut paused = false;
+    let mut has_paused = false;
     std::future::poll_fn(|_| {
-        if paused {
+        if has_paused {
             return Poll::Ready(());
         }
-        paused = true;
+        has_paused = true;
         Poll::Pending
     })
     .await;

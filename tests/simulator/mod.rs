@@ -86,7 +86,7 @@ pub struct Simulator {
     invariants: Option<Invariants>,
     /// Changes a reply, given its request. Breaks a rule of the protocol on purpose.
     pub tamper: Option<fn(&Gossip, &mut Gossip)>,
-    /// All wall clocks show 1 for ever. Breaks a rule of the protocol on purpose.
+    /// All wall clocks show 1 forever. Breaks a rule of the protocol on purpose.
     pub are_clocks_stopped: bool,
     /// A running member that is removed from a ring fails the test.
     forbids_removals: bool,

@@ -116,11 +116,7 @@ impl Simulator {
 
     /// Gives an input to a node, makes its calls, and checks its state. Does nothing if no node
     /// runs on the host.
-    pub(super) fn step(
-        &mut self,
-        id: Id,
-        input: impl FnOnce(&mut Membership, Now) -> Vec<Action>,
-    ) {
+    pub(super) fn step(&mut self, id: Id, input: impl FnOnce(&mut Membership, Now) -> Vec<Action>) {
         let now = self.now(id);
         if let Process::Node(node) = &mut self.hosts[id].process {
             let actions = input(node, now);

@@ -47,9 +47,7 @@ pub(crate) fn certificate_problem(error: &CertificateError) -> String {
 /// Why the peer rejected this side.
 fn alert_message(alert: AlertDescription) -> String {
     match alert {
-        AlertDescription::CertificateRequired => {
-            "the peer requires a certificate of its CA".into()
-        }
+        AlertDescription::CertificateRequired => "the peer requires a certificate of its CA".into(),
         AlertDescription::CertificateExpired => {
             "the peer reports that our certificate has expired: renew it".into()
         }

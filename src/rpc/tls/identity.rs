@@ -42,8 +42,8 @@ use rustls::{
 };
 
 use crate::error::Error;
-use crate::rpc::tls::stream::TlsStream;
 use crate::rpc::tls::errors::certificate_problem;
+use crate::rpc::tls::stream::TlsStream;
 
 /// The largest file of certificates or keys that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -171,7 +171,11 @@ fn warn_of_problems(file: &Path, chain: &[CertificateDer<'_>], clients: &dyn Cli
     };
     let verified = clients.verify_client_cert(own, intermediates, UnixTime::now());
     if let Err(rustls::Error::InvalidCertificate(e)) = verified {
-        warn!("the certificate in {} {}", file.display(), certificate_problem(&e));
+        warn!(
+            "the certificate in {} {}",
+            file.display(),
+            certificate_problem(&e)
+        );
     }
 }
 
@@ -191,7 +195,13 @@ impl AnyNodeOfCa {
     ) -> Result<(), rustls::Error> {
         let node = ParsedCertificate::try_from(node)?;
         let algorithms = self.algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&node, &self.roots, intermediates, now, algorithms)
+        verify_server_cert_signed_by_trust_anchor(
+            &node,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )
     }
 
     /// Is the certificate valid, but not for a node?

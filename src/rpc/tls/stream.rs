@@ -15,9 +15,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustls::Connection;
 
 use crate::rpc::tls::errors::describe;
@@ -89,7 +90,7 @@ impl TlsStream {
 
     /// Reads what is available. Blocks for the TCP stream's read timeout.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut tls = self.tls();
+        let mut tls = self.tls.lock();
         let deadline = Instant::now() + self.record_timeout;
         loop {
             match tls.reader().read(buffer) {
@@ -105,7 +106,7 @@ impl TlsStream {
 
     /// Writes all of `bytes` within `timeout` in total.
     pub(crate) fn write_all(&self, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
-        let mut tls = self.tls();
+        let mut tls = self.tls.lock();
         let deadline = Instant::now() + timeout;
         while !bytes.is_empty() || tls.wants_write() {
             check_deadline(deadline)?;
@@ -119,11 +120,6 @@ impl TlsStream {
             }
         }
         Ok(())
-    }
-
-    /// The TLS state, held by the thread that uses the connection during one read or write.
-    fn tls(&self) -> MutexGuard<'_, Connection> {
-        self.tls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

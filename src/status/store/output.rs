@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{NodeStatus, StoreStatus};
-use crate::diststore::ServerStats;
+use crate::diststore::{NodeStats, ServerStats};
 use crate::status::table::{Align, align};
 use crate::store::rebalance::Phase;
 
@@ -17,7 +17,10 @@ impl StoreStatus {
         ];
         let mut rows = vec![heads.map(str::to_owned)];
         rows.extend(self.nodes.iter().map(NodeStatus::cells));
-        let table = align(&rows, [Left, Left, Right, Right, Right, Right, Right, Right]);
+        let table = align(
+            &rows,
+            [Left, Left, Right, Right, Right, Right, Right, Right],
+        );
         let closed: String = self.nodes.iter().filter_map(NodeStatus::closed).collect();
         table + &closed + &self.summary() + "\n"
     }
@@ -68,43 +71,46 @@ impl NodeStatus {
     }
 
     fn cells(&self) -> [String; 8] {
-        let stats = self.stats.clone().unwrap_or_default();
-        let server = stats.server.unwrap_or_default();
-        let number =
-            |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
+        let cell = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
         [
             self.location.to_string(),
             self.state().to_owned(),
-            number(stats.primary_keys),
-            number(stats.keys),
-            number(stats.bytes),
+            cell(self.stat(|stats| stats.primary_keys)),
+            cell(self.stat(|stats| stats.keys)),
+            cell(self.stat(|stats| stats.bytes)),
             format!("{:.1} %", self.share * 100.0),
-            number(server.open),
-            number(server.calls),
+            cell(self.server().and_then(|server| server.open)),
+            cell(self.server().and_then(|server| server.calls)),
         ]
     }
 
     fn json(&self) -> Value {
-        let stats = self.stats.clone().unwrap_or_default();
-        let server = stats.server.unwrap_or_default();
+        let placement_id = self.stat(|stats| stats.placement_id);
         json!({
             "location": self.location.name(),
             "state": self.state(),
-            "primary_keys": stats.primary_keys,
-            "keys": stats.keys,
-            "bytes": stats.bytes,
+            "primary_keys": self.stat(|stats| stats.primary_keys),
+            "keys": self.stat(|stats| stats.keys),
+            "bytes": self.stat(|stats| stats.bytes),
             "share": self.share,
-            "placement_id": stats.placement_id.map(|id| format!("{id:016x}")),
-            "keys_received": stats.keys_received,
-            "server": server_json(&server),
+            "placement_id": placement_id.map(|id| format!("{id:016x}")),
+            "keys_received": self.stat(|stats| stats.keys_received),
+            "server": self.server().map(server_json),
         })
+    }
+
+    fn stat(&self, field: impl Fn(&NodeStats) -> Option<i64>) -> Option<i64> {
+        self.stats.as_ref().and_then(field)
+    }
+
+    fn server(&self) -> Option<&ServerStats> {
+        self.stats.as_ref()?.server.as_ref()
     }
 
     /// A line with the number of connections that the node has closed, for each reason. None if
     /// it has closed no connection.
     fn closed(&self) -> Option<String> {
-        let server = self.stats.as_ref()?.server.as_ref()?;
-        let counts: Vec<String> = close_counts(server)
+        let counts: Vec<String> = close_counts(self.server()?)
             .into_iter()
             .filter_map(|(_, reason, count)| Some((count?, reason)))
             .filter(|(count, _)| *count > 0)
@@ -149,7 +155,7 @@ fn server_json(server: &ServerStats) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diststore::{NodeStats, Phase as WirePhase};
+    use crate::diststore::Phase as WirePhase;
     use crate::location::Location;
 
     fn node(port: u16, phase: WirePhase, keys: i64) -> NodeStatus {
@@ -192,7 +198,8 @@ mod tests {
 
     #[test]
     fn the_last_line_says_settled_or_how_far_the_rebalance_is() {
-        use WirePhase::{DRAINED, SETTLED};
+        const SETTLED: WirePhase = WirePhase::SETTLED;
+        const DRAINED: WirePhase = WirePhase::DRAINED;
         let settled = status(vec![node(1, SETTLED, 200), node(2, SETTLED, 200)]);
         assert_eq!(settled.summary(), "settled");
         let copying = status(vec![node(1, SETTLED, 200), node(2, DRAINED, 50)]);
@@ -219,18 +226,22 @@ mod tests {
         for (line, state) in lines[1..].iter().zip(states) {
             assert!(line.contains(state), "{table}");
         }
+        assert!(lines[3].ends_with("  -"), "nothing is known of it: {table}");
         let closed = "10.0.0.1:1 closed connections: 3 evicted, 1 too large";
         assert_eq!(lines[4], closed);
     }
 
     #[test]
-    fn the_json_names_every_known_counter() {
-        let json = status(vec![node(1, WirePhase::SETTLED, 200)]).json();
-        let node = &json["nodes"][0];
-        assert_eq!(node["primary_keys"], 100);
+    fn the_json_has_null_for_what_is_unknown() {
+        let json = status(vec![node(1, WirePhase::SETTLED, 200), silent(2, false)]).json();
+        let (known, unknown) = (&json["nodes"][0], &json["nodes"][1]);
         assert_eq!(
-            node["server"],
-            json!({"evicted": 3, "too_large": 1, "idle": 0})
+            (&known["primary_keys"], &known["keys"]),
+            (&json!(100), &json!(200))
         );
+        assert_eq!(known["server"]["too_large"], 1);
+        assert_eq!(unknown["state"], "no answer");
+        assert!(unknown["keys"].is_null() && unknown["server"].is_null());
+        assert_eq!(json["keys_per_second"], 20.0);
     }
 }

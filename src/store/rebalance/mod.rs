@@ -119,7 +119,6 @@ pub struct Rebalance {
     sources: BTreeMap<NodeId, Option<Cursor>>,
 }
 
-
 impl Rebalance {
     /// A node that knows no other member and is not admitted. `replicas` is the number of
     /// copies it requires; None accepts the network's.
@@ -274,7 +273,9 @@ impl Rebalance {
 
     /// Is that placement on this node's list? If not, its sender has newer membership.
     pub fn knows(&self, placement_id: u64) -> bool {
-        self.placements.iter().any(|known| known.id() == placement_id)
+        self.placements
+            .iter()
+            .any(|known| known.id() == placement_id)
     }
 
     /// Has this process exited, or is it down?

@@ -155,7 +155,9 @@ impl Routing {
 
     /// Is that placement on this node's list?
     pub fn knows(&self, placement_id: u64) -> bool {
-        self.placements.iter().any(|known| known.id() == placement_id)
+        self.placements
+            .iter()
+            .any(|known| known.id() == placement_id)
     }
 
     /// Where `key` is read now.

@@ -138,8 +138,7 @@ impl Rebalance {
         history: Option<PlacementHistory>,
     ) {
         let sender = &status.sender;
-        let is_peer =
-            self.members.live.contains(sender) || self.members.leaving.contains(sender);
+        let is_peer = self.members.live.contains(sender) || self.members.leaving.contains(sender);
         if !is_peer || status.placement_ids.len() > MAX_PLACEMENTS {
             // A peer that is not known yet sends its status again.
             return;

@@ -119,7 +119,11 @@ fn a_node_that_joins_two_networks_that_meet_keeps_the_list_of_one() {
         joins.on_published();
         attempts.insert(joins.attempt_id());
     }
-    assert_eq!(attempts.len(), 1, "it starts to copy again with each status");
+    assert_eq!(
+        attempts.len(),
+        1,
+        "it starts to copy again with each status"
+    );
 
     copy_nothing(&mut joins);
     assert_eq!(joins.phase(), Phase::Synced);
@@ -209,7 +213,10 @@ fn a_placement_is_drained_when_the_writes_that_started_before_have_ended() {
     let before = first.routing();
     let names: Vec<String> = (0..100).map(|number| number.to_string()).collect();
     let keys = names.iter().map(|name| Key::new(name.as_bytes()));
-    let ticket = keys.clone().find_map(|key| before.begin_write(key)).unwrap();
+    let ticket = keys
+        .clone()
+        .find_map(|key| before.begin_write(key))
+        .unwrap();
 
     let guest = node(3, 1);
     let live = [&one, &other, &guest].map(Clone::clone).into();
@@ -226,7 +233,9 @@ fn a_placement_is_drained_when_the_writes_that_started_before_have_ended() {
     first.on_published();
     assert_eq!(first.phase(), Phase::Installed, "one has");
     assert!(ticket.is_older_than(&first.routing()));
-    let later = keys.clone().find_map(|key| first.routing().begin_write(key));
+    let later = keys
+        .clone()
+        .find_map(|key| first.routing().begin_write(key));
     assert!(later.is_some());
     drop(ticket);
     first.advance();

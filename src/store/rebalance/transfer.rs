@@ -132,8 +132,7 @@ impl Rebalance {
 
     /// What this node sends in reply to a pull. None while it cannot know.
     pub fn transfer_filter(&self, pull: &Pull) -> Option<TransferFilter> {
-        let is_drained =
-            self.phase >= Phase::Drained && self.current().id() == pull.placement_id;
+        let is_drained = self.phase >= Phase::Drained && self.current().id() == pull.placement_id;
         if !is_drained || (self.read.is_none() && !self.offers_all) {
             return None;
         }

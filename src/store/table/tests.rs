@@ -62,7 +62,13 @@ fn pages_cover_the_table_however_small_they_are() {
         assert_eq!(keys.len(), names.len());
     }
     let is_wanted = |key: Key<'_>| key.bytes != b"key7";
-    let whole = table.page(&Cursor::default(), usize::MAX, usize::MAX, |_| true, is_wanted);
+    let whole = table.page(
+        &Cursor::default(),
+        usize::MAX,
+        usize::MAX,
+        |_| true,
+        is_wanted,
+    );
     assert_eq!((whole.entries.len(), whole.next), (names.len() - 1, None));
     let none = table.page(&Cursor::default(), 1, 1, |_| false, |_| true);
     assert_eq!(none, Page::default(), "unwanted stripes are skipped");
@@ -156,7 +162,10 @@ fn primary_keys_are_counted_while_keys_come_and_go() {
     };
     put(&names[..3000], 1);
     let three = filter(3);
-    assert_eq!(table.count_primary(&three), expected(&three, &names[..3000]));
+    assert_eq!(
+        table.count_primary(&three),
+        expected(&three, &names[..3000])
+    );
     put(&names, 2);
     assert_eq!(table.count_primary(&three), expected(&three, &names));
     for name in &names[..1000] {
@@ -166,7 +175,10 @@ fn primary_keys_are_counted_while_keys_come_and_go() {
         };
         table.apply(Key::new(name.as_bytes()), tombstone);
     }
-    assert_eq!(table.count_primary(&three), expected(&three, &names[1000..]));
+    assert_eq!(
+        table.count_primary(&three),
+        expected(&three, &names[1000..])
+    );
     let four = filter(4);
     // A stripe that is counted in part while it changes.
     let mut stripe = table.stripe(0);

@@ -1,4 +1,5 @@
-//! Strangers who open, fill, dribble and garble connections, until they are told to stop.
+//! Attacks by untrusted clients: they open, fill, stall and corrupt connections until they are
+//! stopped.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -11,71 +12,72 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::raw::message;
 
-/// File descriptors that a test needs for other things than its connections.
-const OTHERS: usize = 500;
+/// File descriptors of this process that are not for the connections of an attack.
+const RESERVED_DESCRIPTORS: usize = 500;
 
-/// Raises this process's limit of file descriptors as far as it goes; how many
-/// connections a test may open, `wanted` at the most.
-pub fn may_open(wanted: usize) -> usize {
+/// Raises this process's limit of file descriptors as far as possible. Returns how many
+/// connections a test can open, at most `wanted`.
+pub fn available_connections(wanted: usize) -> usize {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-    wanted.min((hard as usize).saturating_sub(OTHERS))
+    wanted.min((hard as usize).saturating_sub(RESERVED_DESCRIPTORS))
 }
 
-/// What strangers attack, and whether they still should.
-pub struct Siege<'a> {
-    /// Where the nodes are.
+/// The targets of an attack, and the request to stop it. Each method is one kind of attack,
+/// which blocks until then.
+pub struct Attack<'a> {
+    /// The addresses of the nodes.
     pub nodes: &'a [String],
     /// The key of a large value.
     pub large: &'a str,
-    pub is_over: AtomicBool,
+    pub is_stopped: AtomicBool,
 }
 
-impl Siege<'_> {
-    fn goes_on(&self) -> bool {
-        !self.is_over.load(Relaxed)
+impl Attack<'_> {
+    fn is_running(&self) -> bool {
+        !self.is_stopped.load(Relaxed)
     }
 
     fn node(&self, number: usize) -> &str {
         &self.nodes[number % self.nodes.len()]
     }
 
-    /// A connection, if the node takes one now.
+    /// A connection, if the node accepts one now.
     fn connect(&self, number: usize) -> Option<TcpStream> {
         let address = self.node(number).parse().unwrap();
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
-        let briefly = Some(Duration::from_millis(20));
-        stream.set_write_timeout(briefly).unwrap();
-        stream.set_read_timeout(briefly).unwrap();
+        let short = Some(Duration::from_millis(20));
+        stream.set_write_timeout(short).unwrap();
+        stream.set_read_timeout(short).unwrap();
         Some(stream)
     }
 
-    /// Opens `many` connections to the first node and leaves them, and then one after
-    /// another again, the oldest first; returns how often one was opened.
-    pub fn opens_and_leaves(&self, many: usize) -> usize {
-        let mut left = VecDeque::new();
+    /// A connection flood: opens `count` connections to the first node and leaves them idle,
+    /// then replaces the oldest ones. Returns how many it has opened in all.
+    pub fn flood(&self, count: usize) -> usize {
+        let mut idle = VecDeque::new();
         let mut opened = 0;
-        while self.goes_on() {
-            if left.len() == many {
-                left.pop_front();
+        while self.is_running() {
+            if idle.len() == count {
+                idle.pop_front();
                 thread::sleep(Duration::from_millis(2));
             }
-            left.extend(self.connect(0));
+            idle.extend(self.connect(0));
             opened += 1;
         }
         opened
     }
 
-    /// Sends a call on each of `many` connections, a byte a second.
-    pub fn dribbles(&self, many: usize) {
+    /// Sends a call on each of `count` connections, one byte a second.
+    pub fn send_slowly(&self, count: usize) {
         let call = message("get", &[0x0b, 0, 1, 0, 0, 0, 1, b'a', 0]);
-        let mut connections: Vec<_> = (0..many).map(|number| (self.connect(number), 0)).collect();
-        while self.goes_on() {
+        let mut connections: Vec<_> = (0..count).map(|number| (self.connect(number), 0)).collect();
+        while self.is_running() {
             for (number, (stream, sent)) in connections.iter_mut().enumerate() {
                 let byte = &call[*sent..*sent + 1];
-                let taken = stream.as_mut().is_some_and(|s| s.write_all(byte).is_ok());
+                let was_sent = stream.as_mut().is_some_and(|s| s.write_all(byte).is_ok());
                 *sent = (*sent + 1) % call.len();
-                if !taken {
+                if !was_sent {
                     (*stream, *sent) = (self.connect(number), 0);
                 }
             }
@@ -83,23 +85,23 @@ impl Siege<'_> {
         }
     }
 
-    /// Asks for a large value on `many` connections, time and again, and reads none.
-    pub fn never_reads(&self, many: usize) {
+    /// Requests a large value on `count` connections, again and again, and reads no reply.
+    pub fn never_read(&self, count: usize) {
         let key = self.large.as_bytes();
         let mut arguments = vec![0x0b, 0, 1];
         arguments.extend((key.len() as u32).to_be_bytes());
         arguments.extend(key);
         arguments.push(0);
         let calls = message("get", &arguments).repeat(100);
-        let mut connections: Vec<_> = (0..many).map(|number| self.connect(number)).collect();
-        while self.goes_on() {
+        let mut connections: Vec<_> = (0..count).map(|number| self.connect(number)).collect();
+        while self.is_running() {
             for (number, stream) in connections.iter_mut().enumerate() {
-                let failed = match stream {
-                    // One whose calls are not taken any more is left as it is.
+                let has_failed = match stream {
+                    // A connection that accepts no more calls stays open.
                     Some(stream) => stream.write_all(&calls).is_err_and(|e| !is_timeout(&e)),
                     None => true,
                 };
-                if failed {
+                if has_failed {
                     *stream = self.connect(number);
                 }
             }
@@ -107,28 +109,29 @@ impl Siege<'_> {
         }
     }
 
-    /// Begins a call on each of `many` connections and goes no further; time and again.
-    pub fn begins_and_stops(&self, many: usize) {
-        let begun = &message("get", &[])[..11];
-        while self.goes_on() {
-            let mut left = Vec::new();
-            for number in 0..many {
-                left.extend(self.connect(number));
-                if let Some(stream) = left.last_mut() {
-                    // Whether it is taken or not is the node's affair.
-                    let _ = stream.write_all(begun);
+    /// Sends the start of a call on each of `count` connections and never the rest, again and
+    /// again.
+    pub fn send_partial_calls(&self, count: usize) {
+        let start = &message("get", &[])[..11];
+        while self.is_running() {
+            let mut streams = Vec::new();
+            for number in 0..count {
+                streams.extend(self.connect(number));
+                if let Some(stream) = streams.last_mut() {
+                    // The node may have closed the connection already.
+                    let _ = stream.write_all(start);
                 }
             }
             thread::sleep(Duration::from_secs(1));
         }
     }
 
-    /// Sends one of `calls`, changed here and there, or what was never a call, on one
-    /// connection after another.
-    pub fn garbles(&self, calls: &[Vec<u8>], seed: u64) {
+    /// Sends corrupted copies of `calls`, truncated calls and random bytes, each on a
+    /// connection of its own.
+    pub fn send_garbage(&self, calls: &[Vec<u8>], seed: u64) {
         let mut random = Random(seed);
         for number in 0.. {
-            if !self.goes_on() {
+            if !self.is_running() {
                 return;
             }
             let mut bytes = calls[random.below(calls.len())].clone();
@@ -143,7 +146,7 @@ impl Siege<'_> {
                 }
             }
             if let Some(mut stream) = self.connect(number) {
-                // An answer, the end, a reset or nothing: each is fine.
+                // A reply, the end of the stream, a reset or a timeout are all allowed.
                 let _ = stream.write_all(&bytes);
                 let _ = stream.read(&mut [0; 1000]);
             }
@@ -151,9 +154,9 @@ impl Siege<'_> {
     }
 
     /// Opens connections and closes them at once.
-    pub fn comes_and_goes(&self) {
+    pub fn open_and_close(&self) {
         for number in 0.. {
-            if !self.goes_on() {
+            if !self.is_running() {
                 return;
             }
             drop(self.connect(number));
@@ -167,7 +170,7 @@ fn is_timeout(error: &std::io::Error) -> bool {
     matches!(error.kind(), TimedOut | WouldBlock)
 }
 
-/// Numbers that look random, the same for the same seed (xorshift).
+/// A pseudo-random generator (xorshift). Equal seeds give equal numbers.
 struct Random(u64);
 
 impl Random {

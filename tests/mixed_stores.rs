@@ -1,0 +1,173 @@
+//! Do legacy stores and ours share their keys?
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::legacy::{LegacyNode, wait_for_rings};
+use common::network::print_time;
+use common::{NodeProcess, SOON, eventually, run};
+use thrifty_p2p::client::StoreClient;
+use thrifty_p2p::client::ring::RingClient;
+use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient};
+use thrifty_p2p::location::Location;
+use thrifty_p2p::rpc::dialer::call;
+
+/// How long a program may take for one key in a settled network.
+const CALL_BOUND: Duration = Duration::from_secs(5);
+
+/// Starts a store that joins through `peer`, and waits until all have each other on their rings.
+fn join_store(peer: &Location, nodes: &[&NodeProcess], legacy: &[&LegacyNode]) -> NodeProcess {
+    let node = NodeProcess::start("storeserver", &["--host", peer.name()]);
+    wait_for_rings(&[nodes, &[&node]].concat(), legacy);
+    node
+}
+
+/// Keys with their values.
+fn some_pairs() -> Vec<(String, String)> {
+    let pair = |i| (format!("key {i}"), format!("value {i}"));
+    (0..24).map(pair).collect()
+}
+
+/// Puts every pair with the program `storeput`, through each of `nodes` in turn.
+fn put_through(nodes: &[&NodeProcess], pairs: &[(String, String)]) {
+    for ((key, value), node) in pairs.iter().zip(nodes.iter().cycle()) {
+        let began = Instant::now();
+        let put = run("storeput", &["-h", node.at(), key, value]);
+        let stderr = String::from_utf8_lossy(&put.stderr);
+        assert!(
+            put.status.success(),
+            "{key} through {}: {stderr}",
+            node.at()
+        );
+        let time = began.elapsed();
+        assert!(
+            time < CALL_BOUND,
+            "{time:?} to put {key} through {}",
+            node.at()
+        );
+    }
+}
+
+/// Checks that the program `storeget` finds every pair through each of `nodes`, without delay.
+fn check_readable(nodes: &[&NodeProcess], pairs: &[(String, String)]) {
+    let mut slowest = Duration::ZERO;
+    for node in nodes {
+        for (key, value) in pairs {
+            let began = Instant::now();
+            let got = run("storeget", &["-h", node.at(), key]);
+            let found = String::from_utf8_lossy(&got.stdout);
+            assert_eq!(found.trim_end(), value, "{key} through {}", node.at());
+            slowest = slowest.max(began.elapsed());
+        }
+    }
+    print_time("the slowest storeget", slowest, CALL_BOUND);
+    assert!(slowest < CALL_BOUND, "{slowest:?} to get a key");
+}
+
+/// The pairs that a legacy node owns on the ring of `node`.
+fn owned_by<'a>(
+    legacy: &LegacyNode,
+    node: &NodeProcess,
+    pairs: &'a [(String, String)],
+) -> Vec<&'a (String, String)> {
+    let client = StoreClient::new(node.location.clone());
+    let owner = |key: &str| client.owner(key.as_bytes()).unwrap();
+    let owned = pairs
+        .iter()
+        .filter(|(key, _)| owner(key) == legacy.location);
+    let owned: Vec<_> = owned.collect();
+    assert!(!owned.is_empty(), "{} owns no key", legacy.location);
+    owned
+}
+
+/// Waits until a legacy node has the pairs that it owns in its own dictionary.
+fn wait_for_owned(legacy: &LegacyNode, node: &NodeProcess, pairs: &[(String, String)]) {
+    for (key, value) in owned_by(legacy, node, pairs) {
+        eventually(&format!("the legacy node has {key}"), SOON, || {
+            legacy.value_of(key).as_deref() == Some(value.as_bytes())
+        });
+    }
+}
+
+#[test]
+fn stores_that_join_a_legacy_store_share_its_keys_with_it() {
+    let x = LegacyNode::start_store(None);
+    let a = join_store(&x.location, &[], &[&x]);
+    let b = join_store(&a.location, &[&a], &[&x]);
+    let pairs = some_pairs();
+    put_through(&[&a, &b], &pairs);
+    check_readable(&[&a, &b], &pairs);
+    wait_for_owned(&x, &a, &pairs);
+
+    // A value that a client puts at the legacy node is read through our nodes.
+    let (key, _) = owned_by(&x, &b, &pairs)[0];
+    call(StoreSyncClient::new, &x.location, |legacy| {
+        legacy.put(key.clone().into_bytes(), b"from its client".to_vec())
+    })
+    .unwrap();
+    eventually("the legacy node has its client's value", SOON, || {
+        x.value_of(key).as_deref() == Some(b"from its client")
+    });
+    let changed = [(key.clone(), "from its client".to_owned())];
+    check_readable(&[&a, &b], &changed);
+
+    // A key that is deleted through our nodes is not found at the legacy node either.
+    assert!(run("storedel", &["-h", a.at(), key]).status.success());
+    eventually("the legacy node has no value for the key", SOON, || {
+        x.value_of(key).is_none_or(|value| value.is_empty())
+    });
+    assert_eq!(run("storeget", &["-h", b.at(), key]).status.code(), Some(1));
+}
+
+#[test]
+fn a_legacy_store_that_joins_later_gets_the_keys_it_owns() {
+    let a = NodeProcess::start_alone("storeserver");
+    let b = join_store(&a.location, &[&a], &[]);
+    let pairs = some_pairs();
+    put_through(&[&a, &b], &pairs);
+    let x = LegacyNode::start_store(Some(&b.location));
+    wait_for_rings(&[&a, &b], &[&x]);
+    wait_for_owned(&x, &a, &pairs);
+    check_readable(&[&a, &b], &pairs);
+}
+
+#[test]
+fn a_value_put_through_our_nodes_outlives_the_legacy_node_that_owns_it() {
+    let x = LegacyNode::start_store(None);
+    let a = join_store(&x.location, &[], &[&x]);
+    let b = join_store(&x.location, &[&a], &[&x]);
+    let pairs = some_pairs();
+    put_through(&[&a, &b], &pairs);
+    wait_for_owned(&x, &a, &pairs);
+    drop(x);
+    check_readable(&[&a, &b], &pairs);
+    wait_for_rings(&[&a, &b], &[]);
+    check_readable(&[&a, &b], &pairs);
+}
+
+#[test]
+fn a_ring_client_lets_a_node_route_its_calls_while_there_is_a_legacy_node() {
+    let x = LegacyNode::start_store(None);
+    let a = join_store(&x.location, &[], &[&x]);
+    let b = join_store(&a.location, &[&a], &[&x]);
+    let client = RingClient::connect(&b.location).unwrap();
+    eventually("the client knows no primaries", SOON, || {
+        client.primary(b"any").is_none()
+    });
+    let pairs = some_pairs();
+    for (key, value) in &pairs {
+        client.put(key.as_bytes(), value.as_bytes()).unwrap();
+    }
+    wait_for_owned(&x, &a, &pairs);
+    let keys: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
+    let found = client.get_many(&keys).unwrap().into_iter().flatten();
+    assert!(found.eq(pairs.iter().map(|(_, value)| value.clone().into_bytes())));
+
+    drop(x);
+    wait_for_rings(&[&a, &b], &[]);
+    eventually("the client calls primaries", SOON, || {
+        client.primary(b"key 1").is_some()
+    });
+    assert_eq!(client.get(b"key 1").unwrap(), Some(b"value 1".to_vec()));
+}
