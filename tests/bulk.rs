@@ -181,7 +181,7 @@ fn a_malformed_line_is_reported_by_its_number_and_the_lines_before_are_stored() 
         (b"a\tb\tc", "second tab"),
         (b"a\tb\r", "carriage return"),
         (b"a\\q\tb", "\"\\q\" is not an escape"),
-        (&long, "a value of 16777217 bytes; 16777216 are taken"),
+        (&long, "a value of 16777217 bytes; at most 16777216 are accepted"),
     ] {
         let lines = [&lines_of(&before)[..], bad, b"\nafter\tit\n"].concat();
         let output = run_with_input("storeload", &["-h", node.at()], &lines);
@@ -227,7 +227,7 @@ fn a_line_that_the_store_refuses_is_reported_by_its_number() {
     let error = stderr(&output);
     assert_eq!(output.status.code(), Some(4), "{error}");
     assert!(error.contains("line 3001: "), "{error}");
-    let reason = "a value of 201 bytes; 200 are taken";
+    let reason = "a value of 201 bytes; at most 200 are accepted";
     assert!(error.contains(reason), "{error}");
     let stored = pairs_of(&done(run("storedump", &["-h", node.at()])));
     let count = format!("; {} lines were stored", stored.len());
@@ -274,7 +274,7 @@ fn a_file_that_cannot_be_opened_is_wrong_usage_and_a_full_one_a_failure() {
 
 #[test]
 fn a_dump_while_nodes_join_and_fail_has_every_key_once() {
-    let mut stores = Stores::start(4, &["--replicas", "3", "--delay-pages", "20"]);
+    let mut stores = Stores::start(4, &["--replicas", "3", "--page-delay", "20"]);
     let pairs = numbered(20_000);
     let lines = lines_of(&pairs);
     done(run_with_input(

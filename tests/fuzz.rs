@@ -1,8 +1,8 @@
-//! Does any input make a decoder panic, hang, or take more memory than it may?
+//! Does any input make a decoder panic, hang, or exceed its memory bound?
 //!
-//! `FUZZ_INPUTS=10000000 cargo test --release --test fuzz` is the long run, and
-//! `FUZZ_SEED=n` another one. `FUZZ_INPUTS` counts those that the fuzzer makes; the
-//! largest messages are sent in any run.
+//! `FUZZ_INPUTS=10000000 cargo test --release --test fuzz` is the long run. `FUZZ_SEED=n` makes
+//! other inputs. `FUZZ_INPUTS` is the number of mutated inputs; the largest messages are sent in
+//! every run.
 
 mod fuzzing;
 
@@ -13,17 +13,17 @@ use std::time::Duration;
 
 use fuzzing::campaign::campaign;
 use fuzzing::corpus::{corpus, path, to_hex};
-use fuzzing::decoder::{Decoder, Reached};
+use fuzzing::decoder::{Coverage, Decoder};
+use fuzzing::largest;
 use fuzzing::seeds::seeds;
 use fuzzing::targets::{TARGETS, Target};
 use fuzzing::trial::{BOUNDS, Bounds, Fault, prepare, trial};
-use fuzzing::worst;
 
-/// Memory and panics are counted for the whole process: one test runs at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
+/// Lets one test run at a time, because memory and panics are counted for the whole process.
+fn lock_process() -> MutexGuard<'static, ()> {
+    static PROCESS: Mutex<()> = Mutex::new(());
     prepare();
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    PROCESS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -31,36 +31,36 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn no_input_makes_a_decoder_panic_hang_or_swallow_memory() {
-    let _alone = alone();
+fn no_input_makes_a_decoder_panic_hang_or_exceed_its_memory() {
+    let _process = lock_process();
     let seed = number("FUZZ_SEED", 1);
     let inputs = number("FUZZ_INPUTS", 100_000) as usize;
     let tallies = match campaign(&TARGETS, inputs, seed, BOUNDS) {
         Ok(tallies) => tallies,
         Err(finding) => panic!(
-            "{finding}\nThat was of seed {seed}. Its hexadecimal digits make a line of tests/data/fuzz."
+            "{finding}\nThe seed was {seed}. Add the hexadecimal digits as a line to tests/data/fuzz."
         ),
     };
     for tally in tallies {
         println!(
-            "{}: {} inputs, {} places, at worst {:?} and {} bytes",
+            "{}: {} inputs, {} kinds of coverage, at most {:?} and {} bytes",
             tally.name,
             tally.inputs,
-            tally.places.len(),
-            tally.worst.time,
-            tally.worst.memory
+            tally.coverage.len(),
+            tally.largest_cost.time,
+            tally.largest_cost.memory
         );
     }
 }
 
-/// `FUZZ_CORPUS=write` adds what is missing.
+/// `FUZZ_CORPUS=write` adds the missing ones.
 #[test]
-fn the_corpus_has_each_message_of_the_interface() {
+fn the_corpus_has_every_message_of_the_interface() {
     for name in ["requests", "replies", "addresses", "lines"] {
-        let had = corpus(name);
+        let existing = corpus(name);
         let missing: Vec<_> = seeds(name)
             .into_iter()
-            .filter(|seed| !had.contains(seed))
+            .filter(|seed| !existing.contains(seed))
             .collect();
         if std::env::var("FUZZ_CORPUS").as_deref() == Ok("write") {
             let mut text = fs::read_to_string(path(name)).unwrap();
@@ -69,27 +69,27 @@ fn the_corpus_has_each_message_of_the_interface() {
             }
             fs::write(path(name), text).unwrap();
         } else {
-            assert_eq!(missing, [], "these lack in {name}.tsv");
+            assert_eq!(missing, [], "missing in {name}.tsv");
         }
     }
 }
 
-/// Decoders with a fault each, which mutation is to find.
-struct Planted(fn());
+/// A decoder with a fault, which depends on a length in the input.
+struct Faulty(fn());
 
-impl Decoder for Planted {
-    fn decode(&mut self, input: &[u8]) -> Reached {
+impl Decoder for Faulty {
+    fn decode(&mut self, input: &[u8]) -> Coverage {
         if input
             .windows(4)
             .any(|size| size == [0x7f, 0xff, 0xff, 0xff])
         {
             (self.0)();
         }
-        Reached::default()
+        Coverage::default()
     }
 }
 
-fn planted(name: &'static str, start: fn() -> Box<dyn Decoder>) -> Target {
+fn faulty(name: &'static str, start: fn() -> Box<dyn Decoder>) -> Target {
     Target {
         name,
         corpus: "requests",
@@ -99,8 +99,8 @@ fn planted(name: &'static str, start: fn() -> Box<dyn Decoder>) -> Target {
 }
 
 #[test]
-fn a_panic_a_slow_and_a_greedy_decoder_are_found() {
-    let _alone = alone();
+fn the_fuzzer_finds_a_panic_a_slow_decoder_and_one_that_takes_too_much_memory() {
+    let _process = lock_process();
     let bounds = Bounds {
         time: Duration::from_millis(100),
         memory: 1024 * 1024,
@@ -108,50 +108,52 @@ fn a_panic_a_slow_and_a_greedy_decoder_are_found() {
     let fault = |target: Target| {
         let targets = Box::leak(Box::new([target]));
         let found = campaign(targets, 20_000, 1, bounds);
-        found.expect_err("the fault is found").fault
+        found.expect_err("the fault is not found").fault
     };
-    let panicked = planted("panicked", || Box::new(Planted(|| panic!("planted"))));
-    assert_eq!(fault(panicked), Fault::Panicked);
-    let elsewhere = planted("panicked elsewhere", || {
-        Box::new(Planted(|| {
-            let _ = thread::spawn(|| panic!("planted")).join();
+    let panics = faulty("panics", || {
+        Box::new(Faulty(|| panic!("a fault of the test")))
+    });
+    assert_eq!(fault(panics), Fault::Panicked);
+    let thread_panics = faulty("panics in a thread", || {
+        Box::new(Faulty(|| {
+            let _ = thread::spawn(|| panic!("a fault of the test")).join();
         }))
     });
-    assert_eq!(fault(elsewhere), Fault::Panicked);
-    let slow = planted("slow", || {
-        Box::new(Planted(|| thread::sleep(Duration::from_millis(150))))
+    assert_eq!(fault(thread_panics), Fault::Panicked);
+    let slow = faulty("slow", || {
+        Box::new(Faulty(|| thread::sleep(Duration::from_millis(150))))
     });
-    assert!(matches!(fault(slow), Fault::Slow(_)));
-    let greedy = planted("greedy", || {
-        Box::new(Planted(|| drop(vec![1u8; 2 * 1024 * 1024])))
+    assert!(matches!(fault(slow), Fault::TooSlow(_)));
+    let large = faulty("large", || {
+        Box::new(Faulty(|| drop(vec![1u8; 2 * 1024 * 1024])))
     });
-    assert!(matches!(fault(greedy), Fault::Greedy(_)));
-    let sound = Box::leak(Box::new([planted("sound", || Box::new(Planted(|| ())))]));
-    campaign(sound, 20_000, 1, bounds).expect("no fault is found where there is none");
+    assert!(matches!(fault(large), Fault::TooMuchMemory(_)));
+    let correct = Box::leak(Box::new([faulty("correct", || Box::new(Faulty(|| ())))]));
+    campaign(correct, 20_000, 1, bounds).expect("a correct decoder has no fault");
 }
 
-/// Those targets that are reached over a connection, by their corpus.
+/// The targets with that corpus that are called over a connection.
 fn over_a_connection(corpus: &str) -> impl Iterator<Item = &'static Target> {
-    let is_meant = move |target: &&Target| {
+    let is_wanted = move |target: &&Target| {
         target.corpus == corpus && target.name.ends_with("over a connection")
     };
-    TARGETS.iter().filter(is_meant)
+    TARGETS.iter().filter(is_wanted)
 }
 
 #[test]
-fn the_worst_messages_stay_within_the_bounds() {
-    let _alone = alone();
+fn the_largest_messages_stay_within_the_bounds() {
+    let _process = lock_process();
     let mut faults = Vec::new();
     for (corpus, messages) in [
-        ("requests", worst::requests()),
-        ("replies", worst::replies()),
+        ("requests", largest::requests()),
+        ("replies", largest::replies()),
     ] {
         for target in over_a_connection(corpus) {
             let mut decoder = (target.start)();
             for (name, message) in &messages {
                 match trial(BOUNDS, || decoder.decode(message)) {
-                    Ok((reached, cost)) => {
-                        println!("{}: {name}: {reached:?} {cost:?}", target.name)
+                    Ok((coverage, cost)) => {
+                        println!("{}: {name}: {coverage:?} {cost:?}", target.name)
                     }
                     Err(fault) => faults.push(format!("{}: {name} {fault}", target.name)),
                 }

@@ -44,7 +44,7 @@ fn rings(arrange: impl Fn(&mut Vec<(String, u32)>)) -> BTreeMap<String, HashRing
             let one_by_one = nodes
                 .iter()
                 .cloned()
-                .fold(HashRing::new(), |ring, node| ring.changed([node], &[]));
+                .fold(HashRing::new(), |ring, node| ring.updated([node], &[]));
             (name, one_by_one)
         })
         .collect()
@@ -58,8 +58,12 @@ fn check(rings: &BTreeMap<String, HashRing<String>>) {
         let case = format!("ring {} key {}", row[0], row[1]);
         assert_eq!(point(&key).to_string(), row[2], "{case}: point");
         assert_eq!(ring.owner(&key), Some(&row[3]), "{case}: owner");
-        let preference_list: Vec<&str> = ring.preference_list(&key).take(5).map(String::as_str).collect();
-        assert_eq!(preference_list.join(","), row[4], "{case}: order of preference");
+        let preferred: Vec<&str> = ring
+            .preference_list(&key)
+            .take(5)
+            .map(String::as_str)
+            .collect();
+        assert_eq!(preferred.join(","), row[4], "{case}: preference list");
         assert_eq!(
             ring.preference_list(&key).count(),
             ring.len(),

@@ -157,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn a_table_applies_a_record_exactly_if_it_supersedes_the_known_one(a in record(), b in record()) {
+    fn a_table_applies_a_record_only_if_it_supersedes_the_known_one(a in record(), b in record()) {
         let mut table = table([&a]);
         let merged = table.merge(b.clone());
         let expected = if a == b {

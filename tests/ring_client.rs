@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 use std::thread;
 
-use common::checker::{Keeps, Load};
+use common::checker::{KeyValueStore, Workload};
 use common::stores::Stores;
 use common::{NodeProcess, SOON, eventually};
 use thrifty_p2p::client::StoreClient;
@@ -19,7 +19,7 @@ use thrifty_p2p::store::placement::Key;
 #[derive(Clone)]
 struct Shared(Arc<RingClient>);
 
-impl Keeps for Shared {
+impl KeyValueStore for Shared {
     fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
         self.0.get(key).map_err(|e| e.to_string())
     }
@@ -151,7 +151,7 @@ fn repeated_keys_in_one_call_keep_the_last_value_and_report_the_one_before() {
 fn a_shared_client_survives_the_failure_of_the_node_it_was_connected_to() {
     let mut stores = Stores::start(4, &["--replicas", "3"]);
     let client = Shared(Arc::new(client_of(&stores, 0)));
-    let load = Load::start("shared", 8, 8, || client.clone());
+    let load = Workload::start("shared", 8, 8, || client.clone());
     let await_progress = || {
         let before = load.report();
         eventually("the load makes progress", SOON, || {
@@ -190,7 +190,7 @@ fn a_refused_write_does_not_fail_others_in_its_batch() {
                         let refused = client.put(&key, &[0; 101]).unwrap_err();
                         assert!(refused.is_refused(), "{refused}");
                         let reason = refused.to_string();
-                        let expected = "a value of 101 bytes; 100 are taken";
+                        let expected = "a value of 101 bytes; at most 100 are accepted";
                         assert!(reason.contains(expected), "{reason}");
                     } else {
                         client.put(&key, &key).unwrap();

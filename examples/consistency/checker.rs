@@ -21,7 +21,3 @@ pub use history::DELETE_INTERVAL;
 pub use nodes::Nodes;
 pub use report::Report;
 pub use workload::{KeyValueStore, Workload};
-
-// Bridge for the tests until they use the new names.
-pub use history::DELETE_INTERVAL as DELETES;
-pub use workload::{KeyValueStore as Keeps, Workload as Load};

@@ -160,16 +160,3 @@ impl Table {
         open.get(choice % open.len().max(1)).copied()
     }
 }
-
-// Bridge for the tests until they use the new names.
-impl Nodes {
-    /// See [`Nodes::expect_exit`].
-    pub fn goes(&self, location: &Location) {
-        self.expect_exit(location);
-    }
-
-    /// See [`Nodes::exclude`].
-    pub fn avoid(&self, location: &Location) -> bool {
-        self.exclude(location)
-    }
-}

@@ -47,7 +47,7 @@ struct Options {
     /// For tests: wait this long before each page that is copied
     #[cfg(feature = "testing")]
     #[arg(long, value_name = "MILLIS", default_value_t = 0, hide = true)]
-    delay_pages: u64,
+    page_delay: u64,
 }
 
 fn main() -> ExitCode {
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         let limits = limits.within(options.node.limits.max_message());
         let handler = StoreHandler::new(node.clone(), options.replicas.map(usize::from), limits);
         #[cfg(feature = "testing")]
-        handler.delay_pages(std::time::Duration::from_millis(options.delay_pages));
+        handler.delay_pages(std::time::Duration::from_millis(options.page_delay));
         let store = handler.clone();
         cli::end_on_signals(node.endpoint().shutdown(), move || store.at_risk());
         let peer = options.node.peer(node.location());

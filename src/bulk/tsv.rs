@@ -61,9 +61,14 @@ impl fmt::Display for BadLine {
                     "\"\\{shown}\" is not an escape; escapes are \\t, \\n, \\r, \\\\ and \\x with two hexadecimal digits"
                 )
             }
-            BadLine::LongKey(length) => write!(f, "a key of {length} bytes; {MAX_KEY} are taken"),
+            BadLine::LongKey(length) => {
+                write!(f, "a key of {length} bytes; at most {MAX_KEY} are accepted")
+            }
             BadLine::LongValue(length) => {
-                write!(f, "a value of {length} bytes; {MAX_VALUE} are taken")
+                write!(
+                    f,
+                    "a value of {length} bytes; at most {MAX_VALUE} are accepted"
+                )
             }
         }
     }

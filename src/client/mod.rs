@@ -85,7 +85,7 @@ impl StoreClient {
         let size = value.len();
         if size > MAX_VALUE {
             return Err(Error::Usage(format!(
-                "a value of {size} bytes; {MAX_VALUE} are taken"
+                "a value of {size} bytes; at most {MAX_VALUE} are accepted"
             )));
         }
         self.or_legacy(

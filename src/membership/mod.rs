@@ -95,7 +95,8 @@
 //! | `member`, `table`, `gossip` | the record; all records of a node; the message |
 //! | `action`, `event` | the outputs: calls to make, and events |
 //! | `config` | all constants, with their units and reasons |
-//! | `calls`, `rumors`, `probe_queue`, `round_robin`, `indirect_probe`, `local_health` | parts of the state |
+//! | `calls`, `rumors`, `probe_queue`, `round_robin` | parts of the state |
+//! | `indirect_probe`, `local_health` | parts of the failure detector |
 //! | `timers`, `sorted_set`, `rng` | data structures |
 
 mod action;

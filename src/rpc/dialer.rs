@@ -78,6 +78,11 @@ impl Dialer {
         Dialer { identity }
     }
 
+    /// Does it call over TLS, with an identity?
+    pub fn has_identity(&self) -> bool {
+        self.identity.is_some()
+    }
+
     /// Connects to `location`, makes the calls of `body` and closes.
     ///
     /// # Errors

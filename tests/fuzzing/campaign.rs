@@ -1,4 +1,4 @@
-//! A campaign: so many inputs, for all targets in turn, from one seed.
+//! `campaign`: sends many inputs to all targets, from one seed.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,34 +10,34 @@ use std::time::Duration;
 use thrifty_p2p::membership::Rng;
 
 use super::corpus::{corpus, to_hex};
-use super::decoder::{Decoder, Reached};
+use super::decoder::{Coverage, Decoder};
 use super::mutation::mutated;
 use super::targets::Target;
 use super::trial::{Bounds, Cost, Fault, trial};
 
-/// Inputs after which a target's node is replaced by a new one.
-const RENEW: usize = 10_000;
+/// A decoder is replaced by a new one after this many inputs.
+const INPUTS_PER_DECODER: usize = 10_000;
 
 /// The most inputs kept for one target.
-const MOST_KEPT: usize = 10_000;
+const MAX_KEPT: usize = 10_000;
 
-/// The stack of a server's connection.
+/// The stack of a server's connection thread.
 const STACK: usize = 1024 * 1024;
 
-/// An input that has not ended by then never will.
-const ENDLESS: Duration = Duration::from_secs(60);
+/// An input that is decoded for longer than this never ends.
+const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What came of one target's inputs.
+/// What the inputs of one target did.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub name: String,
     pub inputs: usize,
-    pub places: HashSet<Reached>,
-    /// The most that any input did cost.
-    pub worst: Cost,
+    pub coverage: HashSet<Coverage>,
+    /// The largest cost of a single input.
+    pub largest_cost: Cost,
 }
 
-/// An input at which a target is at fault.
+/// An input at which a target has failed.
 #[derive(Debug)]
 pub struct Finding {
     pub target: &'static str,
@@ -57,46 +57,52 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Sends `inputs` inputs to the targets, on a thread with the stack of a connection.
+/// A tally for each target, or the first fault.
+type CampaignResult = Result<Vec<Tally>, Finding>;
+
+/// Sends `inputs` inputs to the targets, on a thread with the stack of a connection thread.
 ///
 /// # Errors
-/// The first fault that is found.
+/// The first fault.
 ///
 /// # Panics
-/// When an input never ends.
-pub fn campaign(targets: &'static [Target], inputs: usize, seed: u64, bounds: Bounds) -> Outcome {
+/// If the decoding of an input never ends.
+pub fn campaign(
+    targets: &'static [Target],
+    inputs: usize,
+    seed: u64,
+    bounds: Bounds,
+) -> CampaignResult {
     let current = Current::default();
-    let shown = current.clone();
+    let shared = current.clone();
     let (sender, receiver) = channel();
     let worker = thread::Builder::new().stack_size(STACK).spawn(move || {
-        let mut lanes: Vec<Lane> = targets.iter().map(Lane::new).collect();
-        let mut random = Random::new(seed);
-        let outcome = (0..inputs).try_for_each(|number| {
-            let lane = &mut lanes[lane(&mut random, targets)];
-            let input = lane.next_input(&mut random);
-            *shown.lock().unwrap_or_else(PoisonError::into_inner) = (number, input.clone());
-            lane.send(input, bounds)
+        let mut runs: Vec<TargetRun> = targets.iter().map(TargetRun::new).collect();
+        let mut rng = Rng::new(seed);
+        let result = (0..inputs).try_for_each(|number| {
+            let run = &mut runs[choose_target(&mut rng, targets)];
+            let input = run.next_input(&mut rng);
+            *shared.lock().unwrap_or_else(PoisonError::into_inner) = (number, input.clone());
+            run.send(input, bounds)
         });
-        let tallies = lanes.into_iter().map(|lane| lane.tally).collect();
-        // Nobody receives only when the campaign has been given up.
-        let _ = sender.send(outcome.map(|()| tallies));
+        let tallies = runs.into_iter().map(|run| run.tally).collect();
+        // The receiver is gone if the campaign has panicked.
+        let _ = sender.send(result.map(|()| tallies));
     });
     worker.expect("a thread can be started");
-    outcome(&receiver, &current)
+    wait_for_result(&receiver, &current)
 }
 
-/// The input that is being decoded, with its number.
+/// The number of the current input, and the input.
 type Current = Arc<Mutex<(usize, Vec<u8>)>>;
 
-type Outcome = Result<Vec<Tally>, Finding>;
-
-/// Waits for the end of a campaign. Tells how far it is, every now and then.
-fn outcome(receiver: &Receiver<Outcome>, current: &Current) -> Outcome {
+/// Waits for the end of a campaign, and prints its progress once a minute.
+fn wait_for_result(receiver: &Receiver<CampaignResult>, current: &Current) -> CampaignResult {
     let mut last = None;
     loop {
-        match receiver.recv_timeout(ENDLESS) {
-            Ok(outcome) => return outcome,
-            Err(RecvTimeoutError::Disconnected) => panic!("the campaign broke off"),
+        match receiver.recv_timeout(HANG_TIMEOUT) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Disconnected) => panic!("the thread of the campaign panicked"),
             Err(RecvTimeoutError::Timeout) => (),
         }
         let current = current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,10 +117,10 @@ fn outcome(receiver: &Receiver<Outcome>, current: &Current) -> Outcome {
     }
 }
 
-/// Whose turn it is, by their weights.
-fn lane(random: &mut Random, targets: &[Target]) -> usize {
+/// The index of a random target, by the weights.
+fn choose_target(rng: &mut Rng, targets: &[Target]) -> usize {
     let all = targets.iter().map(|target| target.weight).sum();
-    let mut drawn = random.below(all);
+    let mut drawn = rng.below(all);
     let is_drawn = |target: &Target| match drawn.checked_sub(target.weight) {
         Some(rest) => {
             drawn = rest;
@@ -125,24 +131,24 @@ fn lane(random: &mut Random, targets: &[Target]) -> usize {
     targets.iter().position(is_drawn).unwrap_or_default()
 }
 
-/// One target on its way through its inputs.
-struct Lane {
+/// One target in a campaign.
+struct TargetRun {
     target: &'static Target,
     decoder: Box<dyn Decoder>,
-    /// The corpus, and every input that led to a new place.
+    /// The corpus, and every input with new coverage.
     kept: Vec<Vec<u8>>,
-    /// How many of them are the corpus.
+    /// The number of inputs in the corpus, which `kept` starts with.
     corpus: usize,
     tally: Tally,
 }
 
-impl Lane {
-    fn new(target: &'static Target) -> Lane {
+impl TargetRun {
+    fn new(target: &'static Target) -> TargetRun {
         let kept: Vec<_> = corpus(target.corpus)
             .into_iter()
             .map(|(_, input)| input)
             .collect();
-        Lane {
+        TargetRun {
             target,
             decoder: (target.start)(),
             corpus: kept.len(),
@@ -154,19 +160,19 @@ impl Lane {
         }
     }
 
-    /// The corpus first, as it is; then what comes of it.
-    fn next_input(&self, random: &mut Random) -> Vec<u8> {
+    /// First each input of the corpus, then mutated inputs.
+    fn next_input(&self, rng: &mut Rng) -> Vec<u8> {
         if self.tally.inputs < self.corpus {
             return self.kept[self.tally.inputs].clone();
         }
-        let old = &self.kept[random.below(self.kept.len())];
-        let other = &self.kept[random.below(self.kept.len())];
-        mutated(random, old, other)
+        let old = &self.kept[rng.below(self.kept.len())];
+        let other = &self.kept[rng.below(self.kept.len())];
+        mutated(rng, old, other)
     }
 
     fn send(&mut self, input: Vec<u8>, bounds: Bounds) -> Result<(), Finding> {
         let decoder = &mut self.decoder;
-        let (reached, cost) =
+        let (coverage, cost) =
             trial(bounds, || decoder.decode(&input)).map_err(|fault| Finding {
                 target: self.target.name,
                 input: input.clone(),
@@ -174,12 +180,12 @@ impl Lane {
             })?;
         let tally = &mut self.tally;
         tally.inputs += 1;
-        tally.worst.time = tally.worst.time.max(cost.time);
-        tally.worst.memory = tally.worst.memory.max(cost.memory);
-        if tally.places.insert(reached) && self.kept.len() < MOST_KEPT {
+        tally.largest_cost.time = tally.largest_cost.time.max(cost.time);
+        tally.largest_cost.memory = tally.largest_cost.memory.max(cost.memory);
+        if tally.coverage.insert(coverage) && self.kept.len() < MAX_KEPT {
             self.kept.push(input);
         }
-        if tally.inputs.is_multiple_of(RENEW) {
+        if tally.inputs.is_multiple_of(INPUTS_PER_DECODER) {
             self.decoder = (self.target.start)();
         }
         Ok(())

@@ -1,17 +1,17 @@
-//! The corpus: inputs to begin with, in `tests/data/fuzz`, a file a target.
+//! The corpus: the first inputs of the targets, in `tests/data/fuzz`.
 //!
-//! A line is a name, a tab and the input in hexadecimal; lines that begin with `#` say
-//! where it comes from. An input that found a fault stays there for ever.
+//! A line of a file is a name, a tab and the input in hexadecimal digits. A line that begins with
+//! `#` is a comment. An input that has found a fault is never removed.
 
 use std::fs;
 use std::path::PathBuf;
 
-/// The inputs of the target of that name, each with its own.
+/// The inputs of one file, each with its name.
 ///
 /// # Panics
-/// The file is not there, or not as it should be.
-pub fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
-    let path = path(target);
+/// If the file cannot be read or parsed.
+pub fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
+    let path = path(name);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     text.lines()
         .filter(|line| !line.starts_with('#'))
@@ -22,10 +22,10 @@ pub fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-/// Where the corpus of that target is.
-pub fn path(target: &str) -> PathBuf {
+/// The path of that file.
+pub fn path(name: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    root.join("tests/data/fuzz").join(format!("{target}.tsv"))
+    root.join("tests/data/fuzz").join(format!("{name}.tsv"))
 }
 
 pub fn to_hex(bytes: &[u8]) -> String {

@@ -1,21 +1,25 @@
-//! What every target is: a decoder, and how far an input got in it.
+//! `Decoder`: a target of the fuzzer, and the `Coverage` of an input.
 
 use thrift::protocol::{TBinaryInputProtocol, TInputProtocol};
 use thrifty_p2p::rpc::dialer::limits;
 
-/// How far an input got: which method it named, how it ended, and how much of it was read.
+/// How far a decoder got with an input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Reached {
+pub struct Coverage {
+    /// A number for the method that the input names.
     pub method: usize,
+    /// A number for the result, for example for a kind of error.
     pub end: i32,
+    /// How much of the input was read.
     pub depth: usize,
 }
 
-/// What decodes inputs, and remembers what they did to it.
+/// Decodes inputs. It may keep state from one input to the next.
 pub trait Decoder {
-    fn decode(&mut self, input: &[u8]) -> Reached;
+    fn decode(&mut self, input: &[u8]) -> Coverage;
 }
-/// Methods that inputs name, so that each counts apart.
+
+/// The methods that have a number of their own.
 const METHODS: [&str; 28] = [
     "ping",
     "service_type",
@@ -29,7 +33,7 @@ const METHODS: [&str; 28] = [
     "get_node",
     "exchange",
     "members",
-    "reach",
+    "ping_req",
     "get",
     "put",
     "write",
@@ -37,22 +41,23 @@ const METHODS: [&str; 28] = [
     "unset",
     "write_many",
     "fetch_many",
-    "roll",
+    "topology",
     "scan",
-    "coordinate",
+    "write_as_primary",
     "replicate",
-    "fetch_at",
-    "tell",
+    "fetch_as_owner",
+    "rebalance_status",
     "pull",
     "stats",
 ];
 
+/// The number of a method. All unknown methods share one number.
 pub fn method(name: &str) -> usize {
     let known = METHODS.iter().position(|method| *method == name);
     known.unwrap_or(METHODS.len())
 }
 
-/// A small number for each kind of error.
+/// The number of a kind of error.
 pub fn kind(error: &thrift::Error) -> i32 {
     match error {
         thrift::Error::Transport(e) => 100 + e.kind as i32,
@@ -62,18 +67,21 @@ pub fn kind(error: &thrift::Error) -> i32 {
     }
 }
 
-/// The method that a message names, as far as it can be read.
+/// The method that a message names. Empty if its header cannot be read.
 pub fn name_of(message: &[u8]) -> String {
-    let head = protocol(message).read_message_begin();
-    head.map(|head| head.name).unwrap_or_default()
+    let header = protocol(message).read_message_begin();
+    header.map(|header| header.name).unwrap_or_default()
 }
 
+/// The depth for an input of which `left` was not read.
 pub fn depth(input: &[u8], left: &[u8]) -> usize {
     ((input.len() - left.len()) / 4).min(64)
 }
 
+/// A protocol that reads bytes in memory.
 pub type Bytes<'a> = TBinaryInputProtocol<&'a [u8]>;
 
+/// The protocol of a message, with the limits of a server.
 pub fn protocol(bytes: &[u8]) -> Bytes<'_> {
     TBinaryInputProtocol::with_config(bytes, false, limits())
 }

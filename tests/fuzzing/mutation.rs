@@ -1,15 +1,15 @@
-//! Mutation: new inputs of old ones.
+//! Mutation: new inputs from old ones.
 //!
-//! Half of the changes are blind: bits, bytes, pieces cut out, doubled or taken from
-//! another input. The other half know the binary protocol: they find the fields of a
-//! message, and lie about sizes and types, nest, repeat and drop them.
+//! Half of the changes do not know the format: they change bits and bytes, and remove, repeat or
+//! insert ranges of bytes. The other half know the binary protocol: they find the fields of a
+//! message, and falsify sizes and types, or nest, repeat and remove fields.
 
 use thrifty_p2p::membership::Rng;
 
-/// No input grows beyond this: what large messages do is tested apart.
-const LONGEST: usize = 4096;
+/// The longest input. Larger messages are in `largest`.
+const MAX_LENGTH: usize = 4096;
 
-/// Sizes around every limit there is: of integers, lists, strings and messages.
+/// Sizes around the limits of integers, lists, strings and messages.
 const EXTREMES: [u32; 16] = [
     0,
     1,
@@ -32,43 +32,43 @@ const EXTREMES: [u32; 16] = [
 const STRUCT: u8 = 12;
 const LIST: u8 = 15;
 
-/// A piece of a message.
+/// A part of a message.
 #[derive(Debug, Clone, Copy)]
 enum Piece {
-    /// A field, from its type on to its end.
+    /// A field, from its type to its end.
     Field { from: usize, to: usize },
-    /// Where the type of a field or of a list's elements is.
+    /// The index of the type of a field or of a list's elements.
     Type(usize),
-    /// Where the four bytes of a length or of a number are.
+    /// The index of the four bytes of a length or of a number.
     Size(usize),
 }
 
-/// A new input, made of `old` and perhaps of `other`.
-pub fn mutated(random: &mut Random, old: &[u8], other: &[u8]) -> Vec<u8> {
+/// A new input from `old`, which may contain parts of `other`.
+pub fn mutated(rng: &mut Rng, old: &[u8], other: &[u8]) -> Vec<u8> {
     let mut bytes = old.to_vec();
     loop {
-        if random.below(2) == 0 {
-            change_blindly(random, &mut bytes, other);
+        if rng.below(2) == 0 {
+            change_bytes(rng, &mut bytes, other);
         } else {
-            change_a_piece(random, &mut bytes, other);
+            change_piece(rng, &mut bytes, other);
         }
-        bytes.truncate(LONGEST);
-        if random.below(3) == 0 {
+        bytes.truncate(MAX_LENGTH);
+        if rng.below(3) == 0 {
             return bytes;
         }
     }
 }
 
-fn change_blindly(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
-    let (from, to) = span(random, bytes.len());
-    match random.below(7) {
+fn change_bytes(rng: &mut Rng, bytes: &mut Vec<u8>, other: &[u8]) {
+    let (from, to) = span(rng, bytes.len());
+    match rng.below(7) {
         0 if !bytes.is_empty() => {
-            let at = random.below(bytes.len());
-            bytes[at] ^= 1 << random.below(8);
+            let at = rng.below(bytes.len());
+            bytes[at] ^= 1 << rng.below(8);
         }
         1 if !bytes.is_empty() => {
-            let at = random.below(bytes.len());
-            bytes[at] = random.bits() as u8;
+            let at = rng.below(bytes.len());
+            bytes[at] = rng.bits() as u8;
         }
         2 => bytes.truncate(from),
         3 => drop(bytes.drain(from..to)),
@@ -77,79 +77,79 @@ fn change_blindly(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
             insert(bytes, to, &piece);
         }
         5 => {
-            let (first, last) = span(random, other.len());
+            let (first, last) = span(rng, other.len());
             insert(bytes, from, &other[first..last]);
         }
         _ => {
-            let fresh: Vec<u8> = (0..random.below(8)).map(|_| random.bits() as u8).collect();
-            insert(bytes, from, &fresh);
+            let new: Vec<u8> = (0..rng.below(8)).map(|_| rng.bits() as u8).collect();
+            insert(bytes, from, &new);
         }
     }
 }
 
-fn change_a_piece(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8]) {
+fn change_piece(rng: &mut Rng, bytes: &mut Vec<u8>, other: &[u8]) {
     let pieces = pieces(bytes);
     if pieces.is_empty() {
-        return change_blindly(random, bytes, other);
+        return change_bytes(rng, bytes, other);
     }
-    match pieces[random.below(pieces.len())] {
+    match pieces[rng.below(pieces.len())] {
         Piece::Size(at) => {
-            let size = EXTREMES[random.below(EXTREMES.len())].to_be_bytes();
+            let size = EXTREMES[rng.below(EXTREMES.len())].to_be_bytes();
             bytes[at..at + 4].copy_from_slice(&size);
         }
-        Piece::Type(at) => bytes[at] = random.below(18) as u8,
-        Piece::Field { from, to } => change_a_field(random, bytes, from, to, other),
+        Piece::Type(at) => bytes[at] = rng.below(18) as u8,
+        Piece::Field { from, to } => change_field(rng, bytes, from, to, other),
     }
 }
 
-fn change_a_field(random: &mut Random, bytes: &mut Vec<u8>, from: usize, to: usize, other: &[u8]) {
-    match random.below(6) {
+fn change_field(rng: &mut Rng, bytes: &mut Vec<u8>, from: usize, to: usize, other: &[u8]) {
+    match rng.below(6) {
         0 => drop(bytes.drain(from..to)),
         1 => {
             let field = bytes[from..to].to_vec();
-            for _ in 0..=random.below(4) {
+            for _ in 0..=rng.below(4) {
                 insert(bytes, from, &field);
             }
         }
-        2 => insert(bytes, from, &nested(random)),
+        2 => insert(bytes, from, &nested(rng)),
         3 => {
             bytes[from + 1] = 0;
-            bytes[from + 2] = random.below(10) as u8;
+            bytes[from + 2] = rng.below(10) as u8;
         }
         4 => {
-            // A number, if it is one: the ends of what it can be.
-            let end = [0x00, 0x7f, 0x80, 0xff][random.below(4)];
+            // If the field is a number, this makes it extreme.
+            let end = [0x00, 0x7f, 0x80, 0xff][rng.below(4)];
             if to >= from + 4 {
                 bytes[from + 3] = end;
             }
         }
         _ => {
-            let theirs: Vec<(usize, usize)> = pieces(other)
+            let fields: Vec<(usize, usize)> = pieces(other)
                 .iter()
                 .filter_map(|piece| match *piece {
                     Piece::Field { from, to } => Some((from, to)),
                     _ => None,
                 })
                 .collect();
-            if !theirs.is_empty() {
-                let (first, last) = theirs[random.below(theirs.len())];
+            if !fields.is_empty() {
+                let (first, last) = fields[rng.below(fields.len())];
                 insert(bytes, from, &other[first..last]);
             }
         }
     }
 }
 
-/// A field that nobody knows, with containers in containers.
-fn nested(random: &mut Random) -> Vec<u8> {
-    let kind = [STRUCT, LIST][random.below(2)];
-    let mut field = vec![kind, 0x7f, random.below(256) as u8];
-    for _ in 0..random.below(100) {
+/// An unknown field, with containers in containers.
+fn nested(rng: &mut Rng) -> Vec<u8> {
+    let kind = [STRUCT, LIST][rng.below(2)];
+    let mut field = vec![kind, 0x7f, rng.below(256) as u8];
+    for _ in 0..rng.below(100) {
         match kind {
             STRUCT => field.extend([STRUCT, 0, 1]),
             _ => field.extend([LIST, 0, 0, 0, 1]),
         }
     }
-    field.extend(vec![0; random.below(120)]);
+    field.extend(vec![0; rng.below(120)]);
     field
 }
 
@@ -158,26 +158,26 @@ fn insert(bytes: &mut Vec<u8>, at: usize, piece: &[u8]) {
     drop(bytes.splice(at..at, piece.iter().copied()));
 }
 
-/// Where some short piece of `length` bytes begins and ends.
-fn span(random: &mut Random, length: usize) -> (usize, usize) {
-    let from = random.below(length + 1);
-    let most = (length - from).min(64);
-    (from, from + random.below(most + 1))
+/// The start and the end of a short range within `length` bytes.
+fn span(rng: &mut Rng, length: usize) -> (usize, usize) {
+    let from = rng.below(length + 1);
+    let max = (length - from).min(64);
+    (from, from + rng.below(max + 1))
 }
 
-/// The pieces of a message, as far as it can be read.
+/// The parts of a message, as far as it can be read.
 fn pieces(bytes: &[u8]) -> Vec<Piece> {
     let mut walk = Walk {
         bytes,
         at: 0,
         pieces: Vec::new(),
     };
-    // Whatever it finds before it meets an end is of use.
+    // The parts before the first error are used.
     let _ = walk.message();
     walk.pieces
 }
 
-/// Walks through a message and takes note of its pieces.
+/// Reads a message and records its parts.
 struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -185,8 +185,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Containers in containers that are looked into.
-    const DEEPEST: usize = 70;
+    /// The deepest nesting of containers that is read.
+    const MAX_DEPTH: usize = 70;
 
     fn message(&mut self) -> Option<()> {
         let strict = self.bytes.first()? & 0x80 != 0;
@@ -232,7 +232,7 @@ impl Walk<'_> {
                 let length = self.size()?;
                 self.take(length)
             }
-            _ if depth == Self::DEEPEST => None,
+            _ if depth == Self::MAX_DEPTH => None,
             STRUCT => loop {
                 let from = self.at;
                 let kind = self.kind()?;

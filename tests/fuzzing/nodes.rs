@@ -1,11 +1,11 @@
-//! Nodes that are sent requests: in memory, or each over a connection to a server.
+//! Targets that decode requests: nodes in memory, or behind a connection to a server.
 //!
-//! No call may leave a node that is fuzzed, since it would go to whatever address the
-//! input names. So the nodes here have no driver: what they decide to call, nobody
-//! calls. Beyond that some methods are kept out of some targets by a [`Screen`]: what
-//! calls at once (`reach`), what waits for a network that is not there, and what
-//! would give a store, whose own threads do run, members to call. Each but `reach` is
-//! let in elsewhere; its arguments are those of `join`.
+//! A node that is fuzzed must not call others, because an input can name any address. So these
+//! nodes have no driver: the calls that the membership decides on are never made. A
+//! [`MethodFilter`] excludes further methods from some targets: those that call at once
+//! (`ping_req`), those that wait for other members, and those that would add members, which a
+//! running store calls. Each of them except `ping_req` is a part of another target. The arguments
+//! of `ping_req` are those of `join`.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
@@ -21,125 +21,128 @@ use thrifty_p2p::endpoint::{BindOptions, Endpoint};
 use thrifty_p2p::handler::{BaseHandler, LocatorHandler, PlainLocator};
 use thrifty_p2p::locator::{BaseSyncProcessor, LocatorSyncProcessor};
 use thrifty_p2p::node::Node;
-use thrifty_p2p::rpc::server::{self, Methods, Server, Stopper};
+use thrifty_p2p::rpc::dispatch::Methods;
 use thrifty_p2p::rpc::fast_path::FastPath;
+use thrifty_p2p::rpc::limits::ServerLimits;
+use thrifty_p2p::rpc::server::{Server, Stopper};
 use thrifty_p2p::store::handler::{SERVICE, StoreHandler};
 use thrifty_p2p::store::limits::StoreLimits;
 
-use super::decoder::{Bytes, Decoder, Reached, depth, kind, method, protocol};
+use super::decoder::{Bytes, Coverage, Decoder, depth, kind, method, protocol};
 
-/// Keeps some methods from a processor: their arguments are read, and nothing is done.
-struct Screen<P> {
+/// Excludes some methods of a processor: their arguments are read, and nothing is done.
+struct MethodFilter<P> {
     processor: P,
-    kept_out: &'static [&'static str],
+    excluded: &'static [&'static str],
 }
 
-impl<P: TProcessor> TProcessor for Screen<P> {
+impl<P: TProcessor> TProcessor for MethodFilter<P> {
     fn process(
         &self,
         input: &mut dyn TInputProtocol,
         output: &mut dyn TOutputProtocol,
     ) -> thrift::Result<()> {
-        let message = input.read_message_begin()?;
-        if self.kept_out.contains(&message.name.as_str()) {
+        let header = input.read_message_begin()?;
+        if self.excluded.contains(&header.name.as_str()) {
             input.skip(TType::Struct)?;
-            return Err("not called here".into());
+            return Err("excluded".into());
         }
-        let mut input = TStoredInputProtocol::new(input, message);
+        let mut input = TStoredInputProtocol::new(input, header);
         self.processor.process(&mut input, output)
     }
 }
 
-/// The most bytes that a fast_path is shown.
-const READ_AHEAD: usize = 8 * 1024;
+/// The most bytes that a server gives its fast path.
+const BUFFER: usize = 8 * 1024;
 
-/// A processor that is sent requests, one after another as over a connection.
-struct Requests<P> {
-    processor: Screen<P>,
-    /// What answers some of them past the processor, and is to give the same answers.
+/// A processor in memory. Each input is the requests of one connection.
+struct InMemory<P> {
+    processor: MethodFilter<P>,
+    /// Must send the same replies as the processor.
     fast_path: Option<Arc<dyn FastPath>>,
-    /// Ends what the processor's handler has begun.
-    end: Option<Box<dyn Fn()>>,
+    /// Stops the threads of the handler.
+    stop: Option<Box<dyn Fn()>>,
 }
 
-impl<P: TProcessor> Requests<P> {
-    fn try_handle(&self, input: &mut Bytes<'_>, reached: &mut Reached) -> thrift::Result<()> {
+impl<P: TProcessor> InMemory<P> {
+    /// Handles one request by the processor and, if it is known there, by the fast path.
+    fn handle(&self, input: &mut Bytes<'_>, coverage: &mut Coverage) -> thrift::Result<()> {
         let (bytes, mut reply) = (input.transport, Vec::new());
-        let at_hand = &bytes[..bytes.len().min(READ_AHEAD)];
+        let buffered = &bytes[..bytes.len().min(BUFFER)];
         let fast_path = self.fast_path.as_ref();
-        let length = fast_path.and_then(|fast_path| fast_path.answer(at_hand, &mut reply));
-        let answered = self.process(input, reached);
+        let length = fast_path.and_then(|fast_path| fast_path.try_handle(buffered, &mut reply));
+        let processed = self.process(input, coverage);
         if let Some(length) = length {
-            let long = answered.expect("what a fast_path answers is answered the long way too");
-            let long = (bytes.len() - input.transport.len(), long);
+            let expected = processed.expect("the processor accepts what the fast path accepts");
+            let expected = (bytes.len() - input.transport.len(), expected);
             assert_eq!(
                 (length, reply),
-                long,
-                "the fast_path's answer is another one"
+                expected,
+                "the reply of the fast path differs"
             );
             return Ok(());
         }
-        assert!(reply.is_empty(), "what is left to the long way is begun");
-        answered.map(|_| ())
+        assert!(reply.is_empty(), "the fast path has not replied");
+        processed.map(|_| ())
     }
 
-    /// The long way: the bytes that are answered.
-    fn process(&self, input: &mut Bytes<'_>, reached: &mut Reached) -> thrift::Result<Vec<u8>> {
+    /// Handles one request by the processor. Returns the reply.
+    fn process(&self, input: &mut Bytes<'_>, coverage: &mut Coverage) -> thrift::Result<Vec<u8>> {
         let mut output = TBinaryOutputProtocol::new(Vec::new(), true);
-        let message = input.read_message_begin()?;
-        reached.method = method(&message.name);
-        let mut input = TStoredInputProtocol::new(input, message);
+        let header = input.read_message_begin()?;
+        coverage.method = method(&header.name);
+        let mut input = TStoredInputProtocol::new(input, header);
         self.processor.process(&mut input, &mut output)?;
-        reached.end = output.transport.get(3).map_or(0, |kind| i32::from(*kind));
+        coverage.end = output.transport.get(3).map_or(0, |kind| i32::from(*kind));
         Ok(output.transport)
     }
 }
 
-impl<P: TProcessor> Decoder for Requests<P> {
-    fn decode(&mut self, bytes: &[u8]) -> Reached {
+impl<P: TProcessor> Decoder for InMemory<P> {
+    fn decode(&mut self, bytes: &[u8]) -> Coverage {
         let mut input = protocol(bytes);
-        let mut reached = Reached::default();
+        let mut coverage = Coverage::default();
         while !input.transport.is_empty() {
-            if let Err(e) = self.answer(&mut input, &mut reached) {
-                reached.end = kind(&e);
+            if let Err(e) = self.handle(&mut input, &mut coverage) {
+                coverage.end = kind(&e);
                 break;
             }
         }
-        reached.depth = depth(bytes, input.transport);
-        reached
+        coverage.depth = depth(bytes, input.transport);
+        coverage
     }
 }
 
-impl<P> Drop for Requests<P> {
+impl<P> Drop for InMemory<P> {
     fn drop(&mut self) {
-        if let Some(end) = &self.end {
-            end();
+        if let Some(stop) = &self.stop {
+            stop();
         }
     }
 }
 
-fn requests<P: TProcessor + 'static>(
+fn in_memory<P: TProcessor + 'static>(
     processor: P,
-    kept_out: &'static [&'static str],
+    excluded: &'static [&'static str],
 ) -> Box<dyn Decoder> {
-    Box::new(Requests {
-        processor: Screen {
+    Box::new(InMemory {
+        processor: MethodFilter {
             processor,
-            kept_out,
+            excluded,
         },
         fast_path: None,
-        end: None,
+        stop: None,
     })
 }
 
-fn place() -> BindOptions {
-    let mut place = BindOptions::at(0..=0);
-    place.address = Some(Ipv4Addr::LOCALHOST.into());
-    place
+fn bind_options() -> BindOptions {
+    let mut options = BindOptions::at(0..=0);
+    options.advertise = Some(Ipv4Addr::LOCALHOST.into());
+    options
 }
 
 fn node(network: &str) -> Node {
-    Node::bind(&place(), network).expect("a port is free")
+    Node::bind(&bind_options(), network).expect("a port is free")
 }
 
 struct PlainBase(Endpoint);
@@ -151,55 +154,58 @@ impl BaseHandler for PlainBase {
 }
 
 pub fn base() -> Box<dyn Decoder> {
-    let endpoint = Endpoint::bind(&place()).expect("a port is free");
-    requests(BaseSyncProcessor::new(PlainBase(endpoint)), &[])
+    let endpoint = Endpoint::bind(&bind_options()).expect("a port is free");
+    in_memory(BaseSyncProcessor::new(PlainBase(endpoint)), &[])
 }
 
 pub fn locator() -> Box<dyn Decoder> {
     let node = node("locator.Locator");
     let processor = LocatorSyncProcessor::new(PlainLocator { node });
-    requests(processor, &["reach"])
+    in_memory(processor, &["ping_req"])
 }
 
-/// A store that serves: the only one of its network.
+/// A store that serves, the only node of its network.
 pub fn store() -> Box<dyn Decoder> {
-    let store = serving_store();
-    Box::new(Requests {
+    let store = RunningStore::start();
+    Box::new(InMemory {
         processor: store.processor,
         fast_path: store.fast_path,
-        end: Some(store.end),
+        stop: Some(store.stop),
     })
 }
 
-/// What answers for such a store, and what ends its threads.
-struct Serving {
-    processor: Screen<StoreSyncProcessor<StoreHandler>>,
+/// The processor and the fast path of a store that serves.
+struct RunningStore {
+    processor: MethodFilter<StoreSyncProcessor<StoreHandler>>,
     fast_path: Option<Arc<dyn FastPath>>,
-    end: Box<dyn Fn()>,
+    /// Stops the threads of the store.
+    stop: Box<dyn Fn()>,
 }
 
-fn serving_store() -> Serving {
-    let limits = Limits {
-        memory: 1024 * 1024,
-        ..Limits::default()
-    };
-    let handler = StoreHandler::new(node(SERVICE), None, limits);
-    handler.joined(true);
-    Serving {
-        processor: Screen {
-            processor: StoreSyncProcessor::new(handler.clone()),
-            kept_out: &["join", "remove", "add", "exchange", "reach"],
-        },
-        fast_path: handler.fast_path(),
-        end: Box::new(move || handler.cleanup()),
+impl RunningStore {
+    fn start() -> RunningStore {
+        let limits = StoreLimits {
+            memory: 1024 * 1024,
+            ..StoreLimits::default()
+        };
+        let handler = StoreHandler::new(node(SERVICE), None, limits);
+        handler.joined(true);
+        RunningStore {
+            processor: MethodFilter {
+                processor: StoreSyncProcessor::new(handler.clone()),
+                excluded: &["join", "remove", "add", "exchange", "ping_req"],
+            },
+            fast_path: handler.fast_path(),
+            stop: Box::new(move || handler.cleanup()),
+        }
     }
 }
 
-/// A store that has not come in: it knows members, and has none to ask.
+/// A store that is not admitted: it learns members, and calls none of them.
 pub fn joiner() -> Box<dyn Decoder> {
-    let handler = StoreHandler::new(node(SERVICE), None, Limits::default());
-    let kept_out = &[
-        "reach",
+    let handler = StoreHandler::new(node(SERVICE), None, StoreLimits::default());
+    let excluded = &[
+        "ping_req",
         "get",
         "put",
         "write",
@@ -207,48 +213,49 @@ pub fn joiner() -> Box<dyn Decoder> {
         "unset",
         "write_many",
         "fetch_many",
-        "coordinate",
+        "write_as_primary",
     ];
-    requests(StoreSyncProcessor::new(handler), kept_out)
+    in_memory(StoreSyncProcessor::new(handler), excluded)
 }
-/// A server of its own, to which each input is a connection.
-struct Connection {
+
+/// A server. Each input is sent on a connection of its own.
+struct Connections {
     port: u16,
     stopper: Stopper,
     serving: Option<thread::JoinHandle<()>>,
-    /// Ends what the handler has begun.
-    end: Option<Box<dyn Fn()>>,
+    /// Stops the threads of the handler.
+    stop: Option<Box<dyn Fn()>>,
 }
 
-pub fn locator_connection() -> Box<dyn Decoder> {
+pub fn locator_connections() -> Box<dyn Decoder> {
     let node = node("locator.Locator");
-    let processor = Screen {
+    let processor = MethodFilter {
         processor: LocatorSyncProcessor::new(PlainLocator { node }),
-        kept_out: &["reach"],
+        excluded: &["ping_req"],
     };
-    Box::new(Connection::serve(processor, None, None))
+    Box::new(Connections::start(processor, None, None))
 }
 
-pub fn store_connection() -> Box<dyn Decoder> {
-    let store = serving_store();
-    Box::new(Connection::serve(
+pub fn store_connections() -> Box<dyn Decoder> {
+    let store = RunningStore::start();
+    Box::new(Connections::start(
         store.processor,
         store.fast_path,
-        Some(store.end),
+        Some(store.stop),
     ))
 }
 
-impl Connection {
-    fn serve<P>(
+impl Connections {
+    fn start<P>(
         processor: P,
         fast_path: Option<Arc<dyn FastPath>>,
-        end: Option<Box<dyn Fn()>>,
-    ) -> Connection
+        stop: Option<Box<dyn Fn()>>,
+    ) -> Connections
     where
         P: TProcessor + Send + Sync + 'static,
     {
-        let (localhost, limits) = ([Ipv4Addr::LOCALHOST.into()], server::Limits::default());
-        let server = Server::bind(&localhost, 0, limits).expect("a port is free");
+        let localhost = [Ipv4Addr::LOCALHOST.into()];
+        let server = Server::bind(&localhost, 0, ServerLimits::default()).expect("a port is free");
         let (port, stopper) = (server.port(), server.stopper());
         let oneway = ["debug", "die", "join", "remove", "add", "put"].map(String::from);
         let methods = Methods {
@@ -257,45 +264,46 @@ impl Connection {
             fast_path,
         };
         let serving = Some(thread::spawn(move || server.run(processor, methods)));
-        Connection {
+        Connections {
             port,
             stopper,
             serving,
-            end,
+            stop,
         }
     }
 
-    fn talk(&self, input: &[u8], answer: &mut Vec<u8>) -> io::Result<()> {
+    /// Sends an input and appends the replies to `replies`.
+    fn send(&self, input: &[u8], replies: &mut Vec<u8>) -> io::Result<()> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_nodelay(true)?;
         let sent = stream.write_all(input);
-        // The server may have closed before it has read all, and may have answered.
+        // The server may have replied and closed before everything was sent.
         stream.shutdown(Shutdown::Write)?;
-        stream.read_to_end(answer)?;
+        stream.read_to_end(replies)?;
         sent
     }
 }
 
-impl Decoder for Connection {
-    fn decode(&mut self, input: &[u8]) -> Reached {
-        let mut answer = Vec::new();
-        let talked = self.talk(input, &mut answer);
-        Reached {
-            method: usize::from(talked.is_ok()),
-            end: answer.get(3).map_or(0, |kind| i32::from(*kind)),
-            depth: (answer.len() / 4).min(64),
+impl Decoder for Connections {
+    fn decode(&mut self, input: &[u8]) -> Coverage {
+        let mut replies = Vec::new();
+        let sent = self.send(input, &mut replies);
+        Coverage {
+            method: usize::from(sent.is_ok()),
+            end: replies.get(3).map_or(0, |kind| i32::from(*kind)),
+            depth: (replies.len() / 4).min(64),
         }
     }
 }
 
-impl Drop for Connection {
+impl Drop for Connections {
     fn drop(&mut self) {
         self.stopper.stop();
         if let Some(serving) = self.serving.take() {
-            serving.join().expect("the server ends in peace");
+            serving.join().expect("the server does not panic");
         }
-        if let Some(end) = &self.end {
-            end();
+        if let Some(stop) = &self.stop {
+            stop();
         }
     }
 }

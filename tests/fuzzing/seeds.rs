@@ -1,23 +1,25 @@
-//! Seeds: one good message of each kind, as our own stubs write them.
+//! Seeds: one valid input of each kind. Messages are as our own stubs write them.
 
 use thrift::protocol::{
     TBinaryInputProtocol, TBinaryOutputProtocol, TFieldIdentifier, TMessageIdentifier,
     TMessageType, TOutputProtocol, TSerializable, TType,
 };
 use thrifty_p2p::diststore::{
-    Cursor, Rejection, ReadResult, History, NodeStats, Kept, Page, KeyValue, Peer, Phase, Pull, Refused, Topology,
-    StoreSyncClient, TStoreSyncClient, Told, ServerStats, Word, WriteResult,
+    Cursor, KeyValue, NodeId, NodeStats, Page, Phase, PlacementHistory, Pull, ReadResult,
+    RebalanceStatus, Refused, Rejection, ReplicateResult, ServerStats, StatusReply,
+    StoreSyncClient, TStoreSyncClient, Topology, WriteResult,
 };
 use thrifty_p2p::locator::{Gossip, Location, Member, Status, TBaseSyncClient, TLocatorSyncClient};
+use thrifty_p2p::store::placement;
 
 /// A name and an input.
 type Seed = (String, Vec<u8>);
 
-const MILLIS: i64 = 1_763_000_000_000;
-const VERSION: i64 = MILLIS << 20;
-const VIEW: i64 = 0x0123_4567_89ab_cdef;
+const UNIX_MILLIS: i64 = 1_763_000_000_000;
+const VERSION: i64 = UNIX_MILLIS << 20;
+const PLACEMENT_ID: i64 = 0x0123_4567_89ab_cdef;
 
-/// The seeds of the corpus of that name.
+/// The seeds of the corpus file with this name.
 pub fn seeds(corpus: &str) -> Vec<Seed> {
     match corpus {
         "requests" => requests(),
@@ -31,44 +33,56 @@ fn location(port: i16) -> Location {
     Location::new("127.0.0.1".to_owned(), port)
 }
 
-fn peer(port: i16) -> Peer {
-    Peer::new(location(port), MILLIS)
+fn process(port: i16) -> NodeId {
+    NodeId::new(location(port), UNIX_MILLIS)
 }
 
+/// The gossip of a request, which asks for all records.
 fn gossip(network: &str) -> Gossip {
     let statuses = [Status::ALIVE, Status::SUSPECT, Status::DOWN, Status::LEFT];
-    let member = |(port, status)| Member::new(location(port), MILLIS, status, MILLIS - 1);
+    let member =
+        |(port, status)| Member::new(location(port), UNIX_MILLIS, status, UNIX_MILLIS - 1);
     let members: Vec<_> = (9901..).zip(statuses).map(member).collect();
-    Gossip::new(location(9901), network.to_owned(), VIEW, members, true)
+    let network = network.to_owned();
+    Gossip::new(location(9901), network, PLACEMENT_ID, members, true, None)
 }
 
-fn word() -> Word {
-    Word::new(
-        peer(9901),
-        VIEW,
+/// The gossip of a reply.
+fn reply_gossip() -> Gossip {
+    Gossip {
+        full: None,
+        learned: Some(true),
+        ..gossip("diststore.Store")
+    }
+}
+
+fn status() -> RebalanceStatus {
+    RebalanceStatus::new(
+        process(9901),
+        PLACEMENT_ID,
         Phase::SYNCED,
         true,
-        VIEW,
-        vec![VIEW, 1],
-        MILLIS,
+        PLACEMENT_ID,
+        vec![PLACEMENT_ID, 1],
+        UNIX_MILLIS,
         3,
         77,
     )
 }
 
-fn pair(value: Option<Vec<u8>>) -> Pair {
+fn pair(value: Option<Vec<u8>>) -> KeyValue {
     KeyValue::new(b"key".to_vec(), value, VERSION)
 }
 
 type Client<'a> =
     StoreSyncClient<TBinaryInputProtocol<&'static [u8]>, TBinaryOutputProtocol<&'a mut Vec<u8>>>;
 
-/// What our stub sends in that call; nobody answers.
+/// The bytes that our stub sends for a call.
 fn request<T>(name: &str, call: impl FnOnce(&mut Client<'_>) -> thrift::Result<T>) -> Seed {
     let mut bytes = Vec::new();
     let input = TBinaryInputProtocol::new(&[][..], true);
     let output = TBinaryOutputProtocol::new(&mut bytes, true);
-    // That there is no answer is an error, and no matter.
+    // The call fails, because there is no reply.
     let _ = call(&mut StoreSyncClient::new(input, output));
     (name.to_owned(), bytes)
 }
@@ -76,7 +90,15 @@ fn request<T>(name: &str, call: impl FnOnce(&mut Client<'_>) -> thrift::Result<T
 fn requests() -> Vec<Seed> {
     let key = || b"key".to_vec();
     let value = || Some(b"value".to_vec());
-    let pull = || Pull::new(peer(9901), VIEW, 0, vec![peer(9902)], Cursor::new(7, key()));
+    let pull = || {
+        Pull::new(
+            process(9901),
+            PLACEMENT_ID,
+            0,
+            vec![process(9902)],
+            Cursor::new(7, key()),
+        )
+    };
     let several: Vec<u8> = ["ping", "get_all", "members"]
         .iter()
         .flat_map(|name| reply_or_call(name, TMessageType::Call, None, &|_| Ok(())))
@@ -101,7 +123,7 @@ fn requests() -> Vec<Seed> {
             c.exchange(gossip("diststore.Store"))
         }),
         request("members", |c| c.members()),
-        request("reach", |c| c.reach(location(9902))),
+        request("ping_req", |c| c.ping_req(location(9902))),
         request("get", |c| c.get(key())),
         request("put", |c| c.put(key(), b"value".to_vec())),
         request("write", |c| c.write(key(), b"value".to_vec())),
@@ -111,14 +133,18 @@ fn requests() -> Vec<Seed> {
             c.write_many(vec![pair(value()), pair(None)])
         }),
         request("fetch_many", |c| c.fetch_many(vec![key(), Vec::new()])),
-        request("roll", |c| c.roll()),
-        request("scan", |c| c.scan(VIEW, Cursor::new(7, key()))),
-        request("coordinate", |c| c.write_as_primary(vec![pair(value())], MILLIS)),
-        request("replicate", |c| {
-            c.replicate(vec![pair(value()), pair(None)], VIEW)
+        request("topology", |c| c.topology()),
+        request("scan", |c| c.scan(PLACEMENT_ID, Cursor::new(7, key()))),
+        request("write_as_primary", |c| {
+            c.write_as_primary(vec![pair(value())], UNIX_MILLIS)
         }),
-        request("fetch_at", |c| c.fetch_at(vec![key()], VIEW)),
-        request("tell", |c| c.tell(word(), true)),
+        request("replicate", |c| {
+            c.replicate(vec![pair(value()), pair(None)], PLACEMENT_ID)
+        }),
+        request("fetch_as_owner", |c| {
+            c.fetch_as_owner(vec![key()], PLACEMENT_ID)
+        }),
+        request("rebalance_status", |c| c.rebalance_status(status(), true)),
         request("pull", |c| c.pull(pull())),
         request("stats", |c| c.stats(true)),
         ("several calls".to_owned(), several),
@@ -135,7 +161,7 @@ fn requests() -> Vec<Seed> {
 
 type Output<'a> = TBinaryOutputProtocol<&'a mut Vec<u8>>;
 
-/// A message with one field or none, numbered as the first of its connection.
+/// A message with at most one field and the sequence number of a first call.
 fn reply_or_call(
     name: &str,
     kind: TMessageType,
@@ -144,15 +170,15 @@ fn reply_or_call(
 ) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut output = TBinaryOutputProtocol::new(&mut bytes, true);
-    let head = TMessageIdentifier::new(name, kind, 1);
-    let written = output.write_message_begin(&head).and_then(|()| {
+    let header = TMessageIdentifier::new(name, kind, 1);
+    let written = output.write_message_begin(&header).and_then(|()| {
         if let Some((kind, id)) = field {
             output.write_field_begin(&TFieldIdentifier::new("", kind, id))?;
             write(&mut output)?;
         }
         output.write_field_stop()
     });
-    written.expect("a vector takes all");
+    written.expect("a vector accepts everything");
     bytes
 }
 
@@ -165,7 +191,7 @@ fn record(name: &str, record: &impl TSerializable) -> Seed {
     reply(name, TType::Struct, &|o| record.write_to_out_protocol(o))
 }
 
-fn several(name: &str, records: &[impl TSerializable]) -> Seed {
+fn records(name: &str, records: &[impl TSerializable]) -> Seed {
     reply(name, TType::List, &|o| {
         o.write_list_begin(&list(TType::Struct, records.len() as i32))?;
         records
@@ -176,9 +202,9 @@ fn several(name: &str, records: &[impl TSerializable]) -> Seed {
 
 fn replies() -> Vec<Seed> {
     let value = || Some(b"value".to_vec());
-    let history = History::new(
-        vec![vec![peer(9901)], vec![peer(9900), peer(9901)]],
-        view_of(),
+    let history = PlacementHistory::new(
+        vec![vec![process(9901)], vec![process(9900), process(9901)]],
+        read_placement_id(),
         3,
     );
     let page = Page::new(
@@ -186,20 +212,20 @@ fn replies() -> Vec<Seed> {
         Cursor::new(7, b"key".to_vec()),
         true,
     );
-    let traffic = ServerStats {
+    let server = ServerStats {
         open: Some(2),
         calls: Some(7),
         ..ServerStats::default()
     };
-    let stats = NodeStats::new(3, 1, 400, 3, Phase::SETTLED, true, 0, VIEW, traffic);
-    let kept = Kept::new(VIEW, vec![Rejection::new(1, "full".to_owned())]);
+    let stats = NodeStats::new(3, 1, 400, 3, Phase::SETTLED, true, 0, PLACEMENT_ID, server);
+    let result = ReplicateResult::new(PLACEMENT_ID, vec![Rejection::new(1, "full".to_owned())]);
     let exception = reply_or_call(
         "get",
         TMessageType::Exception,
         Some((TType::String, 1)),
         &|o| o.write_string("Internal error"),
     );
-    let refusal = reply_or_call(
+    let refused = reply_or_call(
         "fetch",
         TMessageType::Reply,
         Some((TType::Struct, 1)),
@@ -224,34 +250,38 @@ fn replies() -> Vec<Seed> {
             location(9902).write_to_out_protocol(o)
         }),
         record("get_node", &location(9901)),
-        record("exchange", &gossip("diststore.Store")),
-        record("members", &gossip("diststore.Store")),
-        reply("reach", TType::Bool, &|o| o.write_bool(true)),
+        record("exchange", &reply_gossip()),
+        record("members", &reply_gossip()),
+        reply("ping_req", TType::Bool, &|o| o.write_bool(true)),
         reply("get", TType::String, &|o| o.write_bytes(b"value")),
         reply("write", TType::I64, &|o| o.write_i64(VERSION)),
         record("fetch", &ReadResult::new(value(), VERSION)),
         reply("unset", TType::Bool, &|o| o.write_bool(true)),
-        several("write_many", &[WriteResult::new(VERSION, true)]),
-        several(
+        records("write_many", &[WriteResult::new(VERSION, true)]),
+        records(
             "fetch_many",
             &[ReadResult::new(value(), VERSION), ReadResult::new(None, 0)],
         ),
         record(
-            "roll",
-            &Topology::new(vec![peer(9900), peer(9901)], false, vec![peer(9900)]),
+            "topology",
+            &Topology::new(
+                vec![process(9900), process(9901)],
+                false,
+                vec![process(9900)],
+            ),
         ),
         record("scan", &page),
-        several(
-            "coordinate",
+        records(
+            "write_as_primary",
             &[WriteResult::new(VERSION, true), WriteResult::new(-1, false)],
         ),
-        record("replicate", &kept),
-        several("fetch_at", &[ReadResult::new(None, VERSION)]),
-        record("tell", &Told::new(word(), history)),
+        record("replicate", &result),
+        records("fetch_as_owner", &[ReadResult::new(None, VERSION)]),
+        record("rebalance_status", &StatusReply::new(status(), history)),
         record("pull", &page),
         record("stats", &stats),
         ("an exception".to_owned(), exception),
-        ("a refusal".to_owned(), refusal),
+        ("a refusal".to_owned(), refused),
     ]
 }
 
@@ -259,11 +289,11 @@ fn list(of: TType, size: i32) -> thrift::protocol::TListIdentifier {
     thrift::protocol::TListIdentifier::new(of, size)
 }
 
-/// The view that the history of [`replies`] is read by: its first one.
-fn view_of() -> i64 {
-    use thrifty_p2p::store::placement;
+/// The id of the first placement in the history of [`replies`], which reads use.
+fn read_placement_id() -> i64 {
     let location = "127.0.0.1:9901".parse().expect("a location");
-    view::View::new([view::Peer::new(location, MILLIS)]).id() as i64
+    let node = placement::NodeId::new(location, UNIX_MILLIS);
+    placement::Placement::new([node]).id() as i64
 }
 
 fn addresses() -> Vec<Seed> {

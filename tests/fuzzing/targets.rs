@@ -1,19 +1,19 @@
-//! The targets: every decoder of bytes from outside, with what follows on it.
+//! The targets: all decoders of bytes from untrusted peers, with the code that uses the result.
 
 use thrifty_p2p::bulk::tsv::{BadLine, decode, encode, read_line};
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator;
 
-use super::decoder::{Decoder, Reached};
-use super::nodes::{base, joiner, locator, locator_connection, store, store_connection};
-use super::replies::{answers, replies};
+use super::decoder::{Coverage, Decoder};
+use super::nodes::{base, joiner, locator, locator_connections, store, store_connections};
+use super::replies::{connection_replies, replies};
 
-/// A decoder by name, with the corpus that it begins with.
+/// A decoder with a name and a corpus.
 pub struct Target {
     pub name: &'static str,
     pub corpus: &'static str,
     pub start: fn() -> Box<dyn Decoder>,
-    /// Its part of the inputs, next to the other targets'.
+    /// Its share of the inputs, relative to the weights of the other targets.
     pub weight: usize,
 }
 
@@ -37,7 +37,7 @@ pub const TARGETS: [Target; 10] = [
         weight: 16,
     },
     Target {
-        name: "a store that joins",
+        name: "a store that is joining",
         corpus: "requests",
         start: joiner,
         weight: 16,
@@ -63,19 +63,19 @@ pub const TARGETS: [Target; 10] = [
     Target {
         name: "locator.Locator over a connection",
         corpus: "requests",
-        start: locator_connection,
+        start: locator_connections,
         weight: 1,
     },
     Target {
         name: "diststore.Store over a connection",
         corpus: "requests",
-        start: store_connection,
+        start: store_connections,
         weight: 1,
     },
     Target {
         name: "replies over a connection",
         corpus: "replies",
-        start: answers,
+        start: connection_replies,
         weight: 1,
     },
 ];
@@ -87,32 +87,32 @@ fn addresses() -> Box<dyn Decoder> {
 }
 
 impl Decoder for Addresses {
-    fn decode(&mut self, input: &[u8]) -> Reached {
+    fn decode(&mut self, input: &[u8]) -> Coverage {
         let text = String::from_utf8_lossy(input);
-        let read = text.parse::<Location>();
-        if let Ok(location) = &read {
+        let parsed = text.parse::<Location>();
+        if let Ok(location) = &parsed {
             let again = location.to_string().parse();
             assert_eq!(
                 again.as_ref(),
                 Ok(location),
-                "an address reads back as written"
+                "a location is parsed from its text"
             );
         }
         let port = input.first().map_or(0, |byte| i16::from(*byte) << 8);
         let wire = locator::Location::new(text.to_string(), port);
-        let announced = Location::try_from(&wire);
-        if let Ok(location) = &announced {
+        let decoded = Location::try_from(&wire);
+        if let Ok(location) = &decoded {
             assert_eq!(locator::Location::from(location), wire);
         }
-        Reached {
-            method: usize::from(read.is_ok()),
-            end: i32::from(announced.is_ok()),
+        Coverage {
+            method: usize::from(parsed.is_ok()),
+            end: i32::from(decoded.is_ok()),
             depth: text.bytes().filter(|byte| *byte == b':').count().min(64),
         }
     }
 }
 
-/// A file of pairs, as it is loaded.
+/// A file of pairs, as `storeload` reads it.
 struct Lines;
 
 fn lines() -> Box<dyn Decoder> {
@@ -120,10 +120,10 @@ fn lines() -> Box<dyn Decoder> {
 }
 
 impl Decoder for Lines {
-    fn decode(&mut self, mut input: &[u8]) -> Reached {
-        let (mut reached, mut line, mut again) = (Reached::default(), Vec::new(), Vec::new());
+    fn decode(&mut self, mut input: &[u8]) -> Coverage {
+        let (mut coverage, mut line, mut again) = (Coverage::default(), Vec::new(), Vec::new());
         while read_line(&mut input, &mut line).expect("bytes in memory can be read") {
-            reached.depth = (reached.depth + 1).min(64);
+            coverage.depth = (coverage.depth + 1).min(64);
             match decode(&line) {
                 Ok((key, value)) => {
                     again.clear();
@@ -132,18 +132,18 @@ impl Decoder for Lines {
                     assert_eq!(
                         decode(&again).as_ref(),
                         Ok(&(key, value)),
-                        "a pair reads back as written"
+                        "a pair is decoded from its line"
                     );
-                    reached.method += usize::from(reached.method < 8);
+                    coverage.method += usize::from(coverage.method < 8);
                 }
-                Err(bad) => reached.end = kind_of(&bad),
+                Err(bad) => coverage.end = kind_of(&bad),
             }
         }
-        reached
+        coverage
     }
 }
 
-/// A small number for each kind of line that says no pair.
+/// The number of a kind of invalid line.
 fn kind_of(bad: &BadLine) -> i32 {
     match bad {
         BadLine::TooLong => 1,

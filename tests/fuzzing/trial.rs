@@ -1,4 +1,4 @@
-//! One input: does its decoder panic, take too long, or too much memory?
+//! `trial`: does a decoder panic at one input, or take too much time or memory?
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -12,67 +12,67 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// Panics of any thread, also of those that no test waits for.
+/// The panics of all threads, including those that no test joins.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
-/// What an input may cost.
+/// The most that one input may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     pub time: Duration,
-    /// Bytes allocated at once beyond those before, by the whole process.
+    /// Bytes that the whole process has allocated at one time, beyond those before the input.
     pub memory: usize,
 }
 
-/// What is promised.
+/// The bounds that every decoder must keep.
 pub const BOUNDS: Bounds = Bounds {
     time: Duration::from_secs(1),
     memory: 64 * 1024 * 1024,
 };
 
-/// What an input did cost.
+/// The cost of one input.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cost {
     pub time: Duration,
     pub memory: usize,
 }
 
-/// What is wrong with a decoder.
+/// How a decoder has failed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fault {
     Panicked,
-    Slow(Duration),
-    Greedy(usize),
+    TooSlow(Duration),
+    TooMuchMemory(usize),
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Panicked => f.write_str("panicked"),
-            Fault::Slow(time) => write!(f, "took {time:?}"),
-            Fault::Greedy(bytes) => write!(f, "took {bytes} bytes of memory"),
+            Fault::TooSlow(time) => write!(f, "took {time:?}"),
+            Fault::TooMuchMemory(bytes) => write!(f, "took {bytes} bytes of memory"),
         }
     }
 }
 
-/// Counts panics from here on, and formats every line of the log: what is told of bad
-/// input is made of it, and may fail or be long as well.
+/// Counts panics from now on, and formats every log line, because a line about a bad input
+/// contains parts of it.
 pub fn prepare() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let told = panic::take_hook();
-        panic::set_hook(Box::new(move |what| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
             PANICS.fetch_add(1, Relaxed);
-            told(what);
+            previous(panic);
         }));
         log::set_logger(&Formatter).expect("no other logger is set");
         log::set_max_level(LevelFilter::Trace);
     });
 }
 
-/// Runs `decode` within the bounds; what it returned and cost.
+/// Runs `decode` and checks the bounds. Returns its result and cost.
 ///
-/// The time is that of the clock, and a busy machine may stop a test for a second: one
-/// that seems slow is run twice more, and its quickest run counts.
+/// A busy machine may pause a test for a second. So an input that seems slow is decoded up to
+/// twice more, and the shortest time counts.
 pub fn trial<T>(bounds: Bounds, mut decode: impl FnMut() -> T) -> Result<(T, Cost), Fault> {
     let (mut result, mut cost) = once(&mut decode)?;
     for _ in 0..2 {
@@ -84,8 +84,8 @@ pub fn trial<T>(bounds: Bounds, mut decode: impl FnMut() -> T) -> Result<(T, Cos
         cost.time = cost.time.min(again.1.time);
     }
     match cost {
-        Cost { time, .. } if time > bounds.time => Err(Fault::Slow(time)),
-        Cost { memory, .. } if memory > bounds.memory => Err(Fault::Greedy(memory)),
+        Cost { time, .. } if time > bounds.time => Err(Fault::TooSlow(time)),
+        Cost { memory, .. } if memory > bounds.memory => Err(Fault::TooMuchMemory(memory)),
         cost => Ok((result, cost)),
     }
 }
@@ -104,6 +104,7 @@ fn once<T>(decode: &mut impl FnMut() -> T) -> Result<(T, Cost), Fault> {
     }
 }
 
+/// A logger that formats each line and discards it.
 struct Formatter;
 
 impl Log for Formatter {
@@ -112,7 +113,7 @@ impl Log for Formatter {
     }
 
     fn log(&self, record: &Record<'_>) {
-        // In one piece, as a logger that writes whole lines does.
+        // As one string, like a logger that writes whole lines.
         drop(record.args().to_string());
     }
 

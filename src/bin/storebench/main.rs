@@ -1,62 +1,113 @@
-//! `storebench`: puts a load on a store and says what it bore.
+//! `storebench`: the load generator. It measures a store, and in turn with it a bare echo
+//! server, Redis and memcached, all by the same threads, keys and bookkeeping.
 
-mod account;
+mod comparison;
+mod contender;
+mod echo;
+mod keys;
+mod line_protocol;
 mod options;
+mod output;
+mod raw_store;
+mod report;
+mod run;
+mod store;
+mod worker;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use thrifty_p2p::cli;
 use thrifty_p2p::error::Error;
-use thrifty_p2p::load::rounds::{Side, in_turn};
-use thrifty_p2p::load::store::Load;
-use thrifty_p2p::load::{Span, drive, echo};
+use thrifty_p2p::store::handler::SERVICE;
 
-use account::Account;
+use contender::Contender;
+use echo::EchoServer;
+use line_protocol::{LineConnection, Protocol};
 use options::Options;
+use output::Output;
+use report::Report;
+use store::Store;
 
 fn main() -> ExitCode {
-    if let Some(sizes) = echo::asked_to_serve() {
-        let served = echo::serve(sizes);
+    if std::env::args().nth(1).as_deref() == Some(echo::SERVE) {
+        let served = echo::serve();
         return served.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     let options = Options::parse();
-    cli::run(true, || {
-        let load = options.load()?;
-        let account = Account::open(&options, &load)?;
-        let filled = drive("fill", load.fillers()?, Span::ALL);
-        account.tell(&filled)?;
-        let mut reports = Vec::new();
-        if !options.fill {
-            let sides = sides(&options, &load);
-            reports = in_turn(options.rounds, sides, |report| account.tell(report))?;
-        }
-        let all = std::iter::once(&filled).chain(reports.iter().flatten());
-        // Calls that were not answered are failed calls.
-        let has_failed = all.map(|report| report.failed()).sum::<u64>() > 0;
-        account.close(&filled, &reports)?;
-        Ok(ExitCode::from(if has_failed { cli::FAILED } else { 0 }))
-    })
+    cli::run(true, || bench(options))
 }
 
-/// What is measured in each round: the load, then what it is to be compared with.
-fn sides<'a>(options: &'a Options, load: &'a Load) -> Vec<Side<'a, Error>> {
-    let span = options.span();
-    let mut sides: Vec<Side<'a, Error>> = Vec::new();
-    sides.push(Box::new(move || Ok(drive("load", load.callers()?, span))));
-    if let Some(count) = options.idle {
-        sides.push(Box::new(move || {
-            let idle = load.idle(count)?;
-            let report = drive("idle", load.callers()?, span);
-            drop(idle);
-            Ok(report)
+fn bench(mut options: Options) -> Result<ExitCode, Error> {
+    let dialer = options.client.dialer()?;
+    let peer = options.client.peer(&dialer, SERVICE)?;
+    if options.workload.forwarded_only {
+        let forwarded = keys::forwarded(&dialer, &peer, options.workload.keys)?;
+        options.workload.forwarded = Some(forwarded);
+    }
+    let store = Store::new(&options, dialer, peer)?;
+    let echo = options.baseline.then(EchoServer::start).transpose();
+    let echo = echo.map_err(Error::Io)?;
+    let contenders = contenders(&options, &store, echo.as_ref());
+    let output = Output::start(&options, &store)?;
+    let reports = measure(&contenders, &options, &output)?;
+    let failed: u64 = reports.iter().map(|report| report.failed).sum();
+    output.finish(&contenders, &reports)?;
+    Ok(ExitCode::from(if failed > 0 { cli::FAILED } else { 0 }))
+}
+
+/// The servers under test.
+fn contenders<'a>(
+    options: &'a Options,
+    store: &'a Store<'_>,
+    echo: Option<&'a EchoServer>,
+) -> Vec<Contender<'a>> {
+    let mut contenders = vec![Contender::new("store", true, || store.connect())];
+    if let Some(idle_connections) = options.idle_connections {
+        contenders.push(Contender {
+            idle_connections,
+            ..Contender::new("store+idle", false, || store.connect())
+        });
+    }
+    let wait = options.redis_wait();
+    let others = [
+        ("redis", &options.redis, Protocol::Redis { wait }),
+        ("memcached", &options.memcached, Protocol::Memcached),
+    ];
+    for (name, server, protocol) in others {
+        contenders.extend(server.iter().map(|server| {
+            Contender::new(name, true, move || {
+                LineConnection::connect(server, protocol)
+            })
         }));
     }
-    if options.limit {
-        sides.push(Box::new(move || {
-            let (count, sizes) = (load.connections, load.sizes());
-            echo::measure(count, sizes, load.batch, span).map_err(Error::Io)
-        }));
+    let sizes = store.read_sizes();
+    let connect = |server: &'a EchoServer| move || server.connect(sizes);
+    contenders.extend(echo.map(|server| Contender::new("echo", false, connect(server))));
+    contenders
+}
+
+/// Writes all keys to the servers that keep keys, then measures all of them in turn.
+fn measure(
+    contenders: &[Contender<'_>],
+    options: &Options,
+    output: &Output,
+) -> Result<Vec<Report>, Error> {
+    let (workload, length) = (&options.workload, options.length());
+    let mut reports = Vec::new();
+    let mut add = |report: Report| {
+        let printed = output.line(&report.row());
+        reports.push(report);
+        printed
+    };
+    for contender in contenders.iter().filter(|contender| contender.keeps_keys) {
+        add(contender.load(workload)?)?;
     }
-    sides
+    let rounds = if options.load_only { 0 } else { options.rounds };
+    for _ in 0..rounds {
+        for contender in contenders {
+            add(contender.measure(workload, length)?)?;
+        }
+    }
+    Ok(reports)
 }
