@@ -1,4 +1,4 @@
-//! Handler traits: what your own service implements, and [`serve`], which runs it.
+//! Handler traits: what your own service implements, and [`serve()`], which runs it.
 //!
 //! In the original a service extends a handler class and overrides methods. Here the handlers
 //! are traits with default methods, and blanket implementations provide the generated traits. A
@@ -75,7 +75,7 @@ pub trait BaseHandler: Send + Sync {
     fn endpoint(&self) -> &Endpoint;
 
     /// The service's type and those that it extends, base first. Called by the server, for
-    /// probing peers, and by [`serve`]; must not block.
+    /// probing peers, and by [`serve()`]; must not block.
     fn service_types(&self) -> Vec<String> {
         service_chain(&["locator.Base"])
     }
@@ -155,7 +155,7 @@ pub trait LocatorHandler: BaseHandler {
 
     /// The node has joined its network, or has started a new one (`bootstrapped`).
     ///
-    /// Called once, on the thread of [`serve`]. It may block briefly: the service is not stopped
+    /// Called once, on the thread of [`serve()`]. It may block briefly: the service is not stopped
     /// before it returns. Calls are served already, and `ring_changed` may have been called.
     fn joined(&self, _bootstrapped: bool) {}
 
@@ -167,7 +167,7 @@ pub trait LocatorHandler: BaseHandler {
 
     /// The service is about to stop: hand over what must not be lost.
     ///
-    /// Called once, on the thread of [`serve`], while calls are still served. It may block. By
+    /// Called once, on the thread of [`serve()`], while calls are still served. It may block. By
     /// default it leaves the network. If you override it, call [`Node::leave`] at the moment when
     /// the node is to be off the ring.
     fn cleanup(&self) {

@@ -188,7 +188,7 @@ fn get_once(stream: &mut TcpStream) {
 fn five_thousand_idle_connections_take_less_than_150_megabytes() {
     // The node may need a third more descriptors than there are connections.
     let count = (available_connections(usize::MAX) / 3 * 2).min(5_000);
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     let mut open: Vec<TcpStream> = (0..count).map(|_| connect(&node)).collect();
     open.iter_mut().for_each(get_once);
     let resident = resident_kilobytes(&node);

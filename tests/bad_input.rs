@@ -19,7 +19,7 @@ fn is_serving(node: &NodeProcess) -> bool {
 
 #[test]
 fn another_protocol_closes_its_connection_and_logs_one_line() {
-    let node = NodeProcess::start_alone("location");
+    let node = NodeProcess::start_bootstrap("location");
     let other: [(&[u8], &str); 4] = [
         (
             b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -50,7 +50,7 @@ fn another_protocol_closes_its_connection_and_logs_one_line() {
 
 #[test]
 fn an_incomplete_message_is_discarded_when_its_sender_disconnects() {
-    let node = NodeProcess::start_alone("location");
+    let node = NodeProcess::start_bootstrap("location");
     let whole = message("get_node", &[0x0b, 0, 1, 0, 0, 0, 1, b'a', 0]);
     for length in 1..whole.len() {
         let mut stream = connect(&node);
@@ -68,7 +68,7 @@ fn an_incomplete_message_is_discarded_when_its_sender_disconnects() {
 
 #[test]
 fn a_length_without_its_bytes_takes_no_memory() {
-    let node = NodeProcess::start_alone("location");
+    let node = NodeProcess::start_bootstrap("location");
     assert!(is_serving(&node));
     let before = resident_kilobytes(&node);
     let huge_name = [&[0x80, 1, 0, 1][..], &0x7fff_ffff_u32.to_be_bytes()].concat();
@@ -87,7 +87,7 @@ fn a_length_without_its_bytes_takes_no_memory() {
 
 #[test]
 fn a_call_of_an_unknown_method_gets_an_unknown_method_exception() {
-    let node = NodeProcess::start_alone("location");
+    let node = NodeProcess::start_bootstrap("location");
     let reply = reply_to(&node, &message("no_such_method", &[0]));
     let mut protocol = TBinaryInputProtocol::new(&reply[..], true);
     let head = protocol.read_message_begin().unwrap();
@@ -102,7 +102,7 @@ fn a_call_of_an_unknown_method_gets_an_unknown_method_exception() {
 
 #[test]
 fn a_oneway_call_gets_no_reply_even_if_its_arguments_are_bad() {
-    let node = NodeProcess::start_alone("location");
+    let node = NodeProcess::start_bootstrap("location");
     // A join whose location is a number, and one without a location.
     for arguments in [&[0x08, 0, 1, 0, 0, 0, 7, 0][..], &[0]] {
         assert_eq!(reply_to(&node, &message("join", arguments)), b"");
@@ -112,7 +112,7 @@ fn a_oneway_call_gets_no_reply_even_if_its_arguments_are_bad() {
 
 #[test]
 fn an_invalid_location_is_refused() {
-    let node = NodeProcess::start_alone("location");
+    let node = NodeProcess::start_bootstrap("location");
     let invalid = [
         locator::Location::new(String::new(), 9900),
         locator::Location::new("127.0.0.1".to_owned(), 0),
@@ -138,14 +138,14 @@ fn an_invalid_location_is_refused() {
 
 #[test]
 fn implausible_gossip_adds_no_member() {
-    let node = NodeProcess::start_alone("location");
+    let node = NodeProcess::start_bootstrap("location");
     let member = |port: i16, incarnation: i64| {
         let location = locator::Location::new("127.0.0.1".to_owned(), port);
         locator::Member::new(location, incarnation, locator::Status::ALIVE, incarnation)
     };
     let gossip = |network: &str, members| {
         let sender = locator::Location::new("127.0.0.1".to_owned(), 1);
-        locator::Gossip::new(sender, network.to_owned(), 0, members, false)
+        locator::Gossip::new(sender, network.to_owned(), 0, members, false, None)
     };
     let exchange = |gossip: locator::Gossip| {
         call(LocatorSyncClient::new, &node.location, |peer| {
@@ -203,7 +203,7 @@ fn wrong_usage_prints_a_reason_and_exits_with_2() {
 
 #[test]
 fn a_node_at_a_used_port_reports_that_it_is_in_use_and_exits_with_2() {
-    let node = NodeProcess::start_alone("location");
+    let node = NodeProcess::start_bootstrap("location");
     let output = run("location", &["--port", &node.location.port().to_string()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("in use"));
@@ -228,7 +228,7 @@ fn a_node_whose_peer_cannot_be_called_exits_with_3() {
 
 #[test]
 fn silent_connections_delay_no_call_on_another() {
-    let node = NodeProcess::start_alone("location");
+    let node = NodeProcess::start_bootstrap("location");
     let silent: Vec<TcpStream> = (0..100).map(|_| connect(&node)).collect();
     assert!(is_serving(&node));
     drop(silent);
@@ -236,7 +236,7 @@ fn silent_connections_delay_no_call_on_another() {
 
 #[test]
 fn a_node_ends_without_waiting_for_idle_connections() {
-    let mut node = NodeProcess::start_alone("location");
+    let mut node = NodeProcess::start_bootstrap("location");
     let idle: Vec<TcpStream> = (0..10).map(|_| connect(&node)).collect();
     let began = std::time::Instant::now();
     assert!(node.interrupt().success());

@@ -98,7 +98,10 @@ fn any_bytes_survive_a_load_and_a_dump_twice() {
         &lines_of(&pairs),
     ));
     let first = done(run("storedump", &["-h", stores.nodes[1].at()]));
-    assert!(pairs_of(&first) == pairs, "the dump differs from what was loaded");
+    assert!(
+        pairs_of(&first) == pairs,
+        "the dump differs from what was loaded"
+    );
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pairs").display().to_string();
@@ -181,7 +184,10 @@ fn a_malformed_line_is_reported_by_its_number_and_the_lines_before_are_stored() 
         (b"a\tb\tc", "second tab"),
         (b"a\tb\r", "carriage return"),
         (b"a\\q\tb", "\"\\q\" is not an escape"),
-        (&long, "a value of 16777217 bytes; at most 16777216 are accepted"),
+        (
+            &long,
+            "a value of 16777217 bytes; at most 16777216 are accepted",
+        ),
     ] {
         let lines = [&lines_of(&before)[..], bad, b"\nafter\tit\n"].concat();
         let output = run_with_input("storeload", &["-h", node.at()], &lines);

@@ -1,14 +1,14 @@
-//! Are the crates that this one is made of allowed here, and old enough?
+//! Have all dependencies a compatible licence, and do they build with the stated Rust version?
 //!
-//! Asked of what is built for this machine, tests included, which is all there without a
-//! network. `cargo deny --config .ci/deny.toml --offline check bans licenses sources`
-//! asks it of all systems, where it is installed.
+//! Checks the dependencies for this machine, including those of tests, without a network. Where
+//! it is installed, `cargo deny --config .ci/deny.toml --offline check bans licenses sources`
+//! checks them for all systems.
 
 use std::process::Command;
 
 use serde_json::Value;
 
-/// What `.ci/deny.toml` allows too. All may be used in an MIT-licensed program.
+/// Licences that an MIT-licensed program may depend on. `.ci/deny.toml` has the same list.
 const COMPATIBLE: [&str; 6] = [
     "0BSD",
     "Apache-2.0",
@@ -22,7 +22,7 @@ const COMPATIBLE: [&str; 6] = [
 struct Package {
     name: String,
     licence: String,
-    /// The Rust that it says it needs; none if it does not say.
+    /// The Rust version that it states, if it states one.
     rust: Option<Rust>,
     is_ours: bool,
 }
@@ -35,11 +35,11 @@ fn rust(text: &str) -> Rust {
     [(); 3].map(|()| parts.next().unwrap_or(0))
 }
 
-/// The system that is built for, as the compiler calls it.
+/// The compiler's name for this system.
 fn host() -> String {
-    let told = Command::new("rustc").arg("-vV").output().unwrap();
-    let told = String::from_utf8(told.stdout).unwrap();
-    let host = told.lines().find_map(|line| line.strip_prefix("host: "));
+    let output = Command::new("rustc").arg("-vV").output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let host = stdout.lines().find_map(|line| line.strip_prefix("host: "));
     host.expect("rustc names its host").to_owned()
 }
 
@@ -50,8 +50,8 @@ fn packages() -> Vec<Package> {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&metadata.stderr);
-    assert!(metadata.status.success(), "{told}");
+    let stderr = String::from_utf8_lossy(&metadata.stderr);
+    assert!(metadata.status.success(), "{stderr}");
     let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
     let text = |package: &Value, field| package[field].as_str().map(str::to_owned);
     let package = |package: &Value| Package {
@@ -64,9 +64,9 @@ fn packages() -> Vec<Package> {
     packages.iter().map(package).collect()
 }
 
-/// May a crate be used of which its author says this? Alternatives are joined by `OR`,
-/// or `/` as it was once, what must be kept together by `AND`. One of each set of
-/// alternatives must be compatible; that asks more than `A OR B AND C` does, never less.
+/// Is a licence expression compatible? Alternatives are joined by `OR` or `/`, licences that apply
+/// together by `AND`. In each set of alternatives one must be compatible. For `A OR B AND C` that
+/// is stricter than necessary.
 fn is_compatible(licence: &str) -> bool {
     let known = |one: &str| {
         let one = one.split(" WITH ").next().unwrap_or_default();
@@ -78,13 +78,9 @@ fn is_compatible(licence: &str) -> bool {
 }
 
 #[test]
-fn every_dependency_has_a_licence_that_is_compatible() {
+fn every_dependency_has_a_compatible_licence() {
     let packages = packages();
-    assert!(
-        packages.len() > 20,
-        "only {} were looked at",
-        packages.len()
-    );
+    assert!(packages.len() > 20, "only {} were checked", packages.len());
     for package in &packages {
         let (name, licence) = (&package.name, &package.licence);
         assert!(is_compatible(licence), "{name} is under {licence:?}");
@@ -92,7 +88,7 @@ fn every_dependency_has_a_licence_that_is_compatible() {
 }
 
 #[test]
-fn a_licence_is_compatible_when_some_way_to_keep_it_is() {
+fn an_expression_is_compatible_if_one_of_its_alternatives_is() {
     for licence in [
         "MIT",
         "MIT/Apache-2.0",
@@ -109,7 +105,7 @@ fn a_licence_is_compatible_when_some_way_to_keep_it_is() {
 }
 
 #[test]
-fn the_lists_of_licences_are_one() {
+fn the_lists_of_licences_in_tests_ci_and_guide_are_equal() {
     let quoted = COMPATIBLE
         .map(|licence| format!("    \"{licence}\",\n"))
         .concat();
@@ -121,14 +117,14 @@ fn the_lists_of_licences_are_one() {
 }
 
 #[test]
-fn no_dependency_needs_a_newer_rust_than_is_stated() {
+fn no_dependency_needs_a_newer_rust_than_the_stated_one() {
     let packages = packages();
     let ours = packages.iter().find(|package| package.is_ours);
     let stated = ours.and_then(|package| package.rust).expect("it is stated");
     for Package { name, rust, .. } in &packages {
         assert!(
             rust.is_none_or(|needed| needed <= stated),
-            "{name} needs Rust {rust:?}, and {stated:?} is stated: `cargo update` finds an older one"
+            "{name} needs Rust {rust:?}, and {stated:?} is stated: choose an older version of it"
         );
     }
     let [major, minor, _] = stated;

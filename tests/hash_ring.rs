@@ -1,7 +1,7 @@
-//! Is the ring, point for point, the original's?
+//! Is the ring equal to the original's, point for point?
 //!
-//! The vectors were made by running the original. `RING_VECTORS` names a folder
-//! with others of the same form.
+//! The vectors were recorded from the original. `RING_VECTORS` names a folder with other vectors
+//! of the same format.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ fn bytes(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The rings of the vectors by name, made of their nodes in the order `arrange` gives.
+/// The rings of the vectors by name. `arrange` sets the order in which their nodes are added.
 fn rings(arrange: impl Fn(&mut Vec<(String, u32)>)) -> BTreeMap<String, HashRing<String>> {
     let mut nodes: BTreeMap<String, Vec<(String, u32)>> = BTreeMap::new();
     for row in rows("ring_nodes.tsv") {
@@ -52,33 +52,33 @@ fn rings(arrange: impl Fn(&mut Vec<(String, u32)>)) -> BTreeMap<String, HashRing
 
 fn check(rings: &BTreeMap<String, HashRing<String>>) {
     let lookups = rows("ring_lookups.tsv");
-    assert!(!lookups.is_empty(), "vectors without lookups show nothing");
+    assert!(!lookups.is_empty(), "no lookups");
     for row in lookups {
         let (ring, key) = (&rings[&row[0]], bytes(&row[1]));
         let case = format!("ring {} key {}", row[0], row[1]);
         assert_eq!(point(&key).to_string(), row[2], "{case}: point");
         assert_eq!(ring.owner(&key), Some(&row[3]), "{case}: owner");
-        let preferred: Vec<&str> = ring
+        let first_five: Vec<&str> = ring
             .preference_list(&key)
             .take(5)
             .map(String::as_str)
             .collect();
-        assert_eq!(preferred.join(","), row[4], "{case}: preference list");
+        assert_eq!(first_five.join(","), row[4], "{case}: preference list");
         assert_eq!(
             ring.preference_list(&key).count(),
             ring.len(),
-            "{case}: every node is met once"
+            "{case}: each node is listed once"
         );
     }
 }
 
 #[test]
-fn owners_and_orders_are_the_originals() {
+fn owners_and_preference_lists_are_those_of_the_original() {
     check(&rings(|_| ()));
 }
 
 #[test]
-fn the_order_in_which_nodes_came_does_not_matter() {
+fn the_order_in_which_nodes_are_added_does_not_matter() {
     check(&rings(|nodes| nodes.reverse()));
     check(&rings(|nodes| {
         nodes.sort_by_key(|(name, _)| point(name.as_bytes()))

@@ -3,7 +3,7 @@
 mod common;
 
 use common::legacy::{LegacyNode, wait_for_rings};
-use common::network::{have_one_digest, spawn_joiner, start_alone};
+use common::network::{have_one_digest, spawn_joiner, start_bootstrap};
 use common::{NodeProcess, SOON, eventually, run};
 use thrifty_p2p::location::Location;
 
@@ -20,7 +20,7 @@ fn start_joiner(peer: &Location) -> NodeProcess {
 
 #[test]
 fn each_kind_joins_through_the_other_and_all_have_all_on_their_rings() {
-    let a = start_alone();
+    let a = start_bootstrap();
     let x = LegacyNode::start(Some(&a.location));
     wait_for_rings(&[&a], &[&x]);
     let b = start_joiner(&x.location);
@@ -44,7 +44,7 @@ fn our_nodes_join_a_network_of_legacy_nodes() {
 
 #[test]
 fn a_killed_node_of_either_kind_is_removed_by_both_kinds() {
-    let a = start_alone();
+    let a = start_bootstrap();
     let x = LegacyNode::start(Some(&a.location));
     let mut b = start_joiner(&x.location);
     let y = LegacyNode::start(Some(&b.location));
@@ -59,7 +59,7 @@ fn a_killed_node_of_either_kind_is_removed_by_both_kinds() {
 
 #[test]
 fn a_leaving_node_of_either_kind_is_removed_by_both_kinds() {
-    let a = start_alone();
+    let a = start_bootstrap();
     let x = LegacyNode::start(Some(&a.location));
     let mut b = start_joiner(&x.location);
     let y = LegacyNode::start(Some(&b.location));
@@ -74,7 +74,7 @@ fn a_leaving_node_of_either_kind_is_removed_by_both_kinds() {
 
 #[test]
 fn two_nodes_that_join_at_once_beside_a_legacy_node_get_one_digest() {
-    let a = start_alone();
+    let a = start_bootstrap();
     let x = LegacyNode::start(Some(&a.location));
     wait_for_rings(&[&a], &[&x]);
     let mut nodes = vec![a];
@@ -98,7 +98,7 @@ fn two_nodes_that_join_at_once_beside_a_legacy_node_get_one_digest() {
 
 #[test]
 fn locationstatus_names_a_legacy_node_whose_members_differ() {
-    let a = start_alone();
+    let a = start_bootstrap();
     let x = LegacyNode::start(Some(&a.location));
     let b = start_joiner(&a.location);
     wait_for_rings(&[&a, &b], &[&x]);

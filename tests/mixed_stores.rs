@@ -122,7 +122,7 @@ fn stores_that_join_a_legacy_store_share_its_keys_with_it() {
 
 #[test]
 fn a_legacy_store_that_joins_later_gets_the_keys_it_owns() {
-    let a = NodeProcess::start_alone("storeserver");
+    let a = NodeProcess::start_bootstrap("storeserver");
     let b = join_store(&a.location, &[&a], &[]);
     let pairs = some_pairs();
     put_through(&[&a, &b], &pairs);

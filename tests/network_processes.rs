@@ -35,7 +35,7 @@ fn machine() -> MutexGuard<'static, ()> {
 #[test]
 fn sigterm_and_sighup_end_a_node_gracefully() {
     for signal in ["TERM", "HUP"] {
-        let mut node = NodeProcess::start_alone("location");
+        let mut node = NodeProcess::start_bootstrap("location");
         node.signal(signal);
         assert!(node.wait().success());
         assert!(node.says("leaving the network") && node.says("done."));

@@ -255,6 +255,8 @@ fn the_last_line_of_storestatus_is_settled_and_its_json_has_the_keys() {
     assert_eq!(json["copies"].as_u64(), Some(78));
     assert_eq!(json["expected_copies"].as_u64(), Some(78));
     let primary = json["nodes"].as_array().unwrap().iter();
-    let primary: u64 = primary.map(|node| node["primary_keys"].as_u64().unwrap()).sum();
+    let primary: u64 = primary
+        .map(|node| node["primary_keys"].as_u64().unwrap())
+        .sum();
     assert_eq!(primary, 26);
 }

@@ -1,7 +1,7 @@
-//! Does a client in another language get along with our interface and our server?
+//! Does a client in another language work with our interface and our server?
 //!
-//! Skipped, and saying so, without the Thrift compiler or a Python that has the
-//! package `thrift`; `THRIFTY_PYTHON` names the Python to use.
+//! The tests are skipped, with a message, without the Thrift compiler or a Python that has the
+//! package `thrift`. `THRIFTY_PYTHON` names the Python to use.
 
 mod common;
 
@@ -24,11 +24,11 @@ transport.open()
 client.ping()
 assert client.service_type() == "diststore.Store"
 assert client.service_types() == ["locator.Base", "locator.Locator", "diststore.Store"]
-client.put(b"python", b"\x00\xff")          # oneway: no answer
+client.put(b"python", b"\x00\xff")          # oneway: no reply
 assert client.get(b"a") == b"apple"
 assert client.write(b"acknowledged", b"yes") > 0
 assert client.get(b"acknowledged") == b"yes"
-assert client.fetch(b"nobody").value is None
+assert client.fetch(b"missing").value is None
 assert client.unset(b"acknowledged") and not client.unset(b"acknowledged")
 nodes = client.get_all()
 owner = client.get_node(b"a")
@@ -44,8 +44,8 @@ fn readme_client() -> &'static str {
     block.split("```").next().unwrap()
 }
 
-/// A Python that has the package `thrift`, and the folder of generated stubs; nothing,
-/// with a message, where a tool is missing.
+/// A Python that has the package `thrift`, and a folder with generated stubs. None, with a message,
+/// if a tool is missing.
 fn python() -> Option<(String, TempDir)> {
     let python = std::env::var("THRIFTY_PYTHON").unwrap_or_else(|_| "python3".into());
     let has = |program: &str, arguments: &[&str]| {
@@ -69,7 +69,7 @@ fn python() -> Option<(String, TempDir)> {
     Some((python, folder))
 }
 
-/// What a Python program prints.
+/// The output of a Python program.
 fn printed(python: &str, stubs: &TempDir, arguments: &[&str]) -> String {
     let output = Command::new(python)
         .args(arguments)
@@ -82,11 +82,11 @@ fn printed(python: &str, stubs: &TempDir, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn a_python_client_puts_gets_and_lists_nodes() {
+fn a_python_client_writes_reads_and_lists_nodes() {
     let Some((python, stubs)) = python() else {
         return;
     };
-    let first = NodeProcess::start_alone("storeserver");
+    let first = NodeProcess::start_bootstrap("storeserver");
     let second = NodeProcess::start("storeserver", &["-h", first.at()]);
     assert!(
         run("storeput", &["-h", first.at(), "a", "apple"])
@@ -98,17 +98,17 @@ fn a_python_client_puts_gets_and_lists_nodes() {
     let mut nodes = [first.at(), second.at()];
     nodes.sort_unstable();
     assert_eq!(listed, nodes.join(" "));
-    common::eventually("what was put one way is there", common::SOON, || {
+    common::eventually("the oneway put has taken effect", common::SOON, || {
         run("storeget", &["--raw", "-h", second.at(), "python"]).stdout == b"\x00\xff"
     });
 }
 
 #[test]
-fn the_python_client_of_the_readme_reads_what_it_has_written() {
+fn the_python_client_of_the_readme_prints_what_it_has_written() {
     let Some((python, stubs)) = python() else {
         return;
     };
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     let at = format!("\"{}\", {}", node.location.address(), node.location.port());
     let client = readme_client();
     assert!(client.contains("\"127.0.0.1\", 9900"));

@@ -1,4 +1,4 @@
-//! Do the walks of the README and of the guide do what they show?
+//! Do the commands in the README and in the guide print what is shown there?
 //!
 //! The `console` blocks of a chapter are run in order, as child processes. A line
 //! `**Terminal N**` says in which terminal the blocks below it are typed; each terminal
@@ -8,9 +8,9 @@
 //! - `^C` is ctrl-C, which interrupts the node of this terminal,
 //! - every other line is output; a line that begins with two spaces continues it.
 //!
-//! A node must print every line that is shown, a client exactly these lines. The walks
-//! use the default ports from 9900 upward, one walk at a time. They are skipped, with a
-//! message, where another process uses one of the ports.
+//! A node must print every line that is shown, a client exactly these lines. The chapters use
+//! the default ports from 9900 upward, one chapter at a time. A chapter is skipped, with a
+//! message, if another process uses one of the ports.
 
 mod common;
 
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 const README: &str = include_str!("../README.md");
 const OPERATIONS: &str = include_str!("../src/guide/operations.md");
 
-/// Held while a walk uses the default ports.
+/// Held while a chapter uses the default ports.
 static PORTS: Mutex<()> = Mutex::new(());
 
 /// What is typed in a terminal, and the output that is shown below it.
@@ -45,7 +45,7 @@ impl Step {
         }
     }
 
-    /// Adds one more line of its block.
+    /// Adds the next line of its block.
     fn add(&mut self, line: &str) {
         if let Some(typed) = self.typed.strip_suffix('\\') {
             self.typed = format!("{typed}{}", line.trim_start());
@@ -93,7 +93,7 @@ fn message(line: &str) -> &str {
     line.split_once("] ").map_or(line, |(_, message)| message)
 }
 
-/// One terminal: its exported variables and its node.
+/// One terminal: its exported variables and its node, with the command of the node.
 #[derive(Default)]
 struct Terminal {
     exported: Vec<(String, String)>,
@@ -132,18 +132,18 @@ impl Terminal {
     }
 }
 
-/// All terminals of a walk, and the folder they are in.
-struct Walk {
+/// The terminals of a chapter, and the folder they are in.
+struct Session {
     folder: TempDir,
     terminals: BTreeMap<String, Terminal>,
 }
 
-impl Walk {
+impl Session {
     fn run(&mut self, step: &Step) {
         let typed = step.typed.as_str();
         let terminal = self.terminals.entry(step.terminal.clone()).or_default();
         if typed == "cargo build --bins" {
-            // The programs are built already: Cargo builds them for this test.
+            // Cargo has built the programs for this test already.
         } else if typed == "^C" {
             let (_, mut node) = terminal.node.take().expect("a node to interrupt");
             assert!(node.interrupt().success());
@@ -197,8 +197,8 @@ fn check_client(mut command: Command, step: &Step) {
     assert_eq!(logged, logs, "{typed}");
 }
 
-/// Runs every step of a chapter, which has at least so many.
-fn walk(page: &str, heading: &str, least: usize) {
+/// Runs every step of a chapter, which has at least `least` steps.
+fn run_chapter(page: &str, heading: &str, least: usize) {
     let _ports = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     if (9900..9910).any(|port| TcpListener::bind(("127.0.0.1", port)).is_err()) {
         eprintln!("skipped: ports 9900 to 9909 are not all free");
@@ -206,22 +206,22 @@ fn walk(page: &str, heading: &str, least: usize) {
     }
     let steps = steps(page, heading);
     let count = steps.len();
-    assert!(count >= least, "a walk of {count} steps shows too little");
-    let mut walk = Walk {
+    assert!(count >= least, "only {count} steps");
+    let mut session = Session {
         folder: tempfile::tempdir().unwrap(),
         terminals: BTreeMap::new(),
     };
-    steps.iter().for_each(|step| walk.run(step));
+    steps.iter().for_each(|step| session.run(step));
 }
 
 #[test]
 fn the_quick_start_prints_what_the_readme_shows() {
-    walk(README, "## Quick start", 12);
+    run_chapter(README, "## Quick start", 12);
 }
 
 #[test]
-fn the_walk_under_tls_prints_what_the_guide_shows() {
-    walk(OPERATIONS, "## TLS, step by step", 8);
+fn the_tls_chapter_prints_what_the_guide_shows() {
+    run_chapter(OPERATIONS, "## TLS, step by step", 8);
 }
 
 #[test]

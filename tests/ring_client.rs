@@ -76,7 +76,11 @@ fn keys_and_values_of_any_bytes_and_sizes_are_read_as_they_were_written() {
     assert_eq!(existed, [false, false, true, false, false, false]);
     let keys: Vec<&[u8]> = pairs.iter().map(|(key, _)| &key[..]).collect();
     let found = client.get_many(&keys).unwrap();
-    assert_eq!(found[0], Some(pairs[2].1.clone()), "the last value of a key wins");
+    assert_eq!(
+        found[0],
+        Some(pairs[2].1.clone()),
+        "the last value of a key wins"
+    );
     for ((_, value), found) in pairs.iter().zip(&found).skip(1) {
         assert!(found.as_ref() == Some(value), "{} bytes", value.len());
     }

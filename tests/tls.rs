@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::authority::Role;
-use common::certificates::{Certificates, DAY, start_alone, with};
+use common::certificates::{Certificates, DAY, start_bootstrap, with};
 use common::raw::{message, reply_to};
 use common::{NodeProcess, SOON, ended, eventually, run};
 use rustls::crypto::ring;
@@ -44,7 +44,7 @@ fn check_rejected(node: &NodeProcess, reason: &str) {
 fn a_store_under_tls_keeps_a_written_value_when_a_node_is_killed() {
     let certificates = Certificates::new();
     let (node, client) = (certificates.options("node"), certificates.options("client"));
-    let first = start_alone("storeserver", &certificates);
+    let first = start_bootstrap("storeserver", &certificates);
     let mut second = NodeProcess::start("storeserver", &with(&["-h", first.at()], &node));
     let third = NodeProcess::start("storeserver", &with(&["-h", second.at()], &node));
     let run_at = |program: &str, at: &NodeProcess, arguments: &[&str]| {
@@ -95,7 +95,7 @@ fn a_store_under_tls_keeps_a_written_value_when_a_node_is_killed() {
 #[test]
 fn large_values_arrive_complete_over_tls() {
     let certificates = Certificates::new();
-    let node = start_alone("storeserver", &certificates);
+    let node = start_bootstrap("storeserver", &certificates);
     let store = StoreClient::of(certificates.dialer(), node.location.clone());
     let value: Vec<u8> = (0..=250).cycle().take(16 * 1024 * 1024).collect();
     for length in [1, 16_384, 65_536, 65_537, value.len()] {
@@ -120,7 +120,7 @@ fn ping_by_thrift(node: &NodeProcess, config: ClientConfig) -> thrift::Result<()
 #[test]
 fn a_peer_without_a_certificate_gets_no_reply_even_to_a_ping() {
     let certificates = Certificates::new();
-    let node = start_alone("location", &certificates);
+    let node = start_bootstrap("location", &certificates);
     let config = || {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_file(certificates.path("ca.pem"));
@@ -157,7 +157,7 @@ fn a_peer_without_a_certificate_gets_no_reply_even_to_a_ping() {
 #[test]
 fn both_sides_report_a_certificate_of_another_ca() {
     let (ours, theirs) = (Certificates::new(), Certificates::new());
-    let node = start_alone("storeserver", &ours);
+    let node = start_bootstrap("storeserver", &ours);
     let get = ["-h", node.at(), "key"];
     let untrusted = run(
         "storeget",
@@ -203,7 +203,7 @@ fn both_sides_report_an_expired_certificate() {
     let issue = |name, role| certificates.authority.issue(name, role, yesterday).unwrap();
     issue("expired", Role::Client);
     issue("expired-node", Role::Node);
-    let node = start_alone("storeserver", &certificates);
+    let node = start_bootstrap("storeserver", &certificates);
     let get = ["-h", node.at(), "key"];
     let (status, stderr) = ended(&run(
         "storeget",
@@ -243,8 +243,8 @@ fn a_node_with_a_client_certificate_does_not_start() {
 fn programs_with_and_without_tls_report_that_only_one_side_has_it() {
     let certificates = Certificates::new();
     let (plain, secure) = (
-        NodeProcess::start_alone("storeserver"),
-        start_alone("storeserver", &certificates),
+        NodeProcess::start_bootstrap("storeserver"),
+        start_bootstrap("storeserver", &certificates),
     );
     let (node, client) = (certificates.options("node"), certificates.options("client"));
     let get = |at: &NodeProcess, options: &[String]| {

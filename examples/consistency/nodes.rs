@@ -1,7 +1,7 @@
 //! `Nodes`: the nodes of a store that clients may call.
 //!
-//! A test, or the user, stops and kills nodes while clients call them. `Nodes` tells clients
-//! which nodes they may call, and whether a failed call to a node is a fault of the store.
+//! A test, or the user, stops and kills nodes while clients call them. From `Nodes`, a client learns
+//! which nodes it may call, and whether a failed call to a node is a fault of the store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

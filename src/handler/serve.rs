@@ -1,4 +1,4 @@
-//! [`serve`] and [`serve_base`]: run a service until it is asked to stop.
+//! [`serve()`] and [`serve_base()`]: run a service until it is asked to stop.
 
 use std::thread;
 

@@ -121,9 +121,8 @@ impl NodeStatus {
 }
 
 fn ask_once(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
-    let all = dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, peer, |peer| {
-        peer.get_all()
-    })?;
+    let all =
+        dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, peer, |peer| peer.get_all())?;
     let nodes = all.iter();
     let ring: HashRing<Location> = nodes.filter_map(|node| node.try_into().ok()).collect();
     let shares: Vec<(&Location, f64)> = ring.shares();

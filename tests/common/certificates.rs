@@ -70,6 +70,6 @@ pub fn with<'a>(arguments: &[&'a str], options: &'a [String]) -> Vec<&'a str> {
 }
 
 /// Starts the first node of a new network under TLS, and waits until it serves.
-pub fn start_alone(name: &str, certificates: &Certificates) -> NodeProcess {
+pub fn start_bootstrap(name: &str, certificates: &Certificates) -> NodeProcess {
     NodeProcess::start(name, &with(&["--bootstrap"], &certificates.options("node")))
 }

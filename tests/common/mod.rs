@@ -96,8 +96,13 @@ impl NodeProcess {
     }
 
     /// Starts the first node of a new network, and waits until it serves.
-    pub fn start_alone(name: &str) -> NodeProcess {
+    pub fn start_bootstrap(name: &str) -> NodeProcess {
         NodeProcess::start(name, &["--bootstrap"])
+    }
+
+    /// [`start_bootstrap`](NodeProcess::start_bootstrap) by another name.
+    pub fn start_alone(name: &str) -> NodeProcess {
+        NodeProcess::start_bootstrap(name)
     }
 
     /// Starts a node with exactly these arguments, and waits until it serves.

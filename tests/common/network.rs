@@ -62,7 +62,7 @@ pub fn all_agree<'a>(nodes: impl IntoIterator<Item = &'a NodeProcess>, timeout: 
 }
 
 /// Starts the first node of a new network: its peer is itself, so it probes no other port.
-pub fn start_alone() -> NodeProcess {
+pub fn start_bootstrap() -> NodeProcess {
     let port = free_port().to_string();
     let itself = format!("127.0.0.1:{port}");
     NodeProcess::start_exactly("location", &["--port", &port, "--host", &itself])
@@ -77,7 +77,7 @@ pub fn free_port() -> u16 {
 /// Starts a network of `size` nodes, all but the first at the same time, and waits until all
 /// agree.
 pub fn start_network(size: usize) -> Vec<NodeProcess> {
-    let mut nodes = vec![start_alone()];
+    let mut nodes = vec![start_bootstrap()];
     let mut others: Vec<NodeProcess> = (1..size).map(|_| spawn_joiner(&nodes[0])).collect();
     others
         .iter_mut()

@@ -57,7 +57,7 @@ impl Replies {
             membership: Membership::new(me.clone(), network, vec![seed], config, now, 1),
             now,
             rebalance: Rebalance::new(NodeId::new(me, UNIX_MILLIS), None, Rules::default()),
-            table: Table::new(),
+            table: Table::default(),
         }
     }
 }

@@ -40,8 +40,7 @@ fn process(port: i16) -> NodeId {
 /// The gossip of a request, which asks for all records.
 fn gossip(network: &str) -> Gossip {
     let statuses = [Status::ALIVE, Status::SUSPECT, Status::DOWN, Status::LEFT];
-    let member =
-        |(port, status)| Member::new(location(port), UNIX_MILLIS, status, UNIX_MILLIS - 1);
+    let member = |(port, status)| Member::new(location(port), UNIX_MILLIS, status, UNIX_MILLIS - 1);
     let members: Vec<_> = (9901..).zip(statuses).map(member).collect();
     let network = network.to_owned();
     Gossip::new(location(9901), network, PLACEMENT_ID, members, true, None)
