@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use thrifty_p2p::client::ring::RingClient;
-use thrifty_p2p::diststore::{Holdings, Phase, StoreSyncClient, TStoreSyncClient};
+use thrifty_p2p::diststore::{NodeStats, Phase, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::rpc::dialer::call;
 use thrifty_p2p::store::placement::Key;
 
@@ -168,26 +168,23 @@ fn calls(keys: usize, ring: &RingClient, seed: usize, is_over: &AtomicBool) -> V
     calls
 }
 
-fn holdings(node: &Node) -> Option<Holdings> {
-    let holdings = |node: &mut StoreSyncClient<_, _>| node.holdings(false);
-    call(StoreSyncClient::new, &node.location, holdings).ok()
+fn stats(node: &Node) -> Option<NodeStats> {
+    let stats = |node: &mut StoreSyncClient<_, _>| node.stats(false);
+    call(StoreSyncClient::new, &node.location, stats).ok()
 }
 
-fn view(node: &Node) -> Option<i64> {
-    holdings(node)?.view
-}
-
-/// Are all nodes in one view, with no keys on their way?
+/// Do all nodes have the same placement, with no keys on their way?
 fn are_settled(nodes: &[Node]) -> bool {
-    let state = |node| holdings(node).map(|held| (held.view, held.phase, held.serving));
-    let settled = Some((view(&nodes[0]), Some(Phase::SETTLED), Some(true)));
+    let state = |node| stats(node).map(|s| (s.placement_id, s.phase, s.serving));
+    let placement_id = stats(&nodes[0]).and_then(|stats| stats.placement_id);
+    let settled = Some((placement_id, Some(Phase::SETTLED), Some(true)));
     nodes.iter().all(|node| state(node) == settled)
 }
 
 /// The keys that the last node holds.
 fn keys_of_last(nodes: &[Node]) -> i64 {
-    let held = nodes.last().and_then(holdings);
-    held.and_then(|held| held.keys).unwrap_or(0)
+    let stats = nodes.last().and_then(stats);
+    stats.and_then(|stats| stats.keys).unwrap_or(0)
 }
 
 fn wait_until(is_so: impl Fn() -> bool) -> Outcome<()> {

@@ -39,6 +39,9 @@ const KEY_SPACE: u64 = 1 << 32;
 /// The most nodes that a ring can hold.
 pub const MAX_NODES: usize = 1 << 20;
 
+/// The new index of a node that leaves. All bits of its [`entry`] are set, as of no other.
+const GONE: u64 = u64::MAX;
+
 /// An immutable consistent-hash ring of nodes of type `N`.
 ///
 /// A node's name on the ring is its `Display` text. Every ring has its own list of nodes, so
@@ -47,9 +50,9 @@ pub const MAX_NODES: usize = 1 << 20;
 pub struct HashRing<N> {
     /// Sorted by node, each node once.
     nodes: Vec<Node<N>>,
-    /// All points of all nodes, sorted. Of several entries with the same point the first one
-    /// counts; the next one takes over when that node leaves.
-    entries: Vec<Entry>,
+    /// All points of all nodes, each packed with its node by [`entry`], sorted. Of several
+    /// entries with the same point the first counts; the next takes over when its node leaves.
+    entries: Vec<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -57,24 +60,6 @@ struct Node<N> {
     id: N,
     weight: u32,
     labels: u64,
-}
-
-/// A point and the index of its node, packed into one number that sorts by point, then by node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry(u64);
-
-impl Entry {
-    fn new(point: u64, node: usize) -> Entry {
-        Entry(point * MAX_NODES as u64 + node as u64)
-    }
-
-    fn point(self) -> u64 {
-        self.0 / MAX_NODES as u64
-    }
-
-    fn node(self) -> usize {
-        self.0 as usize % MAX_NODES
-    }
 }
 
 impl<N: Clone + Ord + Display> HashRing<N> {
@@ -113,9 +98,7 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         let old = self.nodes.iter().enumerate();
         let old = old.map(|(index, old)| (old.id.clone(), (old.weight, Some(index))));
         let mut members: BTreeMap<N, (u32, Option<usize>)> = old.collect();
-        for id in removed {
-            members.remove(id);
-        }
+        removed.iter().for_each(|id| _ = members.remove(id));
         for (id, weight) in added {
             members.entry(id).or_default().0 = weight;
         }
@@ -124,12 +107,12 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         let total: u64 = members.values().map(|(weight, _)| u64::from(*weight)).sum();
 
         let mut nodes = Vec::with_capacity(count);
-        let mut new_indexes = vec![None; self.nodes.len()];
+        let mut new_indexes = vec![GONE; self.nodes.len()];
         let mut new_entries = Vec::new();
-        for (index, (id, (weight, old_index))) in members.into_iter().enumerate() {
+        for (index, (id, (weight, old_index))) in (0..).zip(members) {
             let labels = LABELS * count as u64 * u64::from(weight) / total.max(1);
             match old_index.filter(|old| self.nodes[*old].labels == labels) {
-                Some(old) => new_indexes[old] = Some(index),
+                Some(old) => new_indexes[old] = index,
                 None => new_entries.extend(entries_of(&id, labels, index)),
             }
             nodes.push(Node { id, weight, labels });
@@ -139,17 +122,24 @@ impl<N: Clone + Ord + Display> HashRing<N> {
     }
 
     /// This ring's entries with the new indexes of their nodes, and `new` entries, sorted.
-    /// Entries of nodes without a new index are dropped.
-    fn merged_entries(&self, new_indexes: &[Option<usize>], mut new: Vec<Entry>) -> Vec<Entry> {
+    /// Entries of nodes that are [`GONE`] are dropped.
+    fn merged_entries(&self, new_indexes: &[u64], mut new: Vec<u64>) -> Vec<u64> {
+        let renumbered = |old: &u64| entry(point_of(*old), new_indexes[node_of(*old)]);
         let mut merged = Vec::with_capacity(self.entries.len() + new.len());
-        let renumbered = |old: &Entry| Some(Entry::new(old.point(), new_indexes[old.node()]?));
-        let mut kept = self.entries.iter().filter_map(renumbered).peekable();
-        new.sort_unstable();
-        for entry in new {
-            merged.extend(iter::from_fn(|| kept.next_if(|kept| *kept < entry)));
-            merged.push(entry);
+        merged.extend(self.entries.iter().map(renumbered));
+        if new_indexes.contains(&GONE) {
+            merged.retain(|entry| *entry != GONE);
         }
-        merged.extend(kept);
+        let mut end = merged.len();
+        new.sort_unstable();
+        merged.extend(&new);
+        // From the last new entry to the first, so that each old entry moves once.
+        while let Some(entry) = new.pop() {
+            let place = merged[..end].partition_point(|old| *old < entry);
+            merged.copy_within(place..end, place + new.len() + 1);
+            merged[place + new.len()] = entry;
+            end = place;
+        }
         merged
     }
 
@@ -183,7 +173,7 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         // A ring has at least 30 labels. Their heads are never all below 2^20, so there are far
         // points, and a look-up finds a point without going around.
         let next = self.entries.get(self.arc_at(point))?;
-        Some(&self.nodes[next.node()].id)
+        Some(&self.nodes[node_of(*next)].id)
     }
 
     /// All nodes, each once, in the order in which they are met from `key` on around the ring.
@@ -214,8 +204,8 @@ impl<N: Clone + Ord + Display> HashRing<N> {
     /// The arc that the keys at `point` lie on, by its number: how many points are not past it.
     /// All keys on one arc have the same preference list.
     pub fn arc_at(&self, point: u32) -> usize {
-        self.entries
-            .partition_point(|entry| entry.point() <= point.into())
+        let is_passed = |entry: &u64| point_of(*entry) <= u64::from(point);
+        self.entries.partition_point(is_passed)
     }
 
     /// The number of arcs: one up to each near point, and one past all near points. An arc
@@ -228,7 +218,7 @@ impl<N: Clone + Ord + Display> HashRing<N> {
     pub fn arc_starts(&self, points: RangeInclusive<u32>) -> impl Iterator<Item = u32> {
         let arcs = self.arc_at(*points.start())..self.arc_at(*points.end());
         let starts = self.entries.get(arcs).unwrap_or_default().iter();
-        starts.map(|entry| entry.point() as u32)
+        starts.map(|entry| point_of(*entry) as u32)
     }
 
     /// Each node with its share of all keys; the shares add up to 1.
@@ -236,8 +226,8 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         let mut shares = vec![0.0; self.nodes.len()];
         let mut start = 0;
         for entry in &self.entries {
-            let end = entry.point().min(KEY_SPACE);
-            shares[entry.node()] += (end - start) as f64 / KEY_SPACE as f64;
+            let end = point_of(*entry).min(KEY_SPACE);
+            shares[node_of(*entry)] += (end - start) as f64 / KEY_SPACE as f64;
             start = end;
         }
         self.nodes().zip(shares).collect()
@@ -260,7 +250,7 @@ impl<N: Clone + Ord + Display> FromIterator<N> for HashRing<N> {
 #[derive(Debug, Clone)]
 pub struct PreferenceList<'a, N> {
     nodes: &'a [Node<N>],
-    entries: iter::Chain<slice::Iter<'a, Entry>, slice::Iter<'a, Entry>>,
+    entries: iter::Chain<slice::Iter<'a, u64>, slice::Iter<'a, u64>>,
     /// The point of the last entry: of several entries with one point only the first counts.
     last_point: Option<u64>,
     /// One bit for each node, set when the node was met.
@@ -272,11 +262,12 @@ impl<'a, N> Iterator for PreferenceList<'a, N> {
 
     fn next(&mut self) -> Option<&'a N> {
         for entry in self.entries.by_ref() {
-            let is_first = self.last_point.replace(entry.point()) != Some(entry.point());
-            let (seen, bit) = (&mut self.seen[entry.node() / 64], 1 << (entry.node() % 64));
+            let (point, node) = (point_of(*entry), node_of(*entry));
+            let is_first = self.last_point.replace(point) != Some(point);
+            let (seen, bit) = (&mut self.seen[node / 64], 1 << (node % 64));
             if is_first && *seen & bit == 0 {
                 *seen |= bit;
-                return Some(&self.nodes[entry.node()].id);
+                return Some(&self.nodes[node].id);
             }
         }
         None
@@ -290,20 +281,31 @@ pub fn point(key: &[u8]) -> u32 {
         let digits = digits.filter_map(|digit| char::from(*digit).to_digit(16));
         return digits.fold(0, |point, digit| point << 4 | digit);
     }
-    md5_head(key)
+    (u128::from_be_bytes(Md5::digest(key).into()) >> 96) as u32
 }
 
 /// The entries of a node with so many labels: four for each label, not sorted.
-fn entries_of(node: &impl Display, labels: u64, index: usize) -> impl Iterator<Item = Entry> {
+fn entries_of(node: &impl Display, labels: u64, index: u64) -> impl Iterator<Item = u64> {
     (0..labels).flat_map(move |label| {
-        let head = md5_head(format!("{node}-{label}").as_bytes());
-        [0, 4, 8, 12].map(|bits| Entry::new(u64::from(head) << bits, index))
+        // A label has a hyphen, so it never counts as an md5.
+        let head = u64::from(point(format!("{node}-{label}").as_bytes()));
+        [0, 4, 8, 12].map(|bits| entry(head << bits, index))
     })
 }
 
-/// The first four bytes of the md5 of `text`.
-fn md5_head(text: &[u8]) -> u32 {
-    (u128::from_be_bytes(Md5::digest(text).into()) >> 96) as u32
+/// A point and the index of its node in one number, which sorts by point, then by node.
+fn entry(point: u64, node: u64) -> u64 {
+    point << 20 | node
+}
+
+/// The point of an [`entry`].
+fn point_of(entry: u64) -> u64 {
+    entry >> 20
+}
+
+/// The index of the node of an [`entry`].
+fn node_of(entry: u64) -> usize {
+    entry as usize % MAX_NODES
 }
 
 #[cfg(test)]
@@ -335,7 +337,7 @@ mod tests {
         let mut points = Vec::new();
         for Node { id, labels, .. } in &ring.nodes {
             for label in 0..*labels {
-                let head = u64::from(md5_head(format!("{id}-{label}").as_bytes()));
+                let head = u64::from(point(format!("{id}-{label}").as_bytes()));
                 points.extend([1, 16, 256, 4096].map(|factor| (head * factor, id)));
             }
         }

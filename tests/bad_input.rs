@@ -182,7 +182,7 @@ fn implausible_gossip_adds_no_member() {
 
 #[test]
 fn wrong_usage_prints_a_reason_and_exits_with_2() {
-    for (arguments, word) in [
+    for (arguments, expected) in [
         (&["--port", "70000"][..], "70000"),
         (&["--host", "nonsense"], "ADDRESS:PORT"),
         (&["--host", "host:"], "a port is a number from 1 to 65535"),
@@ -193,7 +193,7 @@ fn wrong_usage_prints_a_reason_and_exits_with_2() {
         let output = run("location", arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
-        assert!(stderr.contains(word), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
         assert!(
             stderr.contains("Usage") || stderr.contains("--help"),
             "{arguments:?}: {stderr}"
@@ -215,14 +215,14 @@ fn a_node_whose_peer_cannot_be_called_exits_with_3() {
         .unwrap()
         .local_addr()
         .unwrap();
-    for (peer, word) in [
+    for (peer, expected) in [
         (unused.to_string(), "nothing listens at"),
         ("no.such.host.invalid:9900".into(), "does not resolve"),
     ] {
         let output = run("location", &["--port", "0", "--host", &peer]);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(3), "{peer}: {stderr}");
-        assert!(stderr.contains(word), "{peer}: {stderr}");
+        assert!(stderr.contains(expected), "{peer}: {stderr}");
     }
 }
 

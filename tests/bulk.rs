@@ -106,7 +106,7 @@ fn any_bytes_survive_a_load_and_a_dump_twice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pairs").display().to_string();
     done(run("storedump", &["-h", stores.nodes[2].at(), &file]));
-    let other = NodeProcess::start_alone("storeserver");
+    let other = NodeProcess::start_bootstrap("storeserver");
     done(run("storeload", &["-h", other.at(), &file]));
     let again = done(run("storedump", &["-h", other.at(), "-"]));
     assert!(pairs_of(&again) == pairs, "the second dump differs");
@@ -116,7 +116,7 @@ fn any_bytes_survive_a_load_and_a_dump_twice() {
 /// order of the points differs from that of the bytes.
 #[test]
 fn a_stripe_of_several_pages_is_dumped_completely() {
-    let store = NodeProcess::start_alone("storeserver");
+    let store = NodeProcess::start_bootstrap("storeserver");
     let digits = ["00a0", "00B0", "00c0", "00D0", "00e0", "00F0"];
     let pair = |digits: &str| {
         (
@@ -136,7 +136,7 @@ fn a_stripe_of_several_pages_is_dumped_completely() {
 
 #[test]
 fn an_empty_file_and_an_empty_store_are_valid() {
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     done(run("storeload", &["-h", node.at()]));
     assert_eq!(done(run("storedump", &["-h", node.at()])), b"");
 }
@@ -175,7 +175,7 @@ fn the_last_line_of_a_key_wins() {
 
 #[test]
 fn a_malformed_line_is_reported_by_its_number_and_the_lines_before_are_stored() {
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     let before: Pairs = numbered(5000);
     let long = [&b"\t"[..], &vec![b'v'; (16 << 20) + 1]].concat();
     for (bad, reason) in [
@@ -203,7 +203,7 @@ fn a_malformed_line_is_reported_by_its_number_and_the_lines_before_are_stored() 
 
 #[test]
 fn an_endless_line_is_rejected_after_its_maximum_length() {
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     let mut load = spawn("storeload", &["-h", node.at()]);
     let mut stdin = load.stdin.take().unwrap();
     let writer = thread::spawn(move || {
@@ -242,7 +242,7 @@ fn a_line_that_the_store_refuses_is_reported_by_its_number() {
 
 #[test]
 fn a_dump_into_a_pipe_that_is_closed_early_succeeds() {
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     done(run_with_input(
         "storeload",
         &["-h", node.at()],
@@ -258,7 +258,7 @@ fn a_dump_into_a_pipe_that_is_closed_early_succeeds() {
 
 #[test]
 fn a_file_that_cannot_be_opened_is_wrong_usage_and_a_full_one_a_failure() {
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     for name in ["storeload", "storedump"] {
         let output = run(name, &["-h", node.at(), "/no/such/file"]);
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));

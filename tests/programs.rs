@@ -27,7 +27,7 @@ fn done(output: Output) -> String {
 
 /// Three store nodes in one network.
 fn three() -> [NodeProcess; 3] {
-    let first = NodeProcess::start_alone("storeserver");
+    let first = NodeProcess::start_bootstrap("storeserver");
     let second = NodeProcess::start("storeserver", &["-h", first.at()]);
     let third = NodeProcess::start("storeserver", &["--host", second.at()]);
     [first, second, third]
@@ -49,7 +49,7 @@ fn a_value_put_through_one_node_is_read_through_any_other() {
 
 #[test]
 fn any_value_is_read_as_it_was_written() {
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     let host = ["-h", node.at()];
     for value in ["-5", "-", "--", "", "two words", "new\nline", "caf\u{e9}"] {
         done(run(
@@ -81,7 +81,7 @@ fn any_value_is_read_as_it_was_written() {
 
 #[test]
 fn the_json_of_a_value_represents_any_bytes() {
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     let host = ["-h", node.at()];
     done(run_with_input(
         "storeput",
@@ -103,7 +103,7 @@ fn the_json_of_a_value_represents_any_bytes() {
 
 #[test]
 fn a_missing_key_prints_an_empty_line_and_an_error_and_exits_with_1() {
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     let missing = run("storeget", &["-h", node.at(), "missing"]);
     assert_eq!((code(&missing), stdout(&missing)), (1, "\n".into()));
     assert!(stderr(&missing).contains("there is no key missing"));
@@ -113,7 +113,7 @@ fn a_missing_key_prints_an_empty_line_and_an_error_and_exits_with_1() {
 
 #[test]
 fn an_empty_value_differs_from_a_missing_one() {
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     done(run("storeput", &["-h", node.at(), "empty", ""]));
     assert_eq!(done(run("storeget", &["-h", node.at(), "empty"])), "\n");
     done(run("storedel", &["-h", node.at(), "empty"]));
@@ -197,7 +197,7 @@ fn without_a_peer_a_client_exits_with_3_and_without_a_reply_with_4() {
 
     let without_peer = run("storeget", &["-h", &address, "key"]);
     assert_eq!(code(&without_peer), 3, "{}", stderr(&without_peer));
-    let location = NodeProcess::start_alone("location");
+    let location = NodeProcess::start_bootstrap("location");
     let foreign = run("storeget", &["-h", location.at(), "key"]);
     let error = stderr(&foreign);
     assert_eq!(code(&foreign), 3, "{error}");
@@ -208,7 +208,7 @@ fn without_a_peer_a_client_exits_with_3_and_without_a_reply_with_4() {
 
 #[test]
 fn nodes_that_start_at_the_same_instant_take_different_ports() {
-    let first = NodeProcess::start_alone("location");
+    let first = NodeProcess::start_bootstrap("location");
     let mut nodes: Vec<NodeProcess> = (0..6)
         .map(|_| NodeProcess::spawn("location", &["-h", first.at()]))
         .collect();

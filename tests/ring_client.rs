@@ -88,7 +88,7 @@ fn keys_and_values_of_any_bytes_and_sizes_are_read_as_they_were_written() {
 
 #[test]
 fn keys_and_values_beyond_the_maximum_are_rejected_without_a_call() {
-    let node = NodeProcess::start_alone("storeserver");
+    let node = NodeProcess::start_bootstrap("storeserver");
     let client = RingClient::connect(&node.location).unwrap();
     drop(node);
     let (key, value) = (vec![0; MAX_KEY + 1], vec![0; MAX_VALUE + 1]);

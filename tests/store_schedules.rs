@@ -20,7 +20,7 @@ use schedules::world::Counts;
 use thrifty_p2p::store::rebalance::{Rule, Rules};
 
 /// Steps of a schedule before it comes to rest.
-const STEPS: usize = 3000;
+const STEPS: usize = 4000;
 
 /// What must have happened in the default run.
 const EVENTS: [&str; 19] = [
@@ -129,7 +129,9 @@ fn settling_in_the_same_step_as_switching_breaks_a_promise() {
 #[test]
 fn a_write_in_progress_reaches_a_joining_node_only_if_copying_waits_for_it() {
     assert!(joining_node_has_write_in_progress(Rules::default()));
-    assert!(!joining_node_has_write_in_progress(Rules::without(Rule::Drain)));
+    assert!(!joining_node_has_write_in_progress(Rules::without(
+        Rule::Drain
+    )));
 }
 
 /// Two copies. The primary is about to apply a write, after it has found no other owner, when

@@ -214,8 +214,8 @@ fn both_sides_report_an_expired_certificate() {
     assert!(stderr.contains("our certificate has expired"), "{stderr}");
     check_rejected(&node, "the peer's certificate has expired");
 
-    let alone = with(&["--bootstrap"], &certificates.options("expired-node")).join(" ");
-    let old = NodeProcess::start("storeserver", &alone.split(' ').collect::<Vec<_>>());
+    let arguments = with(&["--bootstrap"], &certificates.options("expired-node")).join(" ");
+    let old = NodeProcess::start("storeserver", &arguments.split(' ').collect::<Vec<_>>());
     old.wait_for("expired-node.pem has expired");
     let get = ["-h", old.at(), "key"];
     let (status, stderr) = ended(&run(
@@ -233,8 +233,8 @@ fn both_sides_report_an_expired_certificate() {
 #[test]
 fn a_node_with_a_client_certificate_does_not_start() {
     let certificates = Certificates::new();
-    let alone = with(&["--bootstrap", "-p", "0"], &certificates.options("client")).join(" ");
-    let (status, stderr) = ended(&run("location", &alone.split(' ').collect::<Vec<_>>()));
+    let arguments = with(&["--bootstrap", "-p", "0"], &certificates.options("client")).join(" ");
+    let (status, stderr) = ended(&run("location", &arguments.split(' ').collect::<Vec<_>>()));
     assert_eq!(status, Some(2), "{stderr}");
     assert!(stderr.contains("is a client's"), "{stderr}");
 }
@@ -280,7 +280,7 @@ fn tls_needs_all_three_files_and_each_must_be_valid() {
     let certificates = Certificates::new();
     let (pem, key) = (certificates.path("node.pem"), certificates.path("node.key"));
     let (authority, other) = (certificates.path("ca.pem"), certificates.path("client.key"));
-    for (certificate, key, authority, word) in [
+    for (certificate, key, authority, expected) in [
         (
             Some(&pem),
             None,
@@ -323,8 +323,8 @@ fn tls_needs_all_three_files_and_each_must_be_valid() {
             command.args(["-h", "127.0.0.1:1"]);
             command.args(["key"].iter().filter(|_| name == "storeget"));
             let (status, stderr) = ended(&command.output().unwrap());
-            assert_eq!(status, Some(2), "{name}, {word}: {stderr}");
-            assert!(stderr.contains(word), "{name}, {word}: {stderr}");
+            assert_eq!(status, Some(2), "{name}, {expected}: {stderr}");
+            assert!(stderr.contains(expected), "{name}, {expected}: {stderr}");
         }
     }
 }

@@ -153,11 +153,13 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
+    /// Whether the output is released, and what was written to it.
+    type StalledState = (Mutex<(bool, Vec<u8>)>, Condvar);
+
     /// An output that blocks until it is released.
     #[derive(Clone, Default)]
     struct Stalled {
-        /// Whether it is released, and what was written.
-        state: Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>,
+        state: Arc<StalledState>,
     }
 
     impl Stalled {

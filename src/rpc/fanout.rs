@@ -1,8 +1,8 @@
 //! `call_all`: one call to each of several peers at the same time, by one thread.
 //!
 //! All calls are sent before the first reply is awaited, so no threads are started. A
-//! generated client sends a call and receives its reply in one method; [`SplitClient`] and
-//! [`RawClient`](crate::rpc::binary::RawClient) do the two separately.
+//! generated client sends a call and receives its reply in one method; [`SplitClient`] does the
+//! two separately.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -100,11 +100,6 @@ impl NodeProcess {
         NodeProcess::start(name, &["--bootstrap"])
     }
 
-    /// [`start_bootstrap`](NodeProcess::start_bootstrap) by another name.
-    pub fn start_alone(name: &str) -> NodeProcess {
-        NodeProcess::start_bootstrap(name)
-    }
-
     /// Starts a node with exactly these arguments, and waits until it serves.
     pub fn start_exactly(name: &str, arguments: &[&str]) -> NodeProcess {
         let mut node = NodeProcess::spawn(name, arguments);

@@ -81,7 +81,7 @@ impl Stores {
         self.admit(node);
     }
 
-    /// Kills a node. Before, it tells the clients to expect that.
+    /// Marks a node as exiting for the clients, and kills it.
     pub fn kill(&mut self, index: usize) -> NodeProcess {
         let mut node = self.nodes.remove(index);
         self.callable.expect_exit(&node.location);

@@ -1,24 +1,25 @@
 //! Targets that decode requests: nodes in memory, or behind a connection to a server.
 //!
-//! A node that is fuzzed must not call others, because an input can name any address. So these
-//! nodes have no driver: the calls that the membership decides on are never made. A
-//! [`MethodFilter`] excludes further methods from some targets: those that call at once
-//! (`ping_req`), those that wait for other members, and those that would add members, which a
-//! running store calls. Each of them except `ping_req` is a part of another target. The arguments
-//! of `ping_req` are those of `join`.
+//! A node that is fuzzed must not call others, because an input can name any address. Most of
+//! these nodes are not served, so the calls that the membership decides on are never made. The
+//! store that is served has no other member. A [`MethodFilter`] excludes some methods from some
+//! targets: those that call at once (`ping_req`), that wait for other members, that would add
+//! members to the served store, or that end it (`die`). Each of them except `ping_req` is a part
+//! of another target. The arguments of `ping_req` are those of `join`.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use thrift::protocol::{
     TBinaryOutputProtocol, TInputProtocol, TOutputProtocol, TStoredInputProtocol, TType,
 };
 use thrift::server::TProcessor;
-use thrifty_p2p::diststore::StoreSyncProcessor;
+use thrifty_p2p::diststore::{StoreSyncHandler, StoreSyncProcessor};
 use thrifty_p2p::endpoint::{BindOptions, Endpoint};
-use thrifty_p2p::handler::{BaseHandler, LocatorHandler, PlainLocator};
+use thrifty_p2p::handler::{BaseHandler, PlainLocator, serve};
 use thrifty_p2p::locator::{BaseSyncProcessor, LocatorSyncProcessor};
 use thrifty_p2p::node::Node;
 use thrifty_p2p::rpc::dispatch::Methods;
@@ -60,8 +61,8 @@ struct InMemory<P> {
     processor: MethodFilter<P>,
     /// Must send the same replies as the processor.
     fast_path: Option<Arc<dyn FastPath>>,
-    /// Stops the threads of the handler.
-    stop: Option<Box<dyn Fn()>>,
+    /// Stops the store behind the processor.
+    stop: Option<Box<dyn FnOnce()>>,
 }
 
 impl<P: TProcessor> InMemory<P> {
@@ -115,7 +116,7 @@ impl<P: TProcessor> Decoder for InMemory<P> {
 
 impl<P> Drop for InMemory<P> {
     fn drop(&mut self) {
-        if let Some(stop) = &self.stop {
+        if let Some(stop) = self.stop.take() {
             stop();
         }
     }
@@ -178,8 +179,8 @@ pub fn store() -> Box<dyn Decoder> {
 struct RunningStore {
     processor: MethodFilter<StoreSyncProcessor<StoreHandler>>,
     fast_path: Option<Arc<dyn FastPath>>,
-    /// Stops the threads of the store.
-    stop: Box<dyn Fn()>,
+    /// Stops the store.
+    stop: Box<dyn FnOnce()>,
 }
 
 impl RunningStore {
@@ -189,15 +190,38 @@ impl RunningStore {
             ..StoreLimits::default()
         };
         let handler = StoreHandler::new(node(SERVICE), None, limits);
-        handler.joined(true);
+        let served = handler.clone();
+        let serving = thread::spawn(move || {
+            // Its peer is itself: it starts a new network.
+            let peer = served.endpoint().location().clone();
+            serve(served, StoreSyncProcessor::new, Some(&peer))
+        });
+        wait_until_serving(&handler);
         RunningStore {
             processor: MethodFilter {
                 processor: StoreSyncProcessor::new(handler.clone()),
-                excluded: &["join", "remove", "add", "exchange", "ping_req"],
+                excluded: &["die", "join", "remove", "add", "exchange", "ping_req"],
             },
             fast_path: handler.fast_path(),
-            stop: Box::new(move || handler.cleanup()),
+            stop: Box::new(move || {
+                handler.endpoint().shutdown().request();
+                let ended = serving.join().expect("the store does not panic");
+                ended.expect("the store leaves gracefully");
+            }),
         }
+    }
+}
+
+fn wait_until_serving(handler: &StoreHandler) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let is_serving = || {
+        handler
+            .handle_stats(false)
+            .is_ok_and(|s| s.serving == Some(true))
+    };
+    while !is_serving() {
+        assert!(Instant::now() < deadline, "the store does not serve");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -223,8 +247,8 @@ struct Connections {
     port: u16,
     stopper: Stopper,
     serving: Option<thread::JoinHandle<()>>,
-    /// Stops the threads of the handler.
-    stop: Option<Box<dyn Fn()>>,
+    /// Stops the store behind the processor.
+    stop: Option<Box<dyn FnOnce()>>,
 }
 
 pub fn locator_connections() -> Box<dyn Decoder> {
@@ -249,7 +273,7 @@ impl Connections {
     fn start<P>(
         processor: P,
         fast_path: Option<Arc<dyn FastPath>>,
-        stop: Option<Box<dyn Fn()>>,
+        stop: Option<Box<dyn FnOnce()>>,
     ) -> Connections
     where
         P: TProcessor + Send + Sync + 'static,
@@ -302,7 +326,7 @@ impl Drop for Connections {
         if let Some(serving) = self.serving.take() {
             serving.join().expect("the server does not panic");
         }
-        if let Some(stop) = &self.stop {
+        if let Some(stop) = self.stop.take() {
             stop();
         }
     }

@@ -67,10 +67,7 @@ pub async fn together<T: 'static>(
     id: Id,
     all: Vec<impl Future<Output = T> + 'static>,
 ) -> Vec<T> {
-    let slots: Vec<_> = all
-        .into_iter()
-        .map(|one| spawn_for(net, id, one))
-        .collect();
+    let slots: Vec<_> = all.into_iter().map(|one| spawn_for(net, id, one)).collect();
     let mut results = Vec::new();
     for slot in slots {
         let result = loop {

@@ -41,11 +41,11 @@ impl World {
                 let process = &self.processes[id];
                 let routing = &process.routing;
                 let current = routing.current();
-                let is_foreign =
-                    |key: Key<'_>| !current.owns(routing.me(), key, self.replicas);
-                let page = process
-                    .table
-                    .page(&Cursor::default(), 1, usize::MAX, |_| true, is_foreign);
+                let is_foreign = |key: Key<'_>| !current.owns(routing.me(), key, self.replicas);
+                let page =
+                    process
+                        .table
+                        .page(&Cursor::default(), 1, usize::MAX, |_| true, is_foreign);
                 page.entries.is_empty()
             })
     }
@@ -96,7 +96,10 @@ impl World {
                     && process.is_current(routing);
                 let held = process.table.version(key).unwrap_or_default();
                 if is_asked && held < version {
-                    let why = format!("{} has {held}, not {version}", process.location);
+                    let why = format!(
+                        "{} has {held}, not {version} {:?} {:?}",
+                        process.location, process.contact, process.membership.members
+                    );
                     self.log_statuses();
                     self.check(Err(why), "an owner lacks what was acknowledged");
                 }
@@ -143,7 +146,9 @@ impl World {
     /// in the middle of a write, some may hold that write as well.
     pub fn check_all_copies(&mut self, keys: &[&[u8]]) {
         let members = self.members();
-        let nodes = members.iter().map(|id| self.processes[*id].routing.me().clone());
+        let nodes = members
+            .iter()
+            .map(|id| self.processes[*id].routing.me().clone());
         let placement = Placement::new(nodes);
         for name in keys {
             let key = Key::new(name);

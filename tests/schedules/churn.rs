@@ -53,6 +53,7 @@ impl Schedule {
             && world.processes[id].snapshot().live.len() > 1
         {
             // The last one that others have not declared down would end with all there is.
+            world.log_process("leaves", id);
             world.leave(id);
         }
     }
@@ -63,6 +64,7 @@ impl Schedule {
         if let Some(id) = world.choose(&running)
             && world.may_die(id)
         {
+            world.log_process("crashes", id);
             world.end(id);
             world.count("crashes");
         }
@@ -74,6 +76,7 @@ impl Schedule {
         let running = world.which(|p| p.health == Health::Running && p.has_joined);
         if let Some(id) = world.choose(&running) {
             let condemned = world.once_in(2) && world.may_die(id);
+            world.log_process("hangs", id);
             world.processes[id].health = Health::Hung { condemned };
             world.count(if condemned {
                 "declared down while alive"

@@ -6,6 +6,7 @@
 
 use thrifty_p2p::location::Location;
 use thrifty_p2p::membership::{Member, Merge, Status};
+use thrifty_p2p::store::placement::NodeId;
 
 use super::calls::{Unreachable, call_from};
 use super::process::{Health, Id};
@@ -13,7 +14,7 @@ use super::tasks::pause;
 use super::world::{Net, World};
 
 /// The longest that a thread waits for another one of its process, in steps.
-const TIMEOUT: usize = 600;
+const TIMEOUT: usize = 1500;
 
 impl World {
     fn records(&self, id: Id) -> Vec<Member> {
@@ -83,9 +84,9 @@ impl World {
 
     /// A call to that location failed: a process that is gone is declared down.
     pub fn report_unreachable(&mut self, id: Id, location: &Location) {
-        let is_there = self.at(location).is_some_and(|there| {
-            self.processes[there].health != Health::Hung { condemned: true }
-        });
+        let is_there = self
+            .at(location)
+            .is_some_and(|there| self.processes[there].health != Health::Hung { condemned: true });
         if is_there {
             return;
         }
@@ -122,7 +123,9 @@ impl World {
     pub fn publish_members(&mut self, id: Id) {
         let now = self.now;
         let process = &mut self.processes[id];
-        let is_alone = process.snapshot().live.len() < 2;
+        let live = process.snapshot().live;
+        let is_other = |node: &NodeId| node.location != process.location;
+        let is_alone = !live.iter().any(is_other);
         let contact = &mut process.contact;
         if std::mem::replace(&mut contact.is_alone, is_alone) {
             contact.contact_at = contact.contact_at.max(now);
@@ -168,10 +171,7 @@ pub async fn push_pull(net: &Net, id: Id, peer: &Location) -> bool {
 /// Waits until what was decided before is published. False if that takes too long.
 pub async fn wait_until_published(net: &Net, id: Id) -> bool {
     let decided = net.borrow().processes[id].membership.decided;
-    wait_until(net, |world| {
-        world.processes[id].membership.epoch >= decided
-    })
-    .await
+    wait_until(net, |world| world.processes[id].membership.epoch >= decided).await
 }
 
 /// `Store::wait_for_members`: waits until the rebalance accounts for what is published. False

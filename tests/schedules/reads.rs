@@ -11,7 +11,7 @@ use super::tasks::pause;
 use super::world::Net;
 
 /// Steps after which a client's call is refused.
-pub const CALL_TIMEOUT: i64 = 2000;
+pub const CALL_TIMEOUT: i64 = 3000;
 
 /// The call could not be executed in time.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use thrifty_p2p::store::table::Page;
 use super::calls::{Unreachable, call_from};
 use super::guard::{change, look};
 use super::membership::{push_pull, wait_for_members, wait_until_published};
-use super::process::{Health, Id, name};
+use super::process::{Id, name};
 use super::tasks::pause;
 use super::world::Net;
 use super::writes::apply;
@@ -61,8 +61,9 @@ pub async fn exchange_status(net: Net, me: Id, peer: NodeId) {
         update_rebalance(&net, me).await;
     }
     pause().await;
-    let on_status =
-        |rebalance: &mut thrifty_p2p::store::rebalance::Rebalance| rebalance.on_status(Some(asked_at), status, history);
+    let on_status = |rebalance: &mut thrifty_p2p::store::rebalance::Rebalance| {
+        rebalance.on_status(Some(asked_at), status, history)
+    };
     change(&net, me, |process| on_status(&mut process.rebalance)).await;
 }
 
@@ -107,6 +108,10 @@ async fn on_failed_call(net: &Net, me: Id, peer: &NodeId) {
         !is_there || world.quirk("exited")
     };
     if has_exited {
+        net.borrow().log(format_args!(
+            "{me} marks {} as exited if it is leaving",
+            name(peer)
+        ));
         change(net, me, |process| process.rebalance.mark_exited(peer)).await;
     }
 }
@@ -115,7 +120,10 @@ async fn on_failed_call(net: &Net, me: Id, peer: &NodeId) {
 pub async fn pull_page(net: Net, me: Id, source: NodeId) {
     let (attempt_id, pull) = look(&net, me, |rebalance| {
         let mut pulls = rebalance.pulls().into_iter();
-        (rebalance.attempt_id(), pulls.find(|(node, _)| *node == source))
+        (
+            rebalance.attempt_id(),
+            pulls.find(|(node, _)| *node == source),
+        )
     })
     .await;
     if let Some((_, pull)) = pull {
@@ -156,4 +164,3 @@ async fn on_pull(net: &Net, me: Id, pull: &Pull) -> Option<Page> {
     );
     Some(page)
 }
-

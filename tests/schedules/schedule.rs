@@ -108,8 +108,7 @@ impl Schedule {
                         world.processes[id].has_joined = true;
                         return;
                     }
-                    let serves =
-                        |p: &Process| p.health != Health::Ended && p.routing.is_serving();
+                    let serves = |p: &Process| p.health != Health::Ended && p.routing.is_serving();
                     let serving = world.which(serves);
                     peer = world.choose(&serving).unwrap_or(peer);
                 }
@@ -276,9 +275,8 @@ impl Schedule {
         };
         let process = &world.processes[id];
         let members = process.membership.members.iter();
-        let others = members.filter(|member| {
-            member.status != Status::Left && member.location != process.location
-        });
+        let others = members
+            .filter(|member| member.status != Status::Left && member.location != process.location);
         let others: Vec<Location> = others.map(|member| member.location.clone()).collect();
         let Some(peer) = world.choose(&others) else {
             return;
@@ -298,6 +296,7 @@ impl Schedule {
             let may_exit = rebalance.may_exit() || rebalance.current().is_empty();
             let is_leaving = process.has_left() && !process.is_behind() && !process.is_locked;
             if is_leaving && may_exit && !world.would_strand(id) {
+                world.log_process("exits", id);
                 world.end(id);
                 world.count("leaves");
             }

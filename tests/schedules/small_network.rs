@@ -97,7 +97,10 @@ impl SmallNetwork {
 
     fn copy(&self, node: usize, source: usize) {
         let pulls = self.at(node).pulls();
-        for (from, pull) in pulls.into_iter().filter(|(from, _)| *from == node_id(source)) {
+        for (from, pull) in pulls
+            .into_iter()
+            .filter(|(from, _)| *from == node_id(source))
+        {
             let attempt_id = self.at(node).attempt_id();
             let Some(filter) = self.at(source).transfer_filter(&pull) else {
                 continue;

@@ -34,7 +34,9 @@ pub async fn sweep(net: Net, me: Id, keys: &[&[u8]]) {
                 let keep = |key: Key<'_>| current.owns(node, key, replicas);
                 net.borrow_mut().sweep_stripe(me, stripe, keep);
             }
-            net.borrow_mut().processes[me].locked_stripes.remove(&stripe);
+            net.borrow_mut().processes[me]
+                .locked_stripes
+                .remove(&stripe);
             if !may_drop {
                 break;
             }

@@ -9,7 +9,7 @@ use thrifty_p2p::location::Location;
 use thrifty_p2p::membership::Rng;
 use thrifty_p2p::store::rebalance::{Routing, Rules};
 
-use super::process::{Health, Id, Process};
+use super::process::{Health, Id, Process, name};
 use super::promises::Promises;
 use super::tasks::Task;
 
@@ -78,6 +78,12 @@ impl World {
         }
     }
 
+    /// Prints what happens to a process when one schedule is repeated.
+    pub fn log_process(&self, what: &str, id: Id) {
+        let node = name(self.processes[id].rebalance.me());
+        self.log(format_args!("{what}: {id}, {node}"));
+    }
+
     /// Keeps the first promise that was broken.
     pub fn check(&mut self, result: Result<(), String>, what: &str) {
         if let Err(why) = result {
@@ -108,7 +114,9 @@ impl World {
         let mut process = Process::new(location, self.now, replicas, self.rules);
         process.clock = self.rng.below(5) as i64;
         self.processes.push(process);
-        self.processes.len() - 1
+        let id = self.processes.len() - 1;
+        self.log_process("starts", id);
+        id
     }
 
     /// The processes that run.
@@ -150,6 +158,7 @@ impl World {
 
     /// A process that hung continues. If it hung for long it has heard nobody for as long.
     pub fn resume(&mut self, id: Id) {
+        self.log_process("continues", id);
         let was_long = self.processes[id].health == Health::Hung { condemned: true };
         self.processes[id].health = Health::Running;
         if was_long || self.once_in(2) {
@@ -160,6 +169,7 @@ impl World {
     /// The process has heard no other one for some time.
     pub fn isolate(&mut self, id: Id) {
         self.count("isolations");
+        self.log_process("isolated", id);
         self.processes[id].contact.isolated_at = self.now;
     }
 }

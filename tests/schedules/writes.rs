@@ -16,14 +16,15 @@ use super::tasks::pause;
 use super::world::{Net, World};
 
 /// Steps that a primary may take for a forwarded write.
-const FORWARDED_TIMEOUT: i64 = 1000;
+const FORWARDED_TIMEOUT: i64 = 1500;
 
 /// A write that was executed.
 #[derive(Debug, Clone, Copy)]
 struct Written {
     version: i64,
-    /// There was a value before.
-    existed: bool,
+    /// False for the deletion of a missing key: nothing was written. Then this is the version
+    /// that the key had.
+    is_applied: bool,
 }
 
 /// A client writes a key through some process, or deletes it, and checks the result.
@@ -45,9 +46,15 @@ pub async fn write(net: Net, through: Id, key: Vec<u8>, value: Option<Value>) {
         world.count("writes refused");
         return;
     };
-    if is_delete && !written.existed {
-        // Nothing was written: this was a read that found nothing.
+    if !written.is_applied {
         world.count("deletes of nothing");
+        let version = Some(written.version).filter(|version| *version > 0);
+        let found = version.map(|version| Entry {
+            version,
+            value: None,
+        });
+        let result = world.promises.returned(&key, floor, found.as_ref());
+        world.check(result.map(drop), "a deletion found nothing");
         return;
     }
     world.count(if is_delete { "deletes" } else { "writes" });
@@ -107,7 +114,10 @@ async fn write_as_primary(
     value: Option<Value>,
     deadline: i64,
 ) -> Result<Option<Written>, Refused> {
-    while !net.borrow_mut().processes[me].locked_keys.insert(key.to_vec()) {
+    while !net.borrow_mut().processes[me]
+        .locked_keys
+        .insert(key.to_vec())
+    {
         if net.borrow().now >= deadline {
             return Ok(None);
         }
@@ -175,7 +185,8 @@ enum Assigned {
 impl PendingWrite {
     async fn run(mut self, value: Option<Value>) -> Result<Option<Written>, Refused> {
         let executed = self.execute(value).await;
-        let is_valid = self.finish(executed.ok().flatten()).await;
+        let applied = executed.ok().flatten().filter(|written| written.is_applied);
+        let is_valid = self.finish(applied).await;
         executed.map(|written| written.filter(|_| is_valid))
     }
 
@@ -204,8 +215,10 @@ impl PendingWrite {
         let existed = latest.as_ref().is_some_and(|entry| !entry.is_tombstone());
         let latest = latest.map_or(0, |entry| entry.version);
         if value.is_none() && !existed {
-            let version = latest;
-            return Assigned::Nothing(Written { version, existed });
+            return Assigned::Nothing(Written {
+                version: latest,
+                is_applied: false,
+            });
         }
         let mut world = self.net.borrow_mut();
         let own = world.processes[self.me].table.version(Key::new(&self.key));
@@ -215,8 +228,17 @@ impl PendingWrite {
         let entry = Entry { version, value };
         let result = world.promises.assigned(&self.key, &entry);
         world.check(result, "versions must differ");
-        world.log(format_args!("{} assigns {version} to {:?}", self.me, self.key));
-        Assigned::Entry(entry, Written { version, existed })
+        world.log(format_args!(
+            "{} assigns {version} to {:?}",
+            self.me, self.key
+        ));
+        Assigned::Entry(
+            entry,
+            Written {
+                version,
+                is_applied: true,
+            },
+        )
     }
 
     /// Brings the entry to all owners in every placement except this process.
@@ -233,7 +255,14 @@ impl PendingWrite {
             pause().await;
             let copies = targets.iter().map(|owner| {
                 let (net, owner) = (self.net.clone(), owner.clone());
-                send_copy(net, self.me, owner, self.key.clone(), entry.clone(), placement_id)
+                send_copy(
+                    net,
+                    self.me,
+                    owner,
+                    self.key.clone(),
+                    entry.clone(),
+                    placement_id,
+                )
             });
             let replies = together(&self.net, self.me, copies.collect()).await;
             let mut all_reached = true;
@@ -347,7 +376,10 @@ async fn apply_replicated(net: &Net, me: Id, key: &[u8], entry: Entry, placement
 /// Applies an entry to the table, when its stripe is not locked.
 pub async fn apply(net: &Net, me: Id, key: &[u8], entry: Entry) {
     let key = Key::new(key);
-    while net.borrow().processes[me].locked_stripes.contains(&stripe_of(key)) {
+    while net.borrow().processes[me]
+        .locked_stripes
+        .contains(&stripe_of(key))
+    {
         pause().await;
     }
     net.borrow().processes[me].table.apply(key, entry);

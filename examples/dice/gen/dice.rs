@@ -32,7 +32,7 @@ use crate::locator;
 //
 
 pub trait TDiceSyncClient : locator::TBaseSyncClient {
-  /// One throw of a die with so many sides.
+  /// Rolls a die. Returns a number from 1 to `sides`. There must be at least two sides.
   fn roll(&mut self, sides: i32) -> thrift::Result<i32>;
 }
 
@@ -95,7 +95,7 @@ impl <C: TThriftClient + TDiceSyncClientMarker + locator::TBaseSyncClientMarker>
 //
 
 pub trait DiceSyncHandler : locator::BaseSyncHandler {
-  /// One throw of a die with so many sides.
+  /// Rolls a die. Returns a number from 1 to `sides`. There must be at least two sides.
   fn handle_roll(&self, sides: i32) -> thrift::Result<i32>;
 }
 

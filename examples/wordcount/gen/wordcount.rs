@@ -32,9 +32,9 @@ use crate::locator;
 //
 
 pub trait TWordCountSyncClient : locator::TLocatorSyncClient {
-  /// Counts a word so many times more; answers its count so far.
+  /// Adds `times` to the count of `word`. Returns the new count.
   fn count(&mut self, word: String, times: i64) -> thrift::Result<i64>;
-  /// All words counted here, with their counts.
+  /// All words that this node has counted, with their counts.
   fn counted(&mut self) -> thrift::Result<BTreeMap<String, i64>>;
 }
 
@@ -125,9 +125,9 @@ impl <C: TThriftClient + TWordCountSyncClientMarker + locator::TLocatorSyncClien
 //
 
 pub trait WordCountSyncHandler : locator::LocatorSyncHandler {
-  /// Counts a word so many times more; answers its count so far.
+  /// Adds `times` to the count of `word`. Returns the new count.
   fn handle_count(&self, word: String, times: i64) -> thrift::Result<i64>;
-  /// All words counted here, with their counts.
+  /// All words that this node has counted, with their counts.
   fn handle_counted(&self) -> thrift::Result<BTreeMap<String, i64>>;
 }
 

@@ -8,8 +8,8 @@ use thrifty_p2p::diststore::{KeyValue, StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::rpc::dialer::{Dialer, Timeouts};
-use thrifty_p2p::store::types::Client;
 use thrifty_p2p::store::placement::Key;
+use thrifty_p2p::store::types::Client;
 
 use crate::contender::{Answer, Connection, Opened, check_size};
 use crate::keys::KeyBytes;
