@@ -80,10 +80,10 @@ fn kill(options: &Options) -> Outcome<()> {
     let keys = options.keys_at_kill;
     let (mut nodes, _) = start(5, keys)?;
     wait_until(|| are_settled(&nodes))?;
-    let (start, before) = (Instant::now(), view(&nodes[0]));
+    let (start, before) = (Instant::now(), placement_id(&nodes[0]));
     nodes.pop();
     // Until its death is noticed, the others look settled.
-    wait_until(|| view(&nodes[0]) != before && are_settled(&nodes))?;
+    wait_until(|| placement_id(&nodes[0]) != before && are_settled(&nodes))?;
     let seconds = start.elapsed().as_secs_f64();
     println!("kill -9 of one of five nodes with {keys} keys: settled in {seconds:.2} s");
     Ok(())
@@ -173,10 +173,14 @@ fn stats(node: &Node) -> Option<NodeStats> {
     call(StoreSyncClient::new, &node.location, stats).ok()
 }
 
+fn placement_id(node: &Node) -> Option<i64> {
+    stats(node)?.placement_id
+}
+
 /// Do all nodes have the same placement, with no keys on their way?
 fn are_settled(nodes: &[Node]) -> bool {
     let state = |node| stats(node).map(|s| (s.placement_id, s.phase, s.serving));
-    let placement_id = stats(&nodes[0]).and_then(|stats| stats.placement_id);
+    let placement_id = placement_id(&nodes[0]);
     let settled = Some((placement_id, Some(Phase::SETTLED), Some(true)));
     nodes.iter().all(|node| state(node) == settled)
 }

@@ -152,7 +152,11 @@ pub async fn pull_page(net: Net, me: Id, source: NodeId) {
 
 /// Sends a page of one key. None while this process is not ready.
 async fn on_pull(net: &Net, me: Id, pull: &Pull) -> Option<Page> {
+    let routing = net.borrow().routing(me);
     let filter = look(net, me, |rebalance| rebalance.transfer_filter(pull)).await?;
+    if !net.borrow().processes[me].is_current(&routing) {
+        return None;
+    }
     pause().await;
     let table = net.borrow().processes[me].table.clone();
     let page = table.page(
@@ -162,5 +166,7 @@ async fn on_pull(net: &Net, me: Id, pull: &Pull) -> Option<Page> {
         |points| filter.may_include_points(points),
         |key: Key<'_>| filter.includes(key),
     );
-    Some(page)
+    net.borrow().processes[me]
+        .is_current(&routing)
+        .then_some(page)
 }
