@@ -229,11 +229,14 @@ impl Store {
                     state: WriteState::Replicating,
                 })
             };
-            let pending = keys.iter().enumerate().filter_map(begin).collect();
+            let pending: Vec<_> = keys.iter().enumerate().filter_map(begin).collect();
             // Otherwise a placement may have been drained before these were counted.
             if self.is_latest(&routing) {
                 return pending;
             }
+            // The rebalance may have waited for these.
+            drop(pending);
+            self.rebalance().advance();
         }
     }
 
@@ -241,7 +244,7 @@ impl Store {
     fn finish(&self, ticket: WriteTicket) -> bool {
         let routing = self.routing();
         let is_valid = self.is_current(&routing) && routing.may_acknowledge(&ticket);
-        let is_awaited = ticket.is_older_than(&routing);
+        let is_awaited = ticket.is_older_than(&self.routing());
         drop(ticket);
         if is_awaited {
             self.rebalance().advance();

@@ -74,24 +74,17 @@ async fn on_status(
     status: RebalanceStatus,
     wants_history: bool,
 ) -> Option<(RebalanceStatus, Option<PlacementHistory>)> {
-    if !net.borrow().quirk("unpublished") {
-        let is_published = wait_until_published(net, me).await;
-        if !is_published {
-            return None;
-        }
-    }
-    if !wait_for_members(net, me).await && !net.borrow().quirk("status") {
+    if !wait_until_published(net, me).await || !wait_for_members(net, me).await {
         return None;
     }
     let sender = status.sender.clone();
     let is_down = net.borrow().is_down(me, &sender.location);
-    let fixed = !net.borrow().quirk("grace");
     let reply = change(net, me, |process| {
         let rebalance = &mut process.rebalance;
         rebalance.on_status(None, status, None);
         let history = rebalance.history().filter(|_| wants_history);
         let mut status = rebalance.status_for(&sender);
-        if is_down && fixed {
+        if is_down {
             status.seen_generation = None;
         }
         (status, history)
@@ -105,7 +98,7 @@ async fn on_failed_call(net: &Net, me: Id, peer: &NodeId) {
         let world = net.borrow();
         let there = world.at(&peer.location);
         let is_there = there.is_some_and(|there| world.processes[there].health.is_sound());
-        !is_there || world.quirk("exited")
+        !is_there
     };
     if has_exited {
         net.borrow().log(format_args!(

@@ -39,7 +39,6 @@ pub struct World {
     pub tolerated: usize,
     /// The members when all was last settled.
     pub base: BTreeSet<Id>,
-    pub quirks: String,
 }
 
 impl World {
@@ -58,12 +57,7 @@ impl World {
             deaths: 0,
             tolerated: 0,
             base: BTreeSet::new(),
-            quirks: std::env::var("QUIRKS").unwrap_or_default(),
         }
-    }
-
-    pub fn quirk(&self, name: &str) -> bool {
-        self.quirks.split(',').any(|one| one == name)
     }
 
     pub fn count(&mut self, what: &'static str) {

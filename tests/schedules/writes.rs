@@ -158,9 +158,7 @@ async fn begin_write(net: &Net, me: Id, primary: &NodeId, key: &[u8]) -> Option<
         }
         pause().await;
         drop(ticket);
-        if !net.borrow().quirk("begin") {
-            guard::change(net, me, |process| process.rebalance.advance()).await;
-        }
+        guard::change(net, me, |process| process.rebalance.advance()).await;
     }
 }
 
@@ -293,12 +291,7 @@ impl PendingWrite {
         pause().await;
         let is_valid = is_valid(&mut net.borrow_mut(), me, &key, &ticket, written, &before);
         pause().await;
-        let mut is_awaited = ticket.is_older_than(&before);
-        let probe = net.borrow().routing(me);
-        if !net.borrow().quirk("finish") {
-            // stand-in: after the drop
-            is_awaited = ticket.is_older_than(&probe);
-        }
+        let is_awaited = ticket.is_older_than(&net.borrow().routing(me));
         drop(ticket);
         if is_awaited {
             guard::change(&net, me, |process| process.rebalance.advance()).await;
@@ -357,8 +350,7 @@ async fn catch_up_with(net: &Net, me: Id, owner: &NodeId) -> bool {
     if !push_pull(net, me, &owner.location).await {
         return false;
     }
-    let is_done = wait_for_members(net, me).await;
-    is_done || net.borrow().quirk("catch_up")
+    wait_for_members(net, me).await
 }
 
 /// Applies a copy from a primary with that placement. Returns the placement here.
