@@ -23,12 +23,14 @@ use thrifty_p2p::store::rebalance::{Rule, Rules};
 const STEPS: usize = 4000;
 
 /// What must have happened in the default run.
-const EVENTS: [&str; 19] = [
+const EVENTS: [&str; 21] = [
     "reads",
     "writes",
     "deletes",
     "deletes of nothing",
+    "scans",
     "reads refused",
+    "scans refused",
     "writes refused",
     "writes not acknowledged",
     "joins",

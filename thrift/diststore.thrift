@@ -71,12 +71,14 @@ struct RebalanceStatus {
     5: optional i64 read_placement_id,
     /** All placements of the sender's history, oldest first. */
     6: list<i64> placement_ids,
-    /** The receiver's generation, if the receiver is in the sender's current placement. */
+    /** The receiver's generation, if the sender counts on the receiver. */
     7: optional i64 seen_generation,
     /** Copies kept of each key; absent while unknown. */
     8: optional i32 replicas,
     /** Larger in a status that was sent later. */
     9: i64 sequence,
+    /** The receiver is leaving, and the sender has gone on without it. */
+    10: bool gave_up,
 }
 
 /** The placements of an admitted node, oldest first. */

@@ -689,16 +689,18 @@ pub struct RebalanceStatus {
   pub read_placement_id: Option<i64>,
   /// All placements of the sender's history, oldest first.
   pub placement_ids: Option<Vec<i64>>,
-  /// The receiver's generation, if the receiver is in the sender's current placement.
+  /// The receiver's generation, if the sender counts on the receiver.
   pub seen_generation: Option<i64>,
   /// Copies kept of each key; absent while unknown.
   pub replicas: Option<i32>,
   /// Larger in a status that was sent later.
   pub sequence: Option<i64>,
+  /// The receiver is leaving, and the sender has gone on without it.
+  pub gave_up: Option<bool>,
 }
 
 impl RebalanceStatus {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9>(sender: F1, placement_id: F2, phase: F3, admitted: F4, read_placement_id: F5, placement_ids: F6, seen_generation: F7, replicas: F8, sequence: F9) -> RebalanceStatus where F1: Into<Option<NodeId>>, F2: Into<Option<i64>>, F3: Into<Option<Phase>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<Vec<i64>>>, F7: Into<Option<i64>>, F8: Into<Option<i32>>, F9: Into<Option<i64>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10>(sender: F1, placement_id: F2, phase: F3, admitted: F4, read_placement_id: F5, placement_ids: F6, seen_generation: F7, replicas: F8, sequence: F9, gave_up: F10) -> RebalanceStatus where F1: Into<Option<NodeId>>, F2: Into<Option<i64>>, F3: Into<Option<Phase>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<Vec<i64>>>, F7: Into<Option<i64>>, F8: Into<Option<i32>>, F9: Into<Option<i64>>, F10: Into<Option<bool>> {
     RebalanceStatus {
       sender: sender.into(),
       placement_id: placement_id.into(),
@@ -709,6 +711,7 @@ impl RebalanceStatus {
       seen_generation: seen_generation.into(),
       replicas: replicas.into(),
       sequence: sequence.into(),
+      gave_up: gave_up.into(),
     }
   }
 }
@@ -725,6 +728,7 @@ impl TSerializable for RebalanceStatus {
     let mut f_7: Option<i64> = None;
     let mut f_8: Option<i32> = None;
     let mut f_9: Option<i64> = Some(0);
+    let mut f_10: Option<bool> = Some(false);
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -774,6 +778,10 @@ impl TSerializable for RebalanceStatus {
           let val = i_prot.read_i64()?;
           f_9 = Some(val);
         },
+        10 => {
+          let val = i_prot.read_bool()?;
+          f_10 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -791,6 +799,7 @@ impl TSerializable for RebalanceStatus {
       seen_generation: f_7,
       replicas: f_8,
       sequence: f_9,
+      gave_up: f_10,
     };
     Ok(ret)
   }
@@ -846,6 +855,11 @@ impl TSerializable for RebalanceStatus {
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.gave_up {
+      o_prot.write_field_begin(&TFieldIdentifier::new("gave_up", TType::Bool, 10))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -863,6 +877,7 @@ impl Default for RebalanceStatus {
       seen_generation: Some(0),
       replicas: Some(0),
       sequence: Some(0),
+      gave_up: Some(false),
     }
   }
 }

@@ -21,6 +21,7 @@ mod shared;
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use ::log::warn;
 
@@ -173,11 +174,11 @@ impl Node {
     }
 
     /// Exchanges all records with `location`, and waits until the ring accounts for them.
-    /// Blocks for one call.
+    /// Returns whether it does. Blocks for two timeouts of a call at most.
     ///
     /// # Errors
     /// See [`Error`]; it names the location.
-    pub(crate) fn push_pull(&self, location: &Location) -> Result<(), Error> {
+    pub(crate) fn push_pull(&self, location: &Location) -> Result<bool, Error> {
         let gossip = self.full_state();
         let timeouts = same_timeouts(self.shared.config.call_timeout);
         let exchange = |peer: &mut LocatorSyncClient<_, _>| peer.exchange(gossip);
@@ -186,9 +187,13 @@ impl Node {
             dialer.call_with_timeouts(timeouts, LocatorSyncClient::new, location, exchange)?;
         self.on_exchange(reply)
             .map_err(|e| Error::Remote(location.clone(), e))?;
-        self.shared
-            .wait_until_published(self.shared.config.call_timeout);
-        Ok(())
+        Ok(self.wait_until_published(self.shared.config.call_timeout))
+    }
+
+    /// Waits until the ring accounts for everything that was decided before, for `timeout` at
+    /// most. Returns whether it does.
+    pub(crate) fn wait_until_published(&self, timeout: Duration) -> bool {
+        self.shared.wait_until_published(timeout)
     }
 
     /// Ends the node's own threads and waits for them. The server can still reply from what

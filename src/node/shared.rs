@@ -171,8 +171,8 @@ impl Shared {
     }
 
     /// Waits until the driver has published everything that was decided before, for `timeout`
-    /// at most.
-    pub fn wait_until_published(&self, timeout: Duration) {
+    /// at most. Returns whether it has.
+    pub fn wait_until_published(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut state = self.state.lock();
         let collected = state.collected;
@@ -183,6 +183,7 @@ impl Shared {
             }
             self.wait(&mut state, left);
         }
+        state.published >= collected
     }
 
     fn change_ring(&self, changes: &[Change]) {

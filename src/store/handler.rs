@@ -268,20 +268,35 @@ impl StoreSyncHandler for StoreHandler {
     ) -> thrift::Result<wire::StatusReply> {
         let status = RebalanceStatus::try_from(status).map_err(refused)?;
         let sender = status.sender.clone();
-        self.store.wait_for_members(MEMBERS_TIMEOUT);
+        // A reply that does not account for what this node knows could confirm a process that
+        // was declared down.
+        let is_up_to_date = self.node.wait_until_published(MEMBERS_TIMEOUT)
+            && self.store.wait_for_members(MEMBERS_TIMEOUT);
+        if !is_up_to_date {
+            return Err(refused("this node has not taken over its members yet"));
+        }
+        let is_down = self.node.is_down(&sender.location);
         let mut rebalance = self.store.rebalance();
         rebalance.on_status(None, status, None);
         let history = rebalance.history().filter(|_| wants_history);
+        let mut reply = rebalance.status_for(&sender);
+        if is_down {
+            // It may still be on the ring for a while.
+            reply.seen_generation = None;
+        }
         Ok(wire::StatusReply::new(
-            wire::RebalanceStatus::from(&rebalance.status_for(&sender)),
+            wire::RebalanceStatus::from(&reply),
             history.as_ref().map(Into::into),
         ))
     }
 
     fn handle_pull(&self, pull: wire::Pull) -> thrift::Result<wire::Page> {
         let pull = Pull::try_from(pull).map_err(refused)?;
+        let not_ready = || refused("this node is not ready to send");
+        let routing = self.store.routing();
         let filter = self.store.rebalance().transfer_filter(&pull);
-        let filter = filter.ok_or_else(|| refused("this node is not ready to send"))?;
+        let is_current = || self.store.is_current(&routing);
+        let filter = filter.filter(|_| is_current()).ok_or_else(not_ready)?;
         let is_busy = self.store.throttle.is_busy(Instant::now());
         let max_bytes = if is_busy { SMALL_PAGE } else { PAGE };
         let page = self.store.table.page(
@@ -291,6 +306,10 @@ impl StoreSyncHandler for StoreHandler {
             |points| filter.may_include_points(points),
             |key| filter.includes(key),
         );
+        if !is_current() {
+            // Isolated meanwhile: the others may have gone on without this node.
+            return Err(not_ready());
+        }
         let count = page.entries.len() as u64;
         self.store.sent.fetch_add(count, Relaxed);
         Ok(wire::Page {

@@ -159,15 +159,16 @@ impl Store {
         }
     }
 
-    /// Waits until the routing accounts for what membership knows now, for `timeout` at most.
-    pub(super) fn wait_for_members(&self, timeout: Duration) {
+    /// Waits until the routing accounts for what membership has published, for `timeout` at
+    /// most. Returns whether it does.
+    pub(super) fn wait_for_members(&self, timeout: Duration) -> bool {
         let (epoch, deadline) = (self.node.epoch(), Instant::now() + timeout);
         loop {
             let changes = self.changes();
             let left = deadline.saturating_duration_since(Instant::now());
             let is_updated = self.rebalanced_epoch.load(Acquire) >= epoch;
             if is_updated || left.is_zero() || self.is_stopped() {
-                return;
+                return is_updated;
             }
             self.wait_for_change(changes, left);
         }

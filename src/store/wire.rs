@@ -93,6 +93,7 @@ impl From<&RebalanceStatus> for wire::RebalanceStatus {
             seen_generation: status.seen_generation,
             replicas: status.replicas.map(|replicas| replicas as i32),
             sequence: Some(status.sequence as i64),
+            gave_up: Some(status.gave_up),
         }
     }
 }
@@ -113,6 +114,7 @@ impl TryFrom<wire::RebalanceStatus> for RebalanceStatus {
             seen_generation: status.seen_generation,
             replicas: replicas.and_then(|replicas| usize::try_from(replicas).ok()),
             sequence: status.sequence.unwrap_or(0) as u64,
+            gave_up: status.gave_up.unwrap_or(false),
         })
     }
 }

@@ -244,9 +244,10 @@ impl Store {
     fn finish(&self, ticket: WriteTicket) -> bool {
         let routing = self.routing();
         let is_valid = self.is_current(&routing) && routing.may_acknowledge(&ticket);
-        let is_awaited = ticket.is_older_than(&self.routing());
+        let is_older = ticket.is_older_than(&routing);
         drop(ticket);
-        if is_awaited {
+        // Also if a placement came meanwhile: its rebalance may have seen this ticket.
+        if is_older || !self.is_latest(&routing) {
             self.rebalance().advance();
         }
         is_valid
@@ -372,24 +373,25 @@ impl Store {
         (copies, owners)
     }
 
-    /// Has the owner the copy, and does this node know its placement? Or is the owner down?
+    /// Has the owner the copy, and does this node know its placement?
     fn has_copy(&self, owner: &NodeId, result: ReplicaResult) -> Result<bool, Refusal> {
         match result {
             ReplicaResult::Kept(theirs) if self.routing().knows(theirs) => Ok(true),
             ReplicaResult::Kept(_) => Ok(self.catch_up_with(&owner.location)),
-            ReplicaResult::Unreachable => Ok(self.node.is_down(&owner.location)),
+            // An owner that is gone is no target once the routing accounts for that.
+            ReplicaResult::Unreachable => Ok(false),
             ReplicaResult::Rejected(why) => Err(why),
         }
     }
 
     /// Exchanges the membership with an owner that has another placement, and waits until this
-    /// node's routing accounts for it: the write must reach the owners in it too.
+    /// node's routing accounts for it: the write must reach the owners in it too. False if that
+    /// failed or took too long.
     fn catch_up_with(&self, owner: &Location) -> bool {
-        if self.node.push_pull(owner).is_err() {
-            return false;
-        }
-        self.wait_for_members(CATCH_UP_TIMEOUT);
-        true
+        self.node
+            .push_pull(owner)
+            .is_ok_and(|is_published| is_published)
+            && self.wait_for_members(CATCH_UP_TIMEOUT)
     }
 
     /// Keeps copies from a primary with that current placement, except those that there is no

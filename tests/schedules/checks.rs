@@ -50,9 +50,14 @@ impl World {
             })
     }
 
-    /// Does any process read by a placement that this one is in?
+    /// Does any process read by a placement that this one is in? Or does it leave, and waits
+    /// for a member that takes over what it holds?
     pub fn is_relied_on(&self, id: Id) -> bool {
-        let me = self.processes[id].rebalance.me();
+        let rebalance = &self.processes[id].rebalance;
+        let me = rebalance.me();
+        if rebalance.current().is_empty() {
+            return true;
+        }
         let all = self.which(|process| process.health != Health::Ended);
         all.into_iter().any(|other| {
             let process = &self.processes[other];
@@ -63,15 +68,16 @@ impl World {
         })
     }
 
-    /// Would a process that the leaver does not know be alone without it, or with others that
-    /// know as little? It may have hung as soon as it had met the leaver.
-    pub fn would_strand(&self, leaver: Id) -> bool {
+    /// Does a process that is not admitted need this leaving one, because it knows no other, or
+    /// only others that are not admitted either? It may have hung as soon as it had met it.
+    pub fn is_only_contact(&self, leaver: Id) -> bool {
         let stays = |id: &Id| {
             let process = &self.processes[*id];
             process.health.is_sound() && !process.has_left()
         };
+        let needs_list = |id: &Id| stays(id) && self.processes[*id].rebalance.wants_history();
         let successors = self.processes[leaver].rebalance.current();
-        (0..self.processes.len()).filter(stays).any(|id| {
+        (0..self.processes.len()).filter(needs_list).any(|id| {
             let process = &self.processes[id];
             let snapshot = process.snapshot();
             let knows_another = snapshot.live.iter().any(|node| {
@@ -96,10 +102,7 @@ impl World {
                     && process.is_current(routing);
                 let held = process.table.version(key).unwrap_or_default();
                 if is_asked && held < version {
-                    let why = format!(
-                        "{} has {held}, not {version} {:?} {:?}",
-                        process.location, process.contact, process.membership.members
-                    );
+                    let why = format!("{} has {held}, not {version}", process.location);
                     self.log_statuses();
                     self.check(Err(why), "an owner lacks what was acknowledged");
                 }

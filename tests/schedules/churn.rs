@@ -75,10 +75,12 @@ impl Schedule {
         let mut world = self.net.borrow_mut();
         let running = world.which(|p| p.health == Health::Running && p.has_joined);
         if let Some(id) = world.choose(&running) {
-            let condemned = world.once_in(2) && world.may_die(id);
+            let may_be_declared_down = world.once_in(2) && world.may_die(id);
             world.log_process("hangs", id);
-            world.processes[id].health = Health::Hung { condemned };
-            world.count(if condemned {
+            world.processes[id].health = Health::Hung {
+                may_be_declared_down,
+            };
+            world.count(if may_be_declared_down {
                 "declared down while alive"
             } else {
                 "hangs"

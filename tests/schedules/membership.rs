@@ -1,15 +1,15 @@
 //! What processes know of each other: the real table of records, merged at every exchange.
 //!
-//! Failure detection is perfect here: only a process that has ended, or was condemned while it
-//! hung, is declared down. But knowledge arrives late: a change is *decided* in the table,
-//! then *published* by the driver, then taken over by the rebalance, each in a step of its own.
+//! Failure detection is perfect here: only a process that has ended, or that hangs for long, is
+//! declared down. But knowledge arrives late: a change is *decided* in the table, then
+//! *published* by the driver, then taken over by the rebalance, each in a step of its own.
 
 use thrifty_p2p::location::Location;
 use thrifty_p2p::membership::{Member, Merge, Status};
 use thrifty_p2p::store::placement::NodeId;
 
 use super::calls::{Unreachable, call_from};
-use super::process::{Health, Id};
+use super::process::Id;
 use super::tasks::pause;
 use super::world::{Net, World};
 
@@ -84,9 +84,8 @@ impl World {
 
     /// A call to that location failed: a process that is gone is declared down.
     pub fn report_unreachable(&mut self, id: Id, location: &Location) {
-        let is_there = self
-            .at(location)
-            .is_some_and(|there| self.processes[there].health != Health::Hung { condemned: true });
+        let there = self.at(location);
+        let is_there = there.is_some_and(|there| self.processes[there].health.is_sound());
         if is_there {
             return;
         }
@@ -101,7 +100,7 @@ impl World {
         });
     }
 
-    /// Is there no live member at that location, as this process knows?
+    /// Does this process know of no member at that location, or of one that is down?
     pub fn is_down(&self, id: Id, location: &Location) -> bool {
         let record = self.processes[id].membership.members.get(location);
         record.is_none_or(|record| record.status == Status::Down)
@@ -160,12 +159,10 @@ pub async fn gossip(net: &Net, id: Id, peer: &Location) {
     }
 }
 
-/// `Node::push_pull`: exchanges all records, and waits until they are published.
+/// `Node::push_pull`: exchanges all records, and waits until they are published. False if that
+/// failed.
 pub async fn push_pull(net: &Net, id: Id, peer: &Location) -> bool {
-    exchange(net, id, peer).await && {
-        wait_until_published(net, id).await;
-        true
-    }
+    exchange(net, id, peer).await && wait_until_published(net, id).await
 }
 
 /// Waits until what was decided before is published. False if that takes too long.

@@ -18,8 +18,8 @@ pub enum Health {
     Running,
     /// Stopped: calls to it time out. It may continue.
     Hung {
-        /// Others may declare it down meanwhile.
-        condemned: bool,
+        /// It hangs for so long that others may declare it down.
+        may_be_declared_down: bool,
     },
     Ended,
 }
@@ -27,7 +27,13 @@ pub enum Health {
 impl Health {
     /// Is it there, and may not be declared down?
     pub fn is_sound(self) -> bool {
-        !matches!(self, Health::Ended | Health::Hung { condemned: true })
+        match self {
+            Health::Running => true,
+            Health::Hung {
+                may_be_declared_down,
+            } => !may_be_declared_down,
+            Health::Ended => false,
+        }
     }
 }
 

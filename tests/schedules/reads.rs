@@ -42,6 +42,49 @@ pub async fn read(net: Net, through: Id, key: Vec<u8>) {
     }
 }
 
+/// A client scans the primary of a key for it, and checks the result.
+pub async fn scan(net: Net, through: Id, key: Vec<u8>) {
+    let (floor, routing) = {
+        let world = net.borrow();
+        (world.promises.floor(&key), world.routing(through))
+    };
+    let Some(primary) = routing.primary(Key::new(&key)) else {
+        return;
+    };
+    let (name, placement_id) = (key.clone(), routing.current().id());
+    let page = call(&net, &primary.location, |net, there| async move {
+        scan_at(&net, there, placement_id, &name).await
+    });
+    let result = page.await;
+    let mut world = net.borrow_mut();
+    let Ok(Some(entry)) = result else {
+        world.count("scans refused");
+        return;
+    };
+    world.count("scans");
+    let result = world.promises.returned(&key, floor, entry.as_ref());
+    world.check(result.map(drop), "a stale scan");
+}
+
+/// What this process holds as the primary of the key, if it is settled in that placement.
+async fn scan_at(net: &Net, me: Id, placement_id: u64, key: &[u8]) -> Option<Option<Entry>> {
+    let settled = || {
+        let world = net.borrow();
+        let routing = world.routing(me);
+        let is_settled = routing.is_settled() && routing.is_serving();
+        let is_same = routing.current().id() == placement_id;
+        let is_current = world.processes[me].is_current(&routing);
+        (is_settled && is_same && is_current).then_some(routing)
+    };
+    let routing = settled()?;
+    let is_primary = routing.current().is_primary(routing.me(), Key::new(key));
+    pause().await;
+    let entry = net.borrow().processes[me].table.read(Key::new(key));
+    pause().await;
+    settled()?;
+    is_primary.then_some(entry)
+}
+
 /// The newest acknowledged entry of the key, or a newer one, from one of its read owners.
 pub async fn read_latest(
     net: &Net,

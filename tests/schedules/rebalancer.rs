@@ -61,10 +61,11 @@ pub async fn exchange_status(net: Net, me: Id, peer: NodeId) {
         update_rebalance(&net, me).await;
     }
     pause().await;
-    let on_status = |rebalance: &mut thrifty_p2p::store::rebalance::Rebalance| {
-        rebalance.on_status(Some(asked_at), status, history)
-    };
-    change(&net, me, |process| on_status(&mut process.rebalance)).await;
+    change(&net, me, |process| {
+        let rebalance = &mut process.rebalance;
+        rebalance.on_status(Some(asked_at), status, history);
+    })
+    .await;
 }
 
 /// Replies to a status that came unasked.

@@ -9,7 +9,7 @@ use thrifty_p2p::store::rebalance::Rules;
 
 use super::membership::gossip;
 use super::process::{Health, Id, Process};
-use super::reads::read;
+use super::reads::{read, scan};
 use super::rebalancer::{exchange_status, pull_page, update_rebalance};
 use super::sweeper::sweep;
 use super::tasks::{Task, pause};
@@ -196,13 +196,14 @@ impl Schedule {
             return;
         };
         let key = KEYS[world.rng.below(KEYS.len())].to_vec();
-        let what = world.rng.below(10);
+        let what = world.rng.below(11);
         let value = world.rng.bits().to_be_bytes().to_vec().into();
         drop(world);
         let net = self.net.clone();
         match what {
             0..5 => self.spawn(None, read(net, through, key)),
             5..9 => self.spawn(None, write(net, through, key, Some(value))),
+            9 => self.spawn(None, scan(net, through, key)),
             _ => self.spawn(None, write(net, through, key, None)),
         }
     }
@@ -295,7 +296,7 @@ impl Schedule {
             let rebalance = &process.rebalance;
             let may_exit = rebalance.may_exit() || rebalance.current().is_empty();
             let is_leaving = process.has_left() && !process.is_behind() && !process.is_locked;
-            if is_leaving && may_exit && !world.would_strand(id) {
+            if is_leaving && may_exit && !world.is_only_contact(id) {
                 world.log_process("exits", id);
                 world.end(id);
                 world.count("leaves");

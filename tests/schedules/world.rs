@@ -153,7 +153,7 @@ impl World {
     /// A process that hung continues. If it hung for long it has heard nobody for as long.
     pub fn resume(&mut self, id: Id) {
         self.log_process("continues", id);
-        let was_long = self.processes[id].health == Health::Hung { condemned: true };
+        let was_long = !self.processes[id].health.is_sound();
         self.processes[id].health = Health::Running;
         if was_long || self.once_in(2) {
             self.isolate(id);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use thrifty_p2p::store::placement::{Key, NodeId};
-use thrifty_p2p::store::rebalance::WriteTicket;
+use thrifty_p2p::store::rebalance::{Routing, WriteTicket};
 use thrifty_p2p::store::table::stripe_of;
 use thrifty_p2p::store::versions::{Entry, Value};
 
@@ -287,13 +287,14 @@ impl PendingWrite {
             ticket,
             ..
         } = self;
-        let before = net.borrow().routing(me);
+        let routing = net.borrow().routing(me);
         pause().await;
-        let is_valid = is_valid(&mut net.borrow_mut(), me, &key, &ticket, written, &before);
+        let is_valid = is_valid(&mut net.borrow_mut(), me, &key, &ticket, written, &routing);
+        let is_awaited = ticket.is_older_than(&routing);
         pause().await;
-        let is_awaited = ticket.is_older_than(&net.borrow().routing(me));
         drop(ticket);
-        if is_awaited {
+        pause().await;
+        if is_awaited || !Rc::ptr_eq(&routing, &net.borrow().routing(me)) {
             guard::change(&net, me, |process| process.rebalance.advance()).await;
         }
         is_valid
@@ -307,7 +308,7 @@ fn is_valid(
     key: &[u8],
     ticket: &WriteTicket,
     written: Option<Written>,
-    routing: &thrifty_p2p::store::rebalance::Routing,
+    routing: &Routing,
 ) -> bool {
     if !world.processes[me].is_current(routing) || !routing.may_acknowledge(ticket) {
         world.count("writes not acknowledged");
@@ -335,12 +336,13 @@ async fn send_copy(
     .await
 }
 
-/// Has the owner the copy, and does this process know its placement? Or is the owner down?
+/// Has the owner the copy, and does this process know its placement?
 async fn has_copy(net: &Net, me: Id, owner: &NodeId, reply: Result<u64, Unreachable>) -> bool {
     match reply {
         Ok(theirs) if net.borrow().routing(me).knows(theirs) => true,
         Ok(_) => catch_up_with(net, me, owner).await,
-        Err(Unreachable) => net.borrow().is_down(me, &owner.location),
+        // If it is gone, it is not among the targets when the routing accounts for that.
+        Err(Unreachable) => false,
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Rebalance {
     /// None while this node may serve. After an isolation: the members that have confirmed
     /// since then that they have it in their placement. It serves again when all have.
     lease: Option<BTreeSet<NodeId>>,
+    /// A member has gone on without this node, which is leaving and did not reply to it.
+    was_given_up: bool,
     /// The node's isolations that this state accounts for.
     isolations: u64,
     /// This node has known another member.
@@ -141,6 +143,7 @@ impl Rebalance {
             phase: Phase::Installed,
             admitted: false,
             lease: None,
+            was_given_up: false,
             isolations: 0,
             had_peers: false,
             offers_all: false,
@@ -177,7 +180,10 @@ impl Rebalance {
             self.rejoin_as(members.me.clone());
         }
         self.members = members;
-        self.had_peers |= self.members.live.iter().any(|node| *node != self.me);
+        // A peer may have come and left between two updates.
+        let is_other = |node: &NodeId| *node != self.me;
+        self.had_peers |=
+            !self.members.leaving.is_empty() || self.members.live.iter().any(is_other);
         let placement = Placement::new(self.members.live.iter().cloned());
         if placement.id() != self.current().id() {
             self.install(Arc::new(placement));
@@ -288,14 +294,16 @@ impl Rebalance {
         !self.members.live.contains(node) && !self.members.leaving.contains(node)
     }
 
-    /// May a leaving node exit? When all that stay read by a placement without it. If none
-    /// stays, the caller decides how long to wait for another.
+    /// May a leaving node exit? When all that stay read by a placement without it, or when one
+    /// of them has gone on without it: what it holds may be old. If none stays, the caller
+    /// decides how long to wait for another.
     pub fn may_exit(&self) -> bool {
         let current = self.current();
+        let is_handed_over =
+            self.phase >= Phase::Drained && self.all_have_reached(Phase::Switched);
         !current.is_empty()
             && !current.contains(&self.me)
-            && self.phase >= Phase::Drained
-            && self.all_have_reached(Phase::Switched)
+            && (is_handed_over || self.was_given_up)
     }
 
     fn install(&mut self, placement: Arc<Placement>) {
@@ -334,6 +342,7 @@ impl Rebalance {
         self.me = me;
         self.admitted = false;
         self.lease = None;
+        self.was_given_up = false;
         self.offers_all = true;
         self.confirmed_by.clear();
         self.read = None;

@@ -71,12 +71,12 @@ pub struct WriteTicket {
     isolations: u64,
     /// The placements when it started.
     placements: Arc<Vec<Arc<Placement>>>,
-    /// Other owners that have the write, or are gone.
+    /// Other owners that have the write.
     acked_by: Vec<NodeId>,
 }
 
 impl WriteTicket {
-    /// `node` has the write, or was found to be gone.
+    /// `node` has the write.
     pub fn add_ack(&mut self, node: NodeId) {
         self.acked_by.push(node);
     }

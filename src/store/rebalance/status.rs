@@ -43,8 +43,11 @@ pub struct RebalanceStatus {
     pub read_placement_id: Option<u64>,
     /// All placements on its list, oldest first.
     pub placement_ids: Vec<u64>,
-    /// The receiver's generation, if the receiver is in the sender's current placement.
+    /// The receiver's generation, if the sender counts on the receiver: as a member of its
+    /// current placement, or as one that leaves and still replies.
     pub seen_generation: Option<i64>,
+    /// The receiver is leaving and did not reply: the sender has gone on without it.
+    pub gave_up: bool,
     /// How many copies of a key it keeps. None while unknown.
     pub replicas: Option<usize>,
     /// Larger in a status that was sent later.
@@ -85,7 +88,9 @@ impl Rebalance {
 
     /// The status to send to `receiver`.
     pub fn status_for(&self, receiver: &NodeId) -> RebalanceStatus {
-        let is_known = self.current().contains(receiver);
+        let is_leaving = self.members.leaving.contains(receiver);
+        let gave_up = self.exited.contains(receiver);
+        let is_known = self.current().contains(receiver) || (is_leaving && !gave_up);
         RebalanceStatus {
             sender: self.me.clone(),
             placement_id: self.current().id(),
@@ -94,6 +99,7 @@ impl Rebalance {
             read_placement_id: self.read.as_ref().map(|read| read.id()),
             placement_ids: self.placements.iter().map(|known| known.id()).collect(),
             seen_generation: is_known.then_some(receiver.generation),
+            gave_up,
             replicas: self.replicas,
             sequence: self.changes,
         }
@@ -153,6 +159,7 @@ impl Rebalance {
         {
             confirmed.insert(status.sender.clone());
         }
+        self.was_given_up |= asked_at.is_some() && status.gave_up;
         if let Some(history) = history
             && self.should_adopt_list_of(&status)
         {

@@ -133,7 +133,8 @@ impl Rebalance {
     /// What this node sends in reply to a pull. None while it cannot know.
     pub fn transfer_filter(&self, pull: &Pull) -> Option<TransferFilter> {
         let is_drained = self.phase >= Phase::Drained && self.current().id() == pull.placement_id;
-        if !is_drained || (self.read.is_none() && !self.offers_all) {
+        let may_be_old = self.lease.is_some() || self.was_given_up;
+        if !is_drained || may_be_old || (self.read.is_none() && !self.offers_all) {
             return None;
         }
         let is_shared = |known: &&Arc<Placement>| known.id() == pull.read_placement_id;
