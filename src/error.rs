@@ -49,6 +49,8 @@ pub enum Error {
     /// This host or process lacks a resource, for example a file descriptor, a thread or an open
     /// stdout. No peer is involved.
     Io(io::Error),
+    /// The last node of ours could not hand over this number of keys to legacy nodes. They are lost.
+    NotHandedOver(usize),
     /// An argument or a combination of options is invalid, or exceeds a limit. Nothing was done.
     Usage(String),
 }
@@ -158,6 +160,13 @@ impl fmt::Display for Error {
                 )
             }
             Error::NoPeer(what) | Error::Usage(what) => f.write_str(what),
+            Error::NotHandedOver(keys) => {
+                write!(
+                    f,
+                    "{keys} keys were not handed over and are lost: the nodes of the original that \
+                     own them did not take them"
+                )
+            }
             Error::Io(e) => write!(f, "this host or process cannot go on: {e}"),
         }
     }
@@ -176,7 +185,10 @@ impl std::error::Error for Error {
             | Error::Timeout(_, e)
             | Error::ConnectionLost(_, e)
             | Error::Remote(_, e) => Some(e),
-            Error::WrongNetwork { .. } | Error::NoPeer(_) | Error::Usage(_) => None,
+            Error::WrongNetwork { .. }
+            | Error::NoPeer(_)
+            | Error::NotHandedOver(_)
+            | Error::Usage(_) => None,
         }
     }
 }

@@ -29,7 +29,7 @@ struct Member {
     2: i64 incarnation,
     3: Status status,
     /** The incarnation with which the process became a member. Changed by a restart and by a
-     * return after being declared down, not by refuting a suspicion. */
+     * return after being declared down, not by refuting a suspicion. 0 for a legacy node. */
     4: i64 generation,
 }
 

@@ -97,7 +97,11 @@ pub fn status(error: &Error) -> ExitCode {
         | Error::Tls(..)
         | Error::WrongNetwork { .. }
         | Error::NoPeer(_) => 3,
-        Error::Timeout(..) | Error::ConnectionLost(..) | Error::Remote(..) | Error::Io(_) => FAILED,
+        Error::Timeout(..)
+        | Error::ConnectionLost(..)
+        | Error::Remote(..)
+        | Error::NotHandedOver(_)
+        | Error::Io(_) => FAILED,
     })
 }
 

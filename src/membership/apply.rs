@@ -52,6 +52,9 @@ impl Membership {
         let location = &member.location;
         match member.status {
             Status::Alive => {
+                if !member.is_legacy() {
+                    self.legacy.remove(location);
+                }
                 self.cancel_timers(location);
                 self.urgent.remove(location);
                 self.add_to_ring(before, member);

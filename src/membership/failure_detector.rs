@@ -162,7 +162,7 @@ impl Membership {
             let is_fit = sampled != self.me
                 && sampled != *target
                 && !helpers.contains(&sampled)
-                && !self.legacy.contains(&sampled)
+                && !self.is_legacy(&sampled)
                 && self.status_of(&sampled) == Some(Status::Alive);
             if is_fit {
                 helpers.push(sampled);

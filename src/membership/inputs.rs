@@ -85,7 +85,8 @@ impl Membership {
     pub fn remove(&mut self, now: Now, location: Location) {
         self.advance_to(now);
         if location == self.me {
-            let legacy: Vec<Location> = self.legacy.iter().cloned().collect();
+            let members = self.ring.iter().filter(|peer| self.is_legacy(peer));
+            let legacy: Vec<Location> = members.cloned().collect();
             for peer in &legacy {
                 self.probe_soon(peer);
             }

@@ -51,7 +51,7 @@ impl Membership {
         self.leave_calls += 1;
         for _ in 0..self.config.max_calls {
             let sampled = self.ring.sample(&mut self.rng).cloned();
-            let peer = sampled.filter(|peer| !self.legacy.contains(peer));
+            let peer = sampled.filter(|peer| !self.is_legacy(peer));
             if peer.is_some_and(|peer| self.exchange_with(&peer, Purpose::Leave)) {
                 return;
             }

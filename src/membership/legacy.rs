@@ -6,7 +6,8 @@
 //! the ring. Differences are corrected by `add` and `remove`, with all members as authorities so
 //! that the legacy node does not forward them. A legacy node cannot write its own record, so
 //! each node that reaches it writes ALIVE for it: the only exception to the rule that a member
-//! alone does.
+//! alone does. Its generation is 0, which tells all members what it is. When it may have
+//! restarted, its incarnation is raised: the layer above then gives it again what it should have.
 
 use std::collections::BTreeSet;
 
@@ -20,11 +21,16 @@ use crate::location::Location;
 /// Legacy nodes that are remembered as such.
 const MAX_LEGACY: usize = 1_000;
 
+/// A legacy node that is said to join, or that lacks this node, may have restarted if its record
+/// is older than this, in milliseconds. Otherwise it has just joined.
+const RESTART_AGE: i64 = 2_000;
+
 impl Membership {
     /// Calls `location` in the next tick, unless it is a live member.
     pub(super) fn add_candidate(&mut self, location: &Location) {
         let is_live = *location == self.me || self.status_of(location).is_some_and(Status::is_live);
         if is_live {
+            self.note_legacy_restart(location);
             return;
         }
         if self.status_of(location).is_none() {
@@ -91,6 +97,9 @@ impl Membership {
         self.mark_legacy_alive(peer);
         self.record_contact(peer, None);
         let listed: BTreeSet<&Location> = listed.iter().collect();
+        if !listed.contains(&self.me) {
+            self.note_legacy_restart(peer);
+        }
         self.add_missing_to_legacy(peer, &listed);
         for location in listed {
             match self.status_of(location) {
@@ -103,30 +112,42 @@ impl Membership {
         }
     }
 
-    /// Removes this node from the lists of a few legacy nodes.
+    /// Removes this node from the lists of all legacy nodes: there may be no other node to do it.
     pub(super) fn notify_legacy_of_leave(&mut self) {
-        let legacy: Vec<Location> = self.legacy.iter().cloned().collect();
+        let members = self.ring.iter().filter(|peer| self.is_legacy(peer));
+        let legacy: Vec<Location> = members.cloned().collect();
         let me = self.me.clone();
-        for peer in legacy.iter().take(self.config.leave_fanout) {
+        for peer in &legacy {
             self.remove_from_legacy(peer, &me);
+        }
+    }
+
+    /// Raises the incarnation of a live legacy node that may have restarted.
+    fn note_legacy_restart(&mut self, location: &Location) {
+        let now = self.now.unix_millis;
+        let known = self.table.get(location).cloned();
+        let is_old = |member: &Member| now - member.incarnation >= RESTART_AGE;
+        let is_legacy = |member: &Member| member.is_legacy() && member.status == Status::Alive;
+        if let Some(member) = known.filter(|member| is_legacy(member) && is_old(member)) {
+            self.apply(Member {
+                incarnation: now,
+                ..member
+            });
         }
     }
 
     /// Writes ALIVE for a legacy node that replied.
     fn mark_legacy_alive(&mut self, peer: &Location) {
-        let known = self.table.get(peer).cloned();
-        if known.as_ref().is_some_and(|m| m.status == Status::Alive) {
+        let known = self.table.get(peer);
+        if known.is_some_and(|known| known.status == Status::Alive && known.is_legacy()) {
             return;
         }
-        let last = known.as_ref().map_or(0, |member| member.incarnation);
-        let incarnation = self.now.unix_millis.max(last + 1);
-        // A suspect is still the same process; a node that was DOWN or LEFT may be another one.
-        let suspect = known.filter(|member| member.status == Status::Suspect);
+        let last = known.map_or(0, |member| member.incarnation);
         self.apply(Member {
             location: peer.clone(),
-            incarnation,
+            incarnation: self.now.unix_millis.max(last + 1),
             status: Status::Alive,
-            generation: suspect.map_or(incarnation, |member| member.generation),
+            generation: 0,
         });
     }
 

@@ -34,7 +34,8 @@ pub struct Member {
     pub status: Status,
     /// The incarnation with which the process at that location became a member. A new one means
     /// that state of the old one is lost: the process has restarted, or it was declared down and
-    /// has missed what the others did since. Refuting a suspicion does not change it.
+    /// has missed what the others did since. Refuting a suspicion does not change it. 0 for a
+    /// legacy node: nobody can tell whether its process has restarted.
     pub generation: i64,
 }
 
@@ -57,6 +58,11 @@ impl Status {
 }
 
 impl Member {
+    /// Is this the record of a legacy node? All members know that before they put it on a ring.
+    pub fn is_legacy(&self) -> bool {
+        self.generation == 0
+    }
+
     /// Is this record larger than `other`, of the same location?
     pub fn supersedes(&self, other: &Member) -> bool {
         self.rank() > other.rank()

@@ -205,7 +205,10 @@ impl Membership {
     }
 }
 
-/// Does `known` declare the process down that `live` is about?
+/// Does `known` declare the process down that `live` is about? A legacy node returns as it is.
 fn was_declared_down(live: &Member, known: &Member) -> bool {
-    live.status.is_live() && known.status == Status::Down && live.generation == known.generation
+    live.status.is_live()
+        && known.status == Status::Down
+        && live.generation == known.generation
+        && !live.is_legacy()
 }

@@ -60,9 +60,21 @@ impl Membership {
         self.contacts.get(location).copied()
     }
 
-    /// Is a legacy node known at this location?
+    /// Is the member at this location a legacy node? So are those that did not know `exchange`
+    /// when they were called, members or not.
     pub fn is_legacy(&self, location: &Location) -> bool {
-        self.legacy.contains(location)
+        match self.table.get(location) {
+            Some(member) if member.status.is_live() => member.is_legacy(),
+            _ => self.legacy.contains(location),
+        }
+    }
+
+    /// Are there live members, all of them legacy nodes, and no location that may turn out to be
+    /// one of ours?
+    pub fn has_only_legacy_peers(&self) -> bool {
+        let mut others = self.live().filter(|(location, _)| **location != self.me);
+        let has_some = self.ring.len() > 1;
+        has_some && others.all(|(_, generation)| generation == 0) && self.candidates.is_empty()
     }
 
     /// Did every member send this node's current digest in its last message? In a large network

@@ -14,7 +14,8 @@ impl Membership {
         if *peer == self.me || !self.can_call() || self.calls.is_calling(peer) {
             return false;
         }
-        if self.legacy.contains(peer) {
+        // The record may be that of another process, which was there before.
+        if self.is_legacy(peer) || self.legacy.contains(peer) {
             self.call(peer, purpose, Request::GetAll);
         } else {
             let gossip = self.gossip_for(peer, self.is_alone());

@@ -45,9 +45,7 @@ impl Membership {
             let may_gossip = self.calls.len() < self.config.max_calls * 3 / 4;
             let peer = self.ring.sample(&mut self.rng).cloned();
             let is_called = peer.is_some_and(|peer| {
-                may_gossip
-                    && !self.legacy.contains(&peer)
-                    && self.exchange_with(&peer, Purpose::Gossip)
+                may_gossip && !self.is_legacy(&peer) && self.exchange_with(&peer, Purpose::Gossip)
             });
             if !is_called {
                 self.count_exchange(false);

@@ -129,9 +129,7 @@ impl Node {
     pub(crate) fn snapshot(&self) -> MemberSnapshot {
         let state = self.shared.state.lock();
         let membership = &state.membership;
-        let live = membership
-            .live()
-            .filter(|(location, _)| !membership.is_legacy(location));
+        let live = membership.live().filter(|(_, generation)| *generation != 0);
         let left = membership
             .members()
             .filter(|member| member.status == Status::Left && member.location != *self.location());
@@ -162,15 +160,17 @@ impl Node {
         self.shared.state.lock().membership.is_legacy(location)
     }
 
-    /// The members that are legacy nodes.
-    pub(crate) fn legacy_nodes(&self) -> Vec<Location> {
-        if !self.has_legacy() {
-            return Vec::new();
-        }
-        let ring = self.ring();
+    /// The records of legacy nodes, those that are gone included.
+    pub(crate) fn legacy_nodes(&self) -> Vec<Member> {
         let state = self.shared.state.lock();
-        let legacy = ring.nodes().filter(|node| state.membership.is_legacy(node));
+        let legacy = state.membership.members().filter(|m| m.is_legacy());
         legacy.cloned().collect()
+    }
+
+    /// Are there other members, all of them legacy nodes, and no location that may turn out to be
+    /// one of ours?
+    pub(crate) fn has_only_legacy_peers(&self) -> bool {
+        self.has_legacy() && self.shared.state.lock().membership.has_only_legacy_peers()
     }
 
     /// Exchanges all records with `location`, and waits until the ring accounts for them.

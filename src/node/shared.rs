@@ -43,7 +43,7 @@ pub(super) struct Shared {
     contact_at: AtomicU64,
     /// Counts how often this node was isolated and then heard another member again.
     isolations: AtomicU64,
-    /// This node is the only one on its ring.
+    /// This node is the only one of ours on its ring. Legacy nodes do not declare it down.
     is_alone: AtomicBool,
     /// There are legacy nodes among the members.
     has_legacy: AtomicBool,
@@ -154,11 +154,16 @@ impl Shared {
             let collected = state.collected;
             let changes = std::mem::take(&mut state.changes);
             let membership = &state.membership;
-            let is_legacy = |(location, _)| membership.is_legacy(location);
-            let has_legacy = membership.live().any(is_legacy);
+            let has_legacy = membership.live().any(|(_, generation)| generation == 0);
+            let of_ours = membership.live().filter(|(_, generation)| *generation != 0);
+            let is_alone = of_ours.count() < 2;
             drop(state);
             self.change_ring(&changes);
             self.has_legacy.store(has_legacy, Relaxed);
+            if self.is_alone.swap(is_alone, Relaxed) {
+                // Before there was another member, none could be heard.
+                self.contact_at.fetch_max(self.millis(), Release);
+            }
             self.epoch.fetch_add(1, Release);
             if !changes.is_empty() {
                 self.events.push(Event::RingChanged(changes));
@@ -203,12 +208,7 @@ impl Shared {
             return;
         }
         let ring = Arc::new(self.ring().updated(added, &removed));
-        let is_alone = ring.len() < 2;
         *self.ring.write() = ring;
-        if self.is_alone.swap(is_alone, Relaxed) {
-            // Before there was another member, none could be heard.
-            self.contact_at.fetch_max(self.millis(), Release);
-        }
     }
 
     /// Waits until the membership may have changed, for `timeout` at most.

@@ -29,6 +29,10 @@ pub const SERVICE: &str = "diststore.Store";
 /// How long a primary may take over a forwarded write. After that its sender asks again.
 const FORWARDED_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// How long a `get` may take while there are legacy nodes: one that has forwarded it serves
+/// nobody else meanwhile, and must not be taken for dead.
+const LEGACY_GET_TIMEOUT: Duration = Duration::from_millis(1_500);
+
 /// How long a status waits until its sender, a new member, is known to the rebalance.
 const MEMBERS_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -115,10 +119,12 @@ impl LocatorHandler for StoreHandler {
             self.store.rebalance().bootstrap(DEFAULT_REPLICAS);
         }
         let (announcer, puller) = (self.store.clone(), self.store.clone());
+        let legacy = self.store.clone();
         let thread = |name: &str| thread::Builder::new().name(name.into());
         let started = [
             thread("announcer").spawn(move || announcer.announce_loop()),
             thread("puller").spawn(move || puller.pull_loop()),
+            thread("legacy").spawn(move || legacy.legacy_loop()),
         ];
         for thread in started {
             match thread {
@@ -158,17 +164,22 @@ impl LocatorHandler for StoreHandler {
 impl StoreSyncHandler for StoreHandler {
     fn handle_get(&self, key: Vec<u8>) -> thrift::Result<Vec<u8>> {
         self.store.throttle.record_call();
-        let held = self.store.fetch(&key).map_err(thrift::Error::from)?;
-        let value = held.and_then(|entry| entry.value);
+        let held = if self.node.has_legacy() {
+            let deadline = Instant::now() + LEGACY_GET_TIMEOUT;
+            self.store.fetch_until(&key, deadline)
+        } else {
+            self.store.fetch(&key)
+        };
+        let value = held
+            .map_err(thrift::Error::from)?
+            .and_then(|entry| entry.value);
         Ok(value.map_or_else(Vec::new, |value| value.to_vec()))
     }
 
     fn handle_put(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<()> {
         self.store.throttle.record_call();
         debug!("received {}", Key::new(&key));
-        if let Err(e) = self.store.write(&key, Some(value)) {
-            warn!("the put of {} was lost: {e}", Key::new(&key));
-        }
+        self.store.put(key, value);
         Ok(())
     }
 

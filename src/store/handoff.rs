@@ -53,7 +53,7 @@ impl Handoff<'_> {
         let store = self.store;
         let mut logged_at = Instant::now();
         let (mut sent, mut sent_at) = (0, Instant::now());
-        while !store.rebalance().may_exit() && !store.is_stopped() {
+        while !self.is_over() && !store.is_stopped() {
             if self.is_last_node() {
                 return self.finish_as_last_node();
             }
@@ -75,8 +75,17 @@ impl Handoff<'_> {
         info!("handoff complete: {} keys", store.sent.load(Relaxed));
     }
 
-    /// Is there no other member, and none to wait for?
+    /// Have the others all that they need, and are there no puts left to execute?
+    fn is_over(&self) -> bool {
+        let has_puts = self.store.waiting_puts.lock().len() > 0;
+        self.store.rebalance().may_exit() && !has_puts
+    }
+
+    /// Is there no other member, and none to wait for, and no write in progress?
     fn is_last_node(&mut self) -> bool {
+        if !self.store.has_no_writes() {
+            return false;
+        }
         let rebalance = self.store.rebalance();
         if !rebalance.current().is_empty() {
             self.alone_since = None;
@@ -90,7 +99,10 @@ impl Handoff<'_> {
 
     fn finish_as_last_node(&self) {
         if self.store.node.has_legacy() {
-            self.store.put_to_legacy();
+            match self.store.hand_over_to_legacy() {
+                Ok(keys) => info!("handoff complete: {keys} keys"),
+                Err(e) => self.store.fail(e),
+            }
         } else if self.keys > 0 {
             let keys = self.keys;
             warn!("this was the last node of its network: {keys} keys end with it");

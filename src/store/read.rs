@@ -43,9 +43,24 @@ impl Store {
     /// # Errors
     /// No owner could be asked in that time.
     pub fn fetch(&self, key: &[u8]) -> Result<Option<Entry>, Refusal> {
+        self.fetch_until(key, Store::deadline())
+    }
+
+    /// [`fetch`](Store::fetch) with another deadline.
+    ///
+    /// # Errors
+    /// No owner could be asked until then.
+    pub(super) fn fetch_until(
+        &self,
+        key: &[u8],
+        deadline: Instant,
+    ) -> Result<Option<Entry>, Refusal> {
         let held = match self.try_fetch_once(Key::new(key)) {
             Some(held) => held,
-            None => self.fetch_many(&[key])?.pop().flatten(),
+            None => self
+                .read_latest(&[Key::new(key)], deadline, true)?
+                .pop()
+                .flatten(),
         };
         if held.as_ref().is_some_and(|entry| !entry.is_tombstone()) {
             debug!("found {}", Key::new(key));
@@ -84,19 +99,13 @@ impl Store {
     /// No owner of one of them could be asked in time.
     pub fn fetch_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Entry>>, Refusal> {
         let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::new(key.as_ref())).collect();
-        let mut held = self.read_latest(&keys, Store::deadline())?;
-        if self.node.has_legacy() {
-            for (key, held) in keys.iter().zip(&mut held) {
-                if let Some(entry) = self.fetch_from_legacy(*key) {
-                    *held = Some(entry);
-                }
-            }
-        }
+        let mut held = self.read_latest(&keys, Store::deadline(), true)?;
         held.truncate(fitting(&held));
         Ok(held)
     }
 
-    /// The newest acknowledged entries of these keys, or newer ones, from their read owners.
+    /// The newest acknowledged entries of these keys, or newer ones, from their read owners and,
+    /// if it `asks_legacy` nodes, from those that own them too.
     ///
     /// # Errors
     /// No owner of one of them could be asked until the deadline.
@@ -104,10 +113,11 @@ impl Store {
         &self,
         keys: &[Key<'_>],
         deadline: Instant,
+        asks_legacy: bool,
     ) -> Result<Vec<Option<Entry>>, Refusal> {
         let mut results: Vec<Option<Option<Entry>>> = vec![None; keys.len()];
         loop {
-            let remote = self.read_local_keys(keys, &mut results);
+            let remote = self.read_local_keys(keys, &mut results, asks_legacy);
             self.read_remote_keys(remote, &mut results, deadline);
             if results.iter().all(Option::is_some) {
                 return Ok(results.into_iter().flatten().collect());
@@ -124,8 +134,10 @@ impl Store {
         &self,
         keys: &[Key<'a>],
         results: &mut [Option<Option<Entry>>],
+        asks_legacy: bool,
     ) -> Vec<RemoteKey<'a>> {
         let mut remote = Vec::new();
+        let mut local = Vec::new();
         for (index, key) in keys.iter().enumerate() {
             if results[index].is_some() {
                 continue;
@@ -134,6 +146,7 @@ impl Store {
                 ReadRoute::Local => {
                     let is_local = || self.read_route(*key) == ReadRoute::Local;
                     results[index] = self.read_local(*key, is_local);
+                    local.extend(results[index].is_some().then_some(index));
                 }
                 ReadRoute::Remote(placement_id, owners) => remote.push(RemoteKey {
                     index,
@@ -143,6 +156,15 @@ impl Store {
                     is_repeated: false,
                 }),
                 ReadRoute::Unavailable => (),
+            }
+        }
+        if asks_legacy && self.node.has_legacy() {
+            let local_keys: Vec<Key<'_>> = local.iter().map(|index| keys[*index]).collect();
+            let entries = local.iter().map(|index| results[*index].take().flatten());
+            let mut held: Vec<Option<Entry>> = entries.collect();
+            self.read_from_legacy(&local_keys, &mut held);
+            for (index, held) in local.into_iter().zip(held) {
+                results[index] = Some(held);
             }
         }
         remote
@@ -214,6 +236,7 @@ impl Store {
         }
         let held = keys.iter().map(|key| self.read_local(*key, may_read));
         let mut held = held.collect::<Option<Vec<_>>>()?;
+        self.read_from_legacy(keys, &mut held);
         held.truncate(fitting(&held));
         Some(held)
     }

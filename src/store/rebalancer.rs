@@ -167,7 +167,6 @@ impl Store {
                 let sources: Vec<NodeId> = pulls.into_iter().map(|(source, _)| source).collect();
                 self.pull_from(&sources);
             } else if !(is_settled && sweeper.sweep_if_due(self)) {
-                sweeper.sync_legacy(self);
                 let interval = if is_settled {
                     IDLE_INTERVAL
                 } else {

@@ -119,7 +119,8 @@ impl BatchCall<OwnerClient, ReplicaWrite, ReplicaResult> for Replicate {
     }
 
     fn on_error(&self, batch: &Batch<ReplicaWrite>, error: &Error) -> Vec<ReplicaResult> {
-        if error.is_unreachable() {
+        // A legacy node may have taken the place of the owner.
+        if error.is_unreachable() || error.is_unknown_method() {
             self.0.report_unreachable(&batch.to, error);
             return Vec::new();
         }

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::legacy::{Doubts, WaitingPuts};
 use super::limits::StoreLimits;
 use super::placement::{Key, NodeId};
 use super::rebalance::{MemberSnapshot, Rebalance, Routing, Rules};
@@ -65,6 +66,10 @@ pub struct Store {
     /// soon be owned.
     pub(super) stale_write_at: StaleWrites,
     pub(super) throttle: Throttle,
+    /// What legacy nodes may lack. Held to look or to change, never during a call.
+    pub(super) doubts: Mutex<Doubts>,
+    /// Puts that arrived before this node served. Held likewise.
+    pub(super) waiting_puts: Mutex<WaitingPuts>,
     /// The source of the last page reported that its clients keep it busy.
     pub(super) source_is_busy: AtomicBool,
     /// Keys received in the current rebalance.
@@ -101,6 +106,8 @@ impl Store {
             write_locks: WriteLocks::default(),
             stale_write_at: StaleWrites::new(),
             throttle: Throttle::default(),
+            doubts: Mutex::default(),
+            waiting_puts: Mutex::default(),
             source_is_busy: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
@@ -260,7 +267,7 @@ impl Store {
 
     /// Ends the service because the store cannot go on.
     pub(super) fn fail(&self, why: Error) {
-        *self.failure.lock() = Some(why);
+        self.failure.lock().get_or_insert(why);
         self.stop();
         self.node.endpoint().shutdown().request();
     }

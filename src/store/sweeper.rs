@@ -7,7 +7,6 @@
 //! to own is therefore never dropped: its copy is either applied after the part, or its
 //! sender is seen by the check.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -18,8 +17,6 @@ use super::rebalance::Routing;
 use super::store::Store;
 use super::table::{PrimaryFilter, STRIPES};
 use super::types::unix_millis;
-use crate::hash_ring::HashRing;
-use crate::location::Location;
 
 /// Nothing is dropped for this time after a copy came from a primary with another placement,
 /// which may make this node an owner.
@@ -37,8 +34,6 @@ const TOMBSTONE_RETENTION_MS: i64 = 3_600_000;
 pub(super) struct Sweeper {
     /// The placement of the last sweep, and when it was.
     swept: Option<(u64, Instant)>,
-    /// The ring for which legacy nodes were given their keys.
-    synced_ring: Arc<HashRing<Location>>,
 }
 
 impl Sweeper {
@@ -54,15 +49,6 @@ impl Sweeper {
         self.swept = Some((placement_id, Instant::now()));
         store.sweep();
         true
-    }
-
-    /// Puts to legacy nodes what belongs to them, if the ring has changed.
-    pub fn sync_legacy(&mut self, store: &Store) {
-        let ring = store.node.ring();
-        if store.node.has_legacy() && !Arc::ptr_eq(&ring, &self.synced_ring) {
-            store.put_to_legacy();
-        }
-        self.synced_ring = ring;
     }
 }
 

@@ -62,11 +62,6 @@ impl Store {
     /// As for one pair, or they are too large together. Any of them may have taken effect.
     pub fn write_many(&self, pairs: &[Mutation]) -> Result<Vec<WriteResult>, Refusal> {
         self.check_lengths(pairs)?;
-        if self.node.has_legacy() {
-            for (key, value) in pairs {
-                self.put_to_legacy_owner(Key::new(key), value.as_deref().unwrap_or_default());
-            }
-        }
         let deadline = Store::deadline();
         let mut results: Vec<Option<WriteResult>> = vec![None; pairs.len()];
         loop {
@@ -159,7 +154,8 @@ impl Store {
                 let results = results.into_iter();
                 Ok(results.map(|one| Some(one).filter(is_done)).collect())
             }
-            Err(e) if e.is_unreachable() => {
+            // A legacy node may have taken the place of the primary.
+            Err(e) if e.is_unreachable() || e.is_unknown_method() => {
                 self.node.report_unreachable(&primary.location, &e);
                 Ok(Vec::new())
             }
@@ -261,11 +257,16 @@ impl Store {
         deadline: Instant,
     ) -> Result<(), Refusal> {
         let keys: Vec<Key<'_>> = pending.iter().map(|write| write.key).collect();
-        let latest = self.read_latest(&keys, deadline)?;
+        let mut latest = self.read_latest(&keys, deadline, false)?;
+        if pending.iter().any(|write| write.entry.is_tombstone()) {
+            // A value that only a legacy node holds is deleted too.
+            self.read_from_legacy(&keys, &mut latest);
+        }
         self.assign_versions(pending, latest, now);
         let entries = pending.iter().map(|write| (write.key, &write.entry));
         let mut executed = self.check_room(entries);
         if executed.is_ok() {
+            self.put_pending_to_legacy_owners(pending);
             executed = self.replicate(pending, deadline);
         }
         for write in pending {
@@ -277,6 +278,13 @@ impl Store {
             }
         }
         executed
+    }
+
+    fn put_pending_to_legacy_owners(&self, pending: &[PendingWrite<'_>]) {
+        let is_new = |write: &&PendingWrite<'_>| write.state == WriteState::Replicating;
+        let new = pending.iter().filter(is_new);
+        let entries: Vec<_> = new.map(|write| (write.key, &write.entry)).collect();
+        self.put_to_legacy_owners(&entries);
     }
 
     /// Assigns versions larger than the latest one of each key. For the second and later writes

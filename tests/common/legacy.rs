@@ -1,19 +1,25 @@
-//! `LegacyNode`: a stand-in for a node of the original.
+//! `LegacyNode`: a stand-in for a node of the original, as awkward as the original.
 //!
-//! It has the limits of the original: one thread; one connection at a time, which is served to
-//! its end; only the original's methods; oneway calls sent as ordinary ones; changes forwarded
-//! from node to node in a chain. As a store it has a dictionary and nothing else.
+//! * One thread serves one connection to its end before it accepts the next. While it calls
+//!   another node, it serves nobody, and no call has a timeout.
+//! * It has only the original's methods. It answers any other with an application exception and
+//!   keeps the connection open. If one of its own methods fails, it closes the connection.
+//! * `join` adds the newcomer, then pings it until it replies. A change goes from node to node
+//!   in a chain.
+//! * A store waits 10 ms after an `add`, then sends each key that is now the newcomer's by a
+//!   oneway `put` on a connection of its own, and deletes it at once. A `get` of a missing key
+//!   creates an empty value. At SIGINT it puts each value to its new owner.
 //!
 //! A connection that is kept open to it locks out all other callers, so tests fail if our nodes
 //! ever keep one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufReader, BufWriter, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thrift::protocol::{
     TBinaryInputProtocol, TBinaryOutputProtocol, TFieldIdentifier, TInputProtocol, TListIdentifier,
@@ -22,9 +28,12 @@ use thrift::protocol::{
 };
 use thrift::server::TProcessor;
 use thrift::{ApplicationError, ApplicationErrorKind};
-use thrifty_p2p::diststore::{self, StoreSyncHandler, StoreSyncProcessor};
+use thrifty_p2p::diststore::{
+    self, StoreSyncClient, StoreSyncHandler, StoreSyncProcessor, TStoreSyncClient,
+};
+use thrifty_p2p::hash_ring::HashRing;
 use thrifty_p2p::location::Location;
-use thrifty_p2p::locator::{self, BaseSyncHandler, LocatorSyncHandler};
+use thrifty_p2p::locator::{self, BaseSyncHandler, LocatorSyncHandler, TBaseSyncClient};
 
 use super::network::{print_time, ring_of};
 use super::{NodeProcess, SOON, eventually};
@@ -49,62 +58,80 @@ const METHODS: [&str; 12] = [
     "put",
 ];
 
-/// A legacy node: it behaves as a node of the original does. It stops when dropped, without
-/// notifying other nodes.
+/// The pause of the original after an `add`, and before it pings a joiner again.
+const WAIT_PERIOD: Duration = Duration::from_millis(10);
+
+/// How often the original pings a joiner.
+const PINGS: u32 = 10;
+
+/// A client on a connection of its own.
+type Client =
+    StoreSyncClient<TBinaryInputProtocol<BufReader<TcpStream>>, TBinaryOutputProtocol<TcpStream>>;
+
+/// A legacy node: it behaves as a node of the original does. It is killed when dropped.
 pub struct LegacyNode {
     pub location: Location,
     handler: Handler,
-    is_stopped: Arc<AtomicBool>,
 }
 
 impl LegacyNode {
     /// Starts a locator that joins the network of `peer` or, without a peer, starts a new one.
     pub fn start(peer: Option<&Location>) -> LegacyNode {
-        LegacyNode::start_as(LOCATOR, peer)
+        LegacyNode::start_as(LOCATOR, peer, 0)
     }
 
     /// Starts a store that joins the network of `peer` or, without a peer, starts a new one.
     pub fn start_store(peer: Option<&Location>) -> LegacyNode {
-        LegacyNode::start_as(STORE, peer)
+        LegacyNode::start_as(STORE, peer, 0)
     }
 
-    fn start_as(service_chain: &'static [&'static str], peer: Option<&Location>) -> LegacyNode {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// Kills it, and starts another one at its location.
+    pub fn restart(self, peer: Option<&Location>) -> LegacyNode {
+        let (service_chain, port) = (self.handler.service_chain, self.location.port());
+        drop(self);
+        LegacyNode::start_as(service_chain, peer, port)
+    }
+
+    fn start_as(
+        service_chain: &'static [&'static str],
+        peer: Option<&Location>,
+        port: u16,
+    ) -> LegacyNode {
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let listener = TcpListener::bind(address).unwrap();
         let location = Location::from(listener.local_addr().unwrap());
-        let mut ring = BTreeSet::from([location.clone()]);
-        if let Some(peer) = peer {
-            ring.extend(ring_of(peer).unwrap());
-            send_oneway("join", peer, &location, None).unwrap();
-        }
         let handler = Handler {
             service_chain,
             own: location.clone(),
-            ring: Arc::new(Mutex::new(ring)),
+            ring: Arc::new(Mutex::new(BTreeSet::from([location.clone()]))),
             hidden: Arc::default(),
             values: Arc::default(),
+            state: Arc::default(),
         };
-        let is_stopped = Arc::new(AtomicBool::new(false));
-        let (server, stopped) = (handler.clone(), is_stopped.clone());
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stopped.load(Relaxed) {
-                    return;
-                }
-                // The next connection is served even if this one fails.
-                let _ = server.serve_connection(&stream.unwrap());
-            }
-        });
-        LegacyNode {
-            location,
-            handler,
-            is_stopped,
+        if let Some(peer) = peer {
+            let known = ring_of(peer).unwrap();
+            handler.ring.lock().unwrap().extend(known);
+            send_oneway("join", peer, &location, None).unwrap();
         }
+        let server = handler.clone();
+        thread::spawn(move || server.serve(&listener));
+        LegacyNode { location, handler }
     }
 
-    /// Stops as the original does at ctrl-C: it notifies the others first.
+    /// Stops as the original does at SIGINT.
     pub fn leave(self) {
-        let own = self.location.clone();
-        self.handler.forget(own, Vec::new());
+        self.handler.state.is_leaving.store(true, Relaxed);
+        self.handler.clean_up();
+    }
+
+    /// Stops it as SIGSTOP does: the system still accepts connections for it.
+    pub fn hang(&self) {
+        self.handler.state.is_hung.store(true, Relaxed);
+    }
+
+    /// Lets it continue, as SIGCONT does.
+    pub fn resume(&self) {
+        self.handler.state.is_hung.store(false, Relaxed);
     }
 
     /// Leaves one member out of its replies from now on, if one is given.
@@ -117,13 +144,24 @@ impl LegacyNode {
         let values = self.handler.values.lock().unwrap();
         values.get(key.as_bytes()).cloned()
     }
+
+    /// The nodes on its ring.
+    pub fn ring(&self) -> BTreeSet<Location> {
+        self.handler.ring.lock().unwrap().clone()
+    }
 }
 
 impl Drop for LegacyNode {
     fn drop(&mut self) {
-        self.is_stopped.store(true, Relaxed);
-        // The thread waits for a connection.
+        self.handler.state.is_dead.store(true, Relaxed);
+        // Its thread may wait for a connection, or for the rest of a call.
+        if let Some(stream) = &*self.handler.state.connection.lock().unwrap() {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
         let _ = TcpStream::connect(self.location.name());
+        eventually("the port of the legacy node is closed", SOON, || {
+            TcpStream::connect(self.location.name()).is_err()
+        });
     }
 }
 
@@ -136,15 +174,51 @@ struct Handler {
     hidden: Arc<Mutex<Option<Location>>>,
     /// The dictionary of a store.
     values: Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>,
+    state: Arc<State>,
 }
 
+/// What happens to the process.
+#[derive(Default)]
+struct State {
+    is_dead: AtomicBool,
+    is_hung: AtomicBool,
+    is_leaving: AtomicBool,
+    /// The method that was called last has failed.
+    has_failed: AtomicBool,
+    /// The connection that is being served.
+    connection: Mutex<Option<TcpStream>>,
+}
+
+/// The other node cannot be connected to: the original removes it.
+struct NotFound;
+
 impl Handler {
+    fn serve(&self, listener: &TcpListener) {
+        for stream in listener.incoming() {
+            if self.must_end() {
+                return;
+            }
+            let stream = stream.unwrap();
+            *self.state.connection.lock().unwrap() = stream.try_clone().ok();
+            // The next connection is served even if this one fails.
+            let _ = self.serve_connection(&stream);
+            self.state.connection.lock().unwrap().take();
+            if self.must_end() {
+                return;
+            }
+        }
+    }
+
     fn serve_connection(&self, stream: &TcpStream) -> thrift::Result<()> {
         let processor = StoreSyncProcessor::new(self.clone());
         let mut input = TBinaryInputProtocol::new(BufReader::new(stream), false);
-        let mut output = TBinaryOutputProtocol::new(BufWriter::new(stream), true);
         loop {
             let head = input.read_message_begin()?;
+            if self.must_end() {
+                return Ok(());
+            }
+            let mut reply = Vec::new();
+            let mut output = TBinaryOutputProtocol::new(&mut reply, true);
             if self.methods().contains(&head.name.as_str()) {
                 let mut stored = TStoredInputProtocol::new(&mut input, head);
                 processor.process(&mut stored, &mut output)?;
@@ -152,7 +226,20 @@ impl Handler {
                 input.skip(TType::Struct)?;
                 send_unknown_method(head, &mut output)?;
             }
+            if self.must_end() || self.state.has_failed.swap(false, Relaxed) {
+                return Ok(());
+            }
+            (&mut &*stream).write_all(&reply)?;
         }
+    }
+
+    /// Waits while the process is stopped. Then: has it ended meanwhile?
+    fn must_end(&self) -> bool {
+        let is = |state: &AtomicBool| state.load(Relaxed);
+        while is(&self.state.is_hung) && !is(&self.state.is_dead) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        is(&self.state.is_dead) || is(&self.state.is_leaving)
     }
 
     fn methods(&self) -> &[&str] {
@@ -160,31 +247,98 @@ impl Handler {
         &METHODS[..METHODS.len() - store_methods]
     }
 
-    fn learn(&self, location: Location, mut authorities: Vec<Location>) {
-        self.ring.lock().unwrap().insert(location.clone());
-        authorities.push(self.own.clone());
-        self.forward("add", &location, authorities);
+    /// Calls another node on a connection of its own. There is no timeout.
+    fn call<T>(
+        &self,
+        peer: &Location,
+        body: impl FnOnce(&mut Client) -> thrift::Result<T>,
+    ) -> Result<thrift::Result<T>, NotFound> {
+        let stream = TcpStream::connect(peer.name()).map_err(|_| NotFound)?;
+        let input = TBinaryInputProtocol::new(BufReader::new(stream.try_clone().unwrap()), false);
+        let mut client = StoreSyncClient::new(input, TBinaryOutputProtocol::new(stream, true));
+        Ok(body(&mut client))
     }
 
-    fn forget(&self, location: Location, mut authorities: Vec<Location>) {
-        self.ring.lock().unwrap().remove(&location);
+    fn owner(&self, key: &[u8]) -> Location {
+        let ring = self.ring.lock().unwrap();
+        let ring: HashRing<Location> = ring.iter().cloned().collect();
+        ring.owner(key).unwrap_or(&self.own).clone()
+    }
+
+    fn learn(&self, location: &Location, mut authorities: Vec<Location>) {
         authorities.push(self.own.clone());
-        self.forward("remove", &location, authorities);
+        self.forward("add", location, &authorities);
+        self.ring.lock().unwrap().insert(location.clone());
+        if self.service_chain == STORE {
+            thread::sleep(WAIT_PERIOD);
+            self.give(location);
+        }
+    }
+
+    /// Gives a newcomer the keys that are its own now. Stops if it cannot be connected to.
+    fn give(&self, newcomer: &Location) {
+        let values = self.values.lock().unwrap().clone();
+        for (key, value) in values {
+            if self.owner(&key) != *newcomer || self.must_end() {
+                continue;
+            }
+            let put = self.call(newcomer, |peer| peer.put(key.clone(), value));
+            if put.is_err() {
+                return;
+            }
+            self.values.lock().unwrap().remove(&key);
+        }
+    }
+
+    fn forget(&self, location: &Location, mut authorities: Vec<Location>) {
+        self.ring.lock().unwrap().remove(location);
+        authorities.push(self.own.clone());
+        self.forward("remove", location, &authorities);
     }
 
     /// Forwards a change to the first member that does not know it. A member that cannot be
-    /// called is removed from the ring of this node only.
-    fn forward(&self, method: &str, location: &Location, authorities: Vec<Location>) {
-        loop {
-            let ring = self.ring.lock().unwrap().clone();
-            let Some(next) = ring.iter().find(|node| !authorities.contains(node)) else {
-                return;
-            };
-            if send_oneway(method, next, location, Some(&authorities)).is_ok() {
+    /// connected to is removed from the ring of this node only.
+    fn forward(&self, method: &str, location: &Location, authorities: &[Location]) {
+        let ring = self.ring();
+        for next in ring.iter().filter(|node| !authorities.contains(node)) {
+            if self.must_end() || send_oneway(method, next, location, Some(authorities)).is_ok() {
                 return;
             }
             self.ring.lock().unwrap().remove(next);
         }
+    }
+
+    fn ring(&self) -> BTreeSet<Location> {
+        self.ring.lock().unwrap().clone()
+    }
+
+    /// Tells each new owner of a key that this node leaves, and puts the key to it.
+    fn clean_up(&self) {
+        self.ring.lock().unwrap().remove(&self.own);
+        let own = std::slice::from_ref(&self.own);
+        let tell = |peer: &Location| send_oneway("remove", peer, &self.own, Some(own)).is_ok();
+        let mut informed = BTreeSet::new();
+        let mut values = self.values.lock().unwrap().clone();
+        values.retain(|_, value| !value.is_empty() && !self.ring().is_empty());
+        for (key, value) in values {
+            let owner = self.owner(&key);
+            if !informed.contains(&owner) && !tell(&owner) {
+                continue;
+            }
+            if self.call(&owner, |peer| peer.ping()).is_ok() {
+                let _ = self.call(&owner, |peer| peer.put(key, value));
+                informed.insert(owner);
+            }
+        }
+        if informed.is_empty() {
+            self.ring().iter().any(tell);
+        }
+    }
+
+    /// The result of a method. After a failure the original closes the connection.
+    fn result<T>(&self, result: thrift::Result<T>) -> thrift::Result<T> {
+        self.state.has_failed.store(result.is_err(), Relaxed);
+        result
     }
 }
 
@@ -206,6 +360,8 @@ impl BaseSyncHandler for Handler {
     }
 
     fn handle_die(&self) -> thrift::Result<()> {
+        self.state.is_leaving.store(true, Relaxed);
+        self.clean_up();
         Ok(())
     }
 }
@@ -213,8 +369,16 @@ impl BaseSyncHandler for Handler {
 impl LocatorSyncHandler for Handler {
     fn handle_join(&self, location: locator::Location) -> thrift::Result<()> {
         let location = Location::try_from(&location).unwrap();
-        self.learn(location.clone(), vec![location]);
-        Ok(())
+        self.learn(&location, vec![self.own.clone()]);
+        let mut wait = WAIT_PERIOD;
+        for _ in 0..PINGS {
+            match self.call(&location, |peer| peer.ping()) {
+                Ok(replied) => return self.result(replied),
+                Err(NotFound) => thread::sleep(wait),
+            }
+            wait *= 2;
+        }
+        self.result(Err("the joiner cannot be reached".into()))
     }
 
     fn handle_remove(
@@ -222,7 +386,8 @@ impl LocatorSyncHandler for Handler {
         location: locator::Location,
         authorities: Vec<locator::Location>,
     ) -> thrift::Result<()> {
-        self.forget((&location).try_into().unwrap(), to_locations(&authorities));
+        let location = Location::try_from(&location).unwrap();
+        self.forget(&location, to_locations(&authorities));
         Ok(())
     }
 
@@ -231,7 +396,8 @@ impl LocatorSyncHandler for Handler {
         location: locator::Location,
         authorities: Vec<locator::Location>,
     ) -> thrift::Result<()> {
-        self.learn((&location).try_into().unwrap(), to_locations(&authorities));
+        let location = Location::try_from(&location).unwrap();
+        self.learn(&location, to_locations(&authorities));
         Ok(())
     }
 
@@ -242,8 +408,8 @@ impl LocatorSyncHandler for Handler {
         Ok(shown.map(Into::into).collect())
     }
 
-    fn handle_get_node(&self, _key: Vec<u8>) -> thrift::Result<locator::Location> {
-        Err("no test calls get_node at a legacy node".into())
+    fn handle_get_node(&self, key: Vec<u8>) -> thrift::Result<locator::Location> {
+        Ok((&self.owner(&key)).into())
     }
 
     fn handle_exchange(&self, _gossip: locator::Gossip) -> thrift::Result<locator::Gossip> {
@@ -259,16 +425,34 @@ impl LocatorSyncHandler for Handler {
     }
 }
 
-/// A store that has only its own dictionary and calls no other node.
 impl StoreSyncHandler for Handler {
     fn handle_get(&self, key: Vec<u8>) -> thrift::Result<Vec<u8>> {
-        let values = self.values.lock().unwrap();
-        Ok(values.get(&key).cloned().unwrap_or_default())
+        let owner = self.owner(&key);
+        if owner == self.own {
+            return Ok(self.values.lock().unwrap().entry(key).or_default().clone());
+        }
+        match self.call(&owner, |peer| peer.get(key)) {
+            Ok(replied) => self.result(replied),
+            Err(NotFound) => {
+                self.ring.lock().unwrap().remove(&owner);
+                Ok(Vec::new())
+            }
+        }
     }
 
     fn handle_put(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<()> {
-        self.values.lock().unwrap().insert(key, value);
-        Ok(())
+        let owner = self.owner(&key);
+        if owner == self.own {
+            self.values.lock().unwrap().insert(key, value);
+            return Ok(());
+        }
+        match self.call(&owner, |peer| peer.put(key, value)) {
+            Ok(sent) => self.result(sent),
+            Err(NotFound) => {
+                self.ring.lock().unwrap().remove(&owner);
+                Ok(())
+            }
+        }
     }
 
     fn handle_write(&self, _key: Vec<u8>, _value: Vec<u8>) -> thrift::Result<i64> {

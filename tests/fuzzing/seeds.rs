@@ -66,6 +66,7 @@ fn status() -> RebalanceStatus {
         UNIX_MILLIS,
         3,
         77,
+        false,
     )
 }
 

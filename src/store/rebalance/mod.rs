@@ -299,11 +299,8 @@ impl Rebalance {
     /// decides how long to wait for another.
     pub fn may_exit(&self) -> bool {
         let current = self.current();
-        let is_handed_over =
-            self.phase >= Phase::Drained && self.all_have_reached(Phase::Switched);
-        !current.is_empty()
-            && !current.contains(&self.me)
-            && (is_handed_over || self.was_given_up)
+        let is_handed_over = self.phase >= Phase::Drained && self.all_have_reached(Phase::Switched);
+        !current.is_empty() && !current.contains(&self.me) && (is_handed_over || self.was_given_up)
     }
 
     fn install(&mut self, placement: Arc<Placement>) {

@@ -1,0 +1,329 @@
+//! The thread that keeps legacy nodes in step: it puts to them what they may not have, checks
+//! that they have the rest, and executes puts that had to wait.
+
+use std::time::{Duration, Instant};
+
+use log::{debug, info, warn};
+
+use super::doubts::Doubt;
+use super::puts::WaitingPut;
+use crate::diststore::TStoreSyncClient;
+use crate::error::Error;
+use crate::location::Location;
+use crate::locator::{self, TLocatorSyncClient};
+use crate::store::placement::Key;
+use crate::store::rebalance::{DEFAULT_REPLICAS, Phase};
+use crate::store::store::Store;
+use crate::store::table::Cursor;
+use crate::store::types::{Client, Refusal, unix_millis};
+use crate::store::versions::{Entry, written_at};
+
+/// The time between two looks at the legacy nodes.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// The most keys of one connection: it keeps the legacy node from all others.
+const KEYS: usize = 64;
+
+/// The most bytes of the entries of one page of the table.
+const PAGE: usize = 256 * 1024;
+
+/// The time between two checks of some keys that a legacy node should have.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the last node of ours tries to hand its keys over without any success.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
+
+/// How long a key that is being written is waited for.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// What became of the keys of one connection.
+#[derive(Default)]
+struct Synced {
+    /// Keys that the legacy node had or has now.
+    in_place: usize,
+    /// Keys that were put to it.
+    put: usize,
+    /// Keys that it does not have though they were put to it, or that were being written.
+    open: usize,
+}
+
+/// Checks some keys at a time.
+#[derive(Default)]
+struct Checker {
+    checked_at: Option<Instant>,
+    cursor: Cursor,
+}
+
+impl Store {
+    /// The thread that keeps legacy nodes in step, until the store stops.
+    pub(in crate::store) fn legacy_loop(&self) {
+        let mut checker = Checker::default();
+        while !self.is_stopped() {
+            let changes = self.changes();
+            self.update_doubts();
+            self.bootstrap_among_legacy_nodes();
+            self.execute_waiting_puts();
+            let open = self.doubts.lock().open(unix_millis());
+            for doubt in open {
+                if self.put_all_in_doubt(&doubt) {
+                    self.doubts.lock().resolve(&doubt, unix_millis());
+                }
+            }
+            checker.check_if_due(self);
+            self.wait_for_change(changes, INTERVAL);
+        }
+    }
+
+    /// Executes a one-way put, or keeps it until it can be executed.
+    pub(in crate::store) fn put(&self, key: Vec<u8>, value: Vec<u8>) {
+        let put = WaitingPut {
+            value,
+            at: unix_millis(),
+        };
+        let must_wait = !self.routing().is_serving() || self.waiting_puts.lock().len() > 0;
+        if !must_wait && self.execute_put(&key, &put).is_ok() {
+            return;
+        }
+        let lost = format!("the put of {} was lost", Key::new(&key));
+        if let Err(why) = self.limits.check(key.len(), put.value.len(), 0, 0) {
+            warn!("{lost}: {why}");
+        } else if !self.waiting_puts.lock().add(key, put) {
+            warn!("{lost}: too many puts wait until this node serves");
+        }
+    }
+
+    /// Hands all keys to the legacy nodes that they belong to now, as the last node of ours.
+    /// Blocks until they are in place, or until there is no progress for a while.
+    ///
+    /// # Errors
+    /// How many keys could not be handed over.
+    pub(in crate::store) fn hand_over_to_legacy(&self) -> Result<usize, Error> {
+        let mut progress = (0, Instant::now());
+        loop {
+            self.update_doubts();
+            self.apply_waiting_puts();
+            let (in_place, missing) = self.hand_over_once();
+            if missing == 0 {
+                return Ok(in_place);
+            }
+            if in_place > progress.0 {
+                progress = (in_place, Instant::now());
+            }
+            info!("handoff: {in_place} of {} keys", in_place + missing);
+            if progress.1.elapsed() > GIVE_UP_AFTER || self.is_stopped() {
+                return Err(Error::NotHandedOver(missing));
+            }
+            self.wait_for_change(self.changes(), INTERVAL);
+        }
+    }
+
+    fn update_doubts(&self) {
+        let (members, ring) = (self.node.legacy_nodes(), self.node.ring());
+        let me = self.node.location();
+        self.doubts
+            .lock()
+            .update(me, &members, &ring, unix_millis());
+    }
+
+    /// A node that has joined legacy nodes only is the first of its kind.
+    fn bootstrap_among_legacy_nodes(&self) {
+        if self.rebalance().wants_history() && self.node.has_only_legacy_peers() {
+            self.rebalance().bootstrap(DEFAULT_REPLICAS);
+        }
+    }
+
+    fn execute_waiting_puts(&self) {
+        while self.routing().is_serving() && !self.is_stopped() {
+            let first = self.waiting_puts.lock().first();
+            let Some((key, put)) = first else { return };
+            if let Err(why) = self.execute_put(&key, &put) {
+                return debug!("the put of {} waits: {why}", Key::new(&key));
+            }
+            self.waiting_puts.lock().finish(&key, &put);
+        }
+    }
+
+    /// Writes what was put, unless it is known, or is older than what ours have.
+    fn execute_put(&self, key: &[u8], put: &WaitingPut) -> Result<(), Refusal> {
+        let latest = self.read_latest(&[Key::new(key)], Store::deadline(), false)?;
+        if let Some(latest) = latest.into_iter().next().flatten() {
+            let is_known = latest.value.as_deref() == Some(&put.value);
+            let is_older = written_at(latest.version) > put.at;
+            let is_late = || {
+                let doubts = self.doubts.lock();
+                doubts.is_late_handover(Key::new(key), &latest, put.at)
+            };
+            if is_known || is_older || is_late() {
+                return Ok(());
+            }
+        }
+        self.write(key, Some(put.value.clone())).map(drop)
+    }
+
+    /// The last node of ours has nobody to ask where a put belongs.
+    fn apply_waiting_puts(&self) {
+        loop {
+            let first = self.waiting_puts.lock().first();
+            let Some((key, put)) = first else { return };
+            let newest = self.table.version(Key::new(&key)).unwrap_or_default();
+            let version = self.routing().next_version(put.at, newest);
+            let value = Some(put.value.clone().into());
+            self.table.apply(Key::new(&key), Entry { version, value });
+            self.waiting_puts.lock().finish(&key, &put);
+        }
+    }
+
+    /// Puts to a legacy node what it may lack of the keys whose primary this node is. True if
+    /// all is in place.
+    fn put_all_in_doubt(&self, doubt: &Doubt) -> bool {
+        let (mut cursor, mut put) = (Some(Cursor::default()), 0);
+        while let Some(at) = cursor {
+            let (keys, next) = self.keys_for(&doubt.peer, &at);
+            match self.sync_keys(&doubt.peer, doubt.since, &keys) {
+                Ok(synced) if synced.open == 0 => put += synced.put,
+                Ok(_) => return false,
+                Err(e) => {
+                    debug!("a legacy node does not have all yet: {e}");
+                    return false;
+                }
+            }
+            cursor = next.filter(|_| !self.is_stopped());
+        }
+        if put > 0 {
+            info!("put {put} keys to the legacy node {}", doubt.peer);
+        }
+        !self.is_stopped()
+    }
+
+    /// Returns how many keys are in place at legacy nodes, and how many are not.
+    fn hand_over_once(&self) -> (usize, usize) {
+        let (mut in_place, mut missing) = (0, 0);
+        for peer in self.node.legacy_nodes() {
+            let peer = peer.location;
+            let mut cursor = Some(Cursor::default());
+            while let Some(at) = cursor {
+                let (keys, next) = self.keys_for(&peer, &at);
+                let since = self.doubts.lock().since(&peer).unwrap_or(i64::MAX);
+                let synced = self.sync_keys(&peer, since, &keys).unwrap_or_default();
+                in_place += synced.in_place;
+                missing += keys.len() - synced.in_place;
+                cursor = next;
+            }
+        }
+        (in_place, missing)
+    }
+
+    /// Some keys that belong to a legacy node and are this node's to give: those whose primary it
+    /// is or, when none of our nodes is left, all. And where the next ones start.
+    fn keys_for(&self, peer: &Location, cursor: &Cursor) -> (Vec<Vec<u8>>, Option<Cursor>) {
+        let (ring, routing) = (self.node.ring(), self.routing());
+        let (current, me) = (routing.current(), routing.me());
+        let is_for_peer = |key: Key<'_>| {
+            let belongs = ring.owner_at(key.point) == Some(peer);
+            belongs && current.primary(key).is_none_or(|primary| primary == me)
+        };
+        let all = usize::MAX;
+        let page = self.table.page(cursor, PAGE, all, |_| true, is_for_peer);
+        let keys = page.entries.into_iter().map(|(key, _)| key);
+        (keys.collect(), page.next)
+    }
+
+    /// Compares these keys with what a legacy node has, and puts to it what it lacks. What was
+    /// written before `since` is only put where it has nothing.
+    fn sync_keys(&self, peer: &Location, since: i64, keys: &[Vec<u8>]) -> Result<Synced, Error> {
+        let mut synced = Synced::default();
+        for keys in keys.chunks(KEYS) {
+            self.call_legacy(peer, |client| {
+                self.check_ring(peer, client)?;
+                for key in keys {
+                    self.sync_key(client, since, Key::new(key), &mut synced)?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(synced)
+    }
+
+    /// A legacy node with another ring forwards calls, perhaps to this node, and would seem to
+    /// have what it asks this node for. As a leaving node of the original does, this node tells
+    /// it first that it leaves.
+    fn check_ring(&self, peer: &Location, client: &mut Client) -> thrift::Result<()> {
+        let ring = self.node.ring();
+        let me = self.node.location();
+        let mut theirs = client.get_all()?;
+        let mine = locator::Location::from(me);
+        if !ring.contains(me) && theirs.contains(&mine) {
+            let authorities = ring.nodes().map(Into::into).collect();
+            client.remove(mine.clone(), authorities)?;
+            theirs = client.get_all()?;
+        }
+        let is_same =
+            theirs.len() == ring.len() && ring.nodes().all(|node| theirs.contains(&node.into()));
+        if is_same {
+            Ok(())
+        } else {
+            Err(format!("{peer} has another ring").into())
+        }
+    }
+
+    fn sync_key(
+        &self,
+        client: &mut Client,
+        since: i64,
+        key: Key<'_>,
+        synced: &mut Synced,
+    ) -> thrift::Result<()> {
+        let Some(_locked) = self.write_locks.lock(&[key], Instant::now() + LOCK_TIMEOUT) else {
+            synced.open += 1;
+            return Ok(());
+        };
+        let Some(entry) = self.table.read(key) else {
+            synced.in_place += 1;
+            return Ok(());
+        };
+        let ours = entry.value.as_deref().unwrap_or_default();
+        let theirs = client.get(key.bytes.to_vec())?;
+        let must_have = written_at(entry.version) >= since || theirs.is_empty();
+        if theirs == ours || !must_have {
+            synced.in_place += 1;
+            return Ok(());
+        }
+        client.put(key.bytes.to_vec(), ours.to_vec())?;
+        synced.put += 1;
+        if client.get(key.bytes.to_vec())? == ours {
+            synced.in_place += 1;
+        } else {
+            synced.open += 1;
+        }
+        Ok(())
+    }
+
+    /// May a node that leaves last exit? Not while writes are in progress.
+    pub(in crate::store) fn has_no_writes(&self) -> bool {
+        self.rebalance().phase() >= Phase::Drained
+    }
+}
+
+impl Checker {
+    /// Checks some keys of each legacy node that should have all. If it lacks one, all are put
+    /// to it.
+    fn check_if_due(&mut self, store: &Store) {
+        let is_due = |at: Instant| at.elapsed() >= CHECK_INTERVAL;
+        if !self.checked_at.is_none_or(is_due) {
+            return;
+        }
+        self.checked_at = Some(Instant::now());
+        let peers = store.doubts.lock().resolved(unix_millis());
+        let mut next = None;
+        for peer in peers {
+            let (mut keys, cursor) = store.keys_for(&peer, &self.cursor);
+            next = cursor;
+            keys.truncate(KEYS);
+            let synced = store.sync_keys(&peer, i64::MAX, &keys);
+            if synced.is_ok_and(|synced| synced.put > 0) {
+                store.doubts.lock().add(&peer, unix_millis());
+            }
+        }
+        self.cursor = next.unwrap_or_default();
+    }
+}

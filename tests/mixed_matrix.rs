@@ -1,0 +1,511 @@
+//! Do nodes of the original and ours form one network in every order of coming and going?
+//!
+//! Each case starts some of ours and some legacy nodes, lets one thing happen, with or without a
+//! load of writes, and then asks every node for every key. By default a part of the matrix runs;
+//! `MIXED_LONG=1` runs all of it, and `MIXED_CASE='our node joins'` only cases of that name.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::legacy::LegacyNode;
+use common::network::ring_of;
+use common::{NodeProcess, SOON, eventually};
+use thrifty_p2p::client::StoreClient;
+use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient};
+use thrifty_p2p::hash_ring::HashRing;
+use thrifty_p2p::location::Location;
+use thrifty_p2p::rpc::dialer::{Dialer, Timeouts};
+
+/// How long it may take until all is right after something has happened.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// How long a put must have been left in peace to count.
+const PEACE: Duration = Duration::from_secs(2);
+
+/// Longer than a node takes that does not reply until it is declared down.
+const HANG: Duration = Duration::from_secs(7);
+
+/// Cases that run at the same time.
+const PARALLEL: usize = 6;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    OurNodeJoins,
+    LegacyNodeJoins,
+    OurNodeLeaves,
+    LegacyNodeLeaves,
+    OurNodeIsKilled,
+    LegacyNodeIsKilled,
+    LegacyNodeHangsAndReturns,
+    LegacyNodeRestarts,
+    OurLastNodeLeaves,
+    LastLegacyNodeLeaves,
+    TwoOfOursJoin,
+    TwoLegacyNodesJoin,
+}
+
+use Event::*;
+
+const EVENTS: [(Event, &str); 12] = [
+    (OurNodeJoins, "our node joins"),
+    (LegacyNodeJoins, "legacy node joins"),
+    (OurNodeLeaves, "our node leaves"),
+    (LegacyNodeLeaves, "legacy node leaves"),
+    (OurNodeIsKilled, "our node is killed"),
+    (LegacyNodeIsKilled, "legacy node is killed"),
+    (LegacyNodeHangsAndReturns, "legacy node hangs and returns"),
+    (LegacyNodeRestarts, "legacy node restarts"),
+    (OurLastNodeLeaves, "our last node leaves"),
+    (LastLegacyNodeLeaves, "last legacy node leaves"),
+    (TwoOfOursJoin, "two of ours join"),
+    (TwoLegacyNodesJoin, "two legacy nodes join"),
+];
+
+/// What a key must have: a value, or none after a deletion. Of an unanswered write nothing is
+/// known.
+type Expected = BTreeMap<String, Option<String>>;
+
+/// A network of nodes of both kinds.
+struct Mixed {
+    program: &'static str,
+    ours: Vec<NodeProcess>,
+    legacy: Vec<LegacyNode>,
+    /// What every node must answer.
+    expected: Expected,
+    /// Those of it that were only put to a legacy node, by the node that held them then.
+    held_by: BTreeMap<String, Location>,
+}
+
+impl Mixed {
+    /// Starts `ours` and `legacy` nodes. The first one is ours if `ours_first`. The others join
+    /// through all that are there, in turn.
+    fn start(program: &'static str, ours: usize, legacy: usize, ours_first: bool) -> Mixed {
+        let mut mixed = Mixed {
+            program,
+            ours: Vec::new(),
+            legacy: Vec::new(),
+            expected: Expected::new(),
+            held_by: BTreeMap::new(),
+        };
+        let mut kinds = vec![true; ours];
+        kinds.extend(vec![false; legacy]);
+        if !ours_first {
+            kinds.reverse();
+        }
+        for is_ours in kinds {
+            if is_ours {
+                mixed.join_ours();
+            } else {
+                mixed.join_legacy();
+            }
+        }
+        mixed.wait_for_rings(SOON);
+        mixed
+    }
+
+    fn peer(&self) -> Option<Location> {
+        let ours = self.ours.iter().map(|node| &node.location);
+        let legacy = self.legacy.iter().map(|node| &node.location);
+        let all: Vec<&Location> = ours.chain(legacy).collect();
+        let turn = all.len().checked_sub(1)? / 2;
+        Some(all[turn].clone())
+    }
+
+    fn spawn_ours(&self) -> NodeProcess {
+        match self.peer() {
+            Some(peer) => NodeProcess::spawn(self.program, &["--port", "0", "--host", peer.name()]),
+            None => NodeProcess::spawn(self.program, &["--port", "0", "--bootstrap"]),
+        }
+    }
+
+    fn join_ours(&mut self) {
+        let mut node = self.spawn_ours();
+        node.wait_until_it_serves();
+        self.ours.push(node);
+    }
+
+    fn join_legacy(&mut self) {
+        self.legacy
+            .push(start_legacy(self.program, self.peer().as_ref()));
+    }
+
+    fn locations(&self) -> BTreeSet<Location> {
+        let ours = self.ours.iter().map(|node| node.location.clone());
+        let legacy = self.legacy.iter().map(|node| node.location.clone());
+        ours.chain(legacy).collect()
+    }
+
+    /// Waits until the ring of every node consists of exactly all of them.
+    fn wait_for_rings(&self, bound: Duration) {
+        let all = self.locations();
+        let began = Instant::now();
+        for location in &all {
+            let left = bound.saturating_sub(began.elapsed());
+            let what = format!("the ring of {location} is {all:?}");
+            eventually(&what, left, || {
+                ring_of(location).is_ok_and(|ring| ring == all)
+            });
+        }
+    }
+
+    /// Stores some keys through every node: written and deleted through ours, put through legacy
+    /// ones.
+    fn prime(&mut self) {
+        for (index, node) in self.ours.iter().enumerate() {
+            let client = StoreClient::new(node.location.clone());
+            for number in 0..12 {
+                let key = format!("written {index} {number}");
+                client.put(key.as_bytes(), b"value").unwrap();
+                let is_deleted = number % 4 == 0;
+                if is_deleted {
+                    assert!(client.delete(key.as_bytes()).unwrap());
+                }
+                let value = (!is_deleted).then(|| "value".to_owned());
+                self.expected.insert(key, value);
+            }
+        }
+        let ring: HashRing<Location> = self.locations().into_iter().collect();
+        for (index, node) in self.legacy.iter().enumerate() {
+            for number in 0..12 {
+                let key = format!("put {index} {number}");
+                put(&node.location, &key, "value").unwrap();
+                let owner = ring.owner(key.as_bytes()).unwrap();
+                if self.legacy.iter().any(|node| node.location == *owner) {
+                    self.held_by.insert(key.clone(), owner.clone());
+                }
+                self.expected.insert(key, Some("value".to_owned()));
+            }
+        }
+        thread::sleep(PEACE);
+    }
+
+    /// Waits until every node answers for every key.
+    fn check(&self, bound: Duration) {
+        let began = Instant::now();
+        self.wait_for_rings(bound);
+        for location in self.locations() {
+            let wrong = || {
+                let wrong = self.expected.iter().filter_map(|(key, value)| {
+                    let got = get(&location, key);
+                    let value = value.clone().unwrap_or_default();
+                    (got.as_ref().ok() != Some(&value))
+                        .then(|| format!("{key}: {got:?}, not {value:?}"))
+                });
+                wrong.take(5).collect::<Vec<String>>()
+            };
+            let mut last = Vec::new();
+            loop {
+                let is_late = began.elapsed() > bound;
+                let now = wrong();
+                if now.is_empty() {
+                    break;
+                }
+                let twice = format!("{last:?}, then {now:?}");
+                assert!(!is_late, "wrong at {location} after {bound:?}: {twice}");
+                last = now;
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// Was none of these declared down by one of ours?
+    fn check_nobody_was_declared_down(&self, alive: &BTreeSet<Location>) {
+        for node in &self.ours {
+            for location in alive {
+                let line = format!("removed {location}: it is down");
+                assert!(!node.says(&line), "{}: {line}", node.at());
+            }
+        }
+    }
+
+    /// Keys that only this node held are lost with it.
+    fn forget_keys_of(&mut self, location: &Location) {
+        let held_by = &self.held_by;
+        self.expected
+            .retain(|key, _| held_by.get(key) != Some(location));
+    }
+
+    /// Lets it happen. Returns false if it cannot happen in this network.
+    fn happen(&mut self, event: Event) -> bool {
+        match event {
+            OurNodeJoins => self.join_ours(),
+            LegacyNodeJoins => self.join_legacy(),
+            TwoOfOursJoin => {
+                let mut pair = [self.spawn_ours(), self.spawn_ours()];
+                pair.iter_mut().for_each(NodeProcess::wait_until_it_serves);
+                self.ours.extend(pair);
+            }
+            TwoLegacyNodesJoin => {
+                let peer = self.peer();
+                let start = || start_legacy(self.program, peer.as_ref());
+                let pair = thread::scope(|scope| {
+                    let other = scope.spawn(start);
+                    [start(), other.join().unwrap()]
+                });
+                self.legacy.extend(pair);
+            }
+            OurNodeLeaves => {
+                let mut node = self.ours.remove(0);
+                assert!(node.interrupt().success());
+            }
+            OurLastNodeLeaves => {
+                for mut node in std::mem::take(&mut self.ours) {
+                    assert!(node.interrupt().success());
+                }
+            }
+            LegacyNodeLeaves => self.legacy.remove(0).leave(),
+            LastLegacyNodeLeaves => {
+                for node in std::mem::take(&mut self.legacy) {
+                    node.leave();
+                }
+            }
+            OurNodeIsKilled if self.ours.len() < 2 => return false,
+            OurNodeIsKilled => self.ours.remove(0).kill(),
+            LegacyNodeIsKilled => {
+                let node = self.legacy.remove(0);
+                self.forget_keys_of(&node.location);
+            }
+            LegacyNodeRestarts => {
+                let node = self.legacy.remove(0);
+                self.forget_keys_of(&node.location);
+                let peer = self.peer();
+                self.legacy.insert(0, node.restart(peer.as_ref()));
+            }
+            LegacyNodeHangsAndReturns => self.hang_and_return(),
+        }
+        true
+    }
+
+    fn hang_and_return(&mut self) {
+        self.legacy[0].hang();
+        let began = Instant::now();
+        let client = StoreClient::new(self.ours[0].location.clone());
+        let keys: Vec<String> = self.expected.keys().cloned().collect();
+        let (mut slowest, mut number) = (Duration::ZERO, 0);
+        while began.elapsed() < HANG {
+            number += 1;
+            let key = &keys[number % keys.len()];
+            let call = Instant::now();
+            client.get(key.as_bytes()).unwrap();
+            slowest = slowest.max(call.elapsed());
+            if key.starts_with("written") {
+                let value = (number % 3 > 0).then(|| format!("while it hung {number}"));
+                match &value {
+                    Some(value) => drop(client.put(key.as_bytes(), value.as_bytes()).unwrap()),
+                    None => drop(client.delete(key.as_bytes()).unwrap()),
+                }
+                self.expected.insert(key.clone(), value);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("the slowest get beside a hung legacy node: {slowest:?}");
+        assert!(
+            slowest < Duration::from_millis(1_200),
+            "{slowest:?} for a get"
+        );
+        self.legacy[0].resume();
+    }
+}
+
+fn start_legacy(program: &str, peer: Option<&Location>) -> LegacyNode {
+    if program == "storeserver" {
+        LegacyNode::start_store(peer)
+    } else {
+        LegacyNode::start(peer)
+    }
+}
+
+/// What a client of the original does.
+fn call<T>(
+    location: &Location,
+    body: impl FnOnce(&mut thrifty_p2p::store::types::Client) -> thrift::Result<T>,
+) -> Result<T, thrifty_p2p::error::Error> {
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(1),
+        reply: Duration::from_secs(2),
+    };
+    Dialer::default().call_with_timeouts(timeouts, StoreSyncClient::new, location, body)
+}
+
+fn put(location: &Location, key: &str, value: &str) -> Result<(), thrifty_p2p::error::Error> {
+    call(location, |node| node.put(key.into(), value.into()))
+}
+
+fn get(location: &Location, key: &str) -> Result<String, thrifty_p2p::error::Error> {
+    let value = call(location, |node| node.get(key.into()))?;
+    Ok(String::from_utf8(value).unwrap())
+}
+
+/// Writes, deletes and puts until it is stopped. Each thread has keys of its own.
+struct Load {
+    is_stopped: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<Expected>>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Load {
+    /// Through nodes that stay, so that no write may be refused.
+    fn start(mixed: &Mixed) -> Load {
+        let stays = mixed
+            .ours
+            .last()
+            .map(|node| node.location.clone())
+            .into_iter();
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let refused = Arc::new(AtomicUsize::new(0));
+        let threads = stays.flat_map(|node| [(0, node.clone()), (1, node)]);
+        let threads = threads.map(|(number, node)| {
+            let (is_stopped, refused) = (is_stopped.clone(), refused.clone());
+            thread::spawn(move || write_until(&is_stopped, &refused, number, &node))
+        });
+        Load {
+            threads: threads.collect(),
+            is_stopped,
+            refused,
+        }
+    }
+
+    /// Returns what was acknowledged last for each key, and how many writes were refused.
+    fn stop(self) -> (Expected, usize) {
+        self.is_stopped.store(true, Relaxed);
+        let mut expected = Expected::new();
+        for thread in self.threads {
+            expected.extend(thread.join().unwrap());
+        }
+        (expected, self.refused.load(Relaxed))
+    }
+}
+
+fn write_until(
+    is_stopped: &AtomicBool,
+    refused: &AtomicUsize,
+    number: usize,
+    node: &Location,
+) -> Expected {
+    let client = StoreClient::new(node.clone());
+    let mut expected = Expected::new();
+    for round in 0.. {
+        if is_stopped.load(Relaxed) {
+            break;
+        }
+        let key = format!("load {number} {}", round % 20);
+        let value = (round % 5 > 0).then(|| format!("round {round}"));
+        let written = match &value {
+            Some(value) => client.put(key.as_bytes(), value.as_bytes()).map(drop),
+            None => client.delete(key.as_bytes()).map(drop),
+        };
+        match written {
+            Ok(()) => drop(expected.insert(key, value)),
+            Err(_) => {
+                refused.fetch_add(1, Relaxed);
+                expected.remove(&key);
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+        // Noise: a put that is not left in peace.
+        let _ = put(node, &format!("noise {number} {}", round % 20), "noise");
+        thread::sleep(Duration::from_millis(3));
+    }
+    expected
+}
+
+/// One case of the matrix.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    ours: usize,
+    legacy: usize,
+    event: Event,
+    has_load: bool,
+    ours_first: bool,
+}
+
+impl Case {
+    fn all() -> Vec<Case> {
+        let is_long = std::env::var_os("MIXED_LONG").is_some();
+        let only = std::env::var("MIXED_CASE").ok();
+        let mut cases = Vec::new();
+        for (number, (event, name)) in EVENTS.into_iter().enumerate() {
+            for (ours, legacy) in (1..=3).flat_map(|ours| (1..=3).map(move |legacy| (ours, legacy)))
+            {
+                for has_load in [false, true] {
+                    // By default: few nodes of each kind, and the load in every other case.
+                    let is_usual = [(1, 1), (1, 2), (2, 1), (3, 2)].contains(&(ours, legacy))
+                        && has_load == ((number + ours + legacy) % 2 == 0);
+                    let is_wanted = only.as_ref().is_none_or(|only| *only == name);
+                    if is_wanted && (is_long || is_usual || only.is_some()) {
+                        cases.push(Case {
+                            ours,
+                            legacy,
+                            event,
+
+                            has_load,
+                            ours_first: (ours + legacy + number) % 3 == 0,
+                        });
+                    }
+                }
+            }
+        }
+        cases
+    }
+
+    fn run(&self) {
+        let mut mixed = Mixed::start("storeserver", self.ours, self.legacy, self.ours_first);
+        mixed.prime();
+        mixed.check(BOUND);
+        let before = mixed.locations();
+        let load = self.has_load.then(|| Load::start(&mixed));
+        thread::sleep(Duration::from_millis(200));
+        if !mixed.happen(self.event) {
+            return;
+        }
+        if let Some(load) = load {
+            thread::sleep(Duration::from_secs(1));
+            let (written, refused) = load.stop();
+            // Clients of the last node of ours have nobody left to ask.
+            let may_refuse =
+                self.event == OurLastNodeLeaves || self.event == OurNodeLeaves && self.ours == 1;
+            assert!(refused == 0 || may_refuse, "{refused} writes were refused");
+            mixed.expected.extend(written);
+        }
+        if mixed.locations().is_empty() {
+            return;
+        }
+        mixed.check(BOUND);
+        let mut alive: BTreeSet<Location> =
+            before.intersection(&mixed.locations()).cloned().collect();
+        if matches!(self.event, LegacyNodeHangsAndReturns | LegacyNodeRestarts) {
+            alive.remove(&mixed.legacy[0].location);
+        }
+        mixed.check_nobody_was_declared_down(&alive);
+    }
+}
+
+#[test]
+fn every_key_is_read_through_every_node_whatever_happens() {
+    let cases = Mutex::new(Case::all());
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..PARALLEL {
+            scope.spawn(|| {
+                loop {
+                    let Some(case) = cases.lock().unwrap().pop() else {
+                        return;
+                    };
+                    let began = Instant::now();
+                    let result = std::panic::catch_unwind(|| case.run());
+                    eprintln!("{:.1} s: {case:?}", began.elapsed().as_secs_f64());
+                    if result.is_err() {
+                        failures.lock().unwrap().push(case);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{failures:#?}");
+}
