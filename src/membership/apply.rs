@@ -127,6 +127,7 @@ impl Membership {
         let location = member.location.clone();
         let generation = member.generation;
         if self.ring.insert(&location) {
+            self.compare_legacy_soon();
             self.changes.push(Change::Added {
                 location,
                 generation,
@@ -143,6 +144,7 @@ impl Membership {
         self.contacts.remove(location);
         self.urgent.remove(location);
         if self.ring.remove(location) {
+            self.compare_legacy_soon();
             let location = location.clone();
             self.changes.push(Change::Removed { location, reason });
         }

@@ -10,6 +10,7 @@
 //! restarted, its incarnation is raised: the layer above then gives it again what it should have.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::action::Request;
 use super::calls::{Call, Purpose};
@@ -17,6 +18,13 @@ use super::core::Membership;
 use super::event::Event;
 use super::member::{Member, Status};
 use crate::location::Location;
+
+/// How long after a change of the ring, or a correction, the lists of legacy nodes are compared
+/// with it. The original takes that long to pass a change on.
+const COMPARE_AFTER: Duration = Duration::from_millis(300);
+
+/// Nodes that compare the list of one legacy node after a change, on average.
+const COMPARERS: f64 = 3.0;
 
 /// Legacy nodes that are remembered as such.
 const MAX_LEGACY: usize = 1_000;
@@ -112,6 +120,24 @@ impl Membership {
         }
     }
 
+    /// The ring has changed: a few of our nodes ask each legacy node soon whether it knows.
+    pub(super) fn compare_legacy_soon(&mut self) {
+        let (legacy, ours): (Vec<Location>, Vec<_>) =
+            self.ring.iter().cloned().partition(|l| self.is_legacy(l));
+        let chance = COMPARERS / ours.len().max(1) as f64;
+        for peer in &legacy {
+            if self.rng.fraction() < chance {
+                self.compare_legacy(peer);
+            }
+        }
+    }
+
+    fn compare_legacy(&mut self, peer: &Location) {
+        let limit = self.config.max_queued_probes;
+        let at = self.now.monotonic + COMPARE_AFTER;
+        self.probe_queue.add(peer, at, limit);
+    }
+
     /// Removes this node from the lists of all legacy nodes: there may be no other node to do it.
     pub(super) fn notify_legacy_of_leave(&mut self) {
         let members = self.ring.iter().filter(|peer| self.is_legacy(peer));
@@ -159,10 +185,15 @@ impl Membership {
             .filter(|l| !listed.contains(l) && *l != peer);
         // As many as calls are allowed; the next probe sends the rest.
         let missing: Vec<Location> = missing.take(self.config.max_calls).cloned().collect();
+        if !missing.is_empty() {
+            self.compare_legacy(peer);
+        }
         for location in missing {
             if !self.can_call() {
                 return;
             }
+            // The peer may hold older values of the keys that it hands over to it now.
+            self.note_legacy_restart(&location);
             let authorities = self.ring.iter().cloned().collect();
             let request = Request::Add {
                 location,
@@ -174,6 +205,7 @@ impl Membership {
 
     /// Sends a `remove` to a legacy node, if a call is allowed.
     fn remove_from_legacy(&mut self, peer: &Location, location: &Location) {
+        self.compare_legacy(peer);
         if self.can_call() {
             let request = Request::Remove {
                 location: location.clone(),

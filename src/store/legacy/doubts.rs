@@ -29,9 +29,9 @@ const HANDOVER: i64 = 10_000;
 /// How much earlier than this node a legacy node may notice a change, in milliseconds.
 const NOTICE: i64 = 1_000;
 
-/// How long after a change of the ring legacy nodes are put again what they may lack, and how
-/// often, in milliseconds: another legacy node may still put an older value to them.
-const REPEAT: i64 = 2_000;
+/// How long after the last reason for doubt a legacy node is put again what it may lack, and how
+/// often, in milliseconds: another legacy node may still put an older value to it.
+const REPEAT: i64 = 3_000;
 const REPEAT_INTERVAL: i64 = 500;
 
 /// What this node knows of each legacy node. All times are milliseconds since 1970.
@@ -55,9 +55,12 @@ struct Peer {
     unsure_since: Option<i64>,
     /// Counts the reasons for doubt.
     reasons: u64,
+    /// When the last one came up.
+    doubted_at: i64,
     /// It is not called until then.
     paused_until: i64,
-    /// What it may lack is not put to it until then.
+    /// What it may lack was put to it, and is put again, but not until then.
+    is_repeat: bool,
     repeat_at: i64,
 }
 
@@ -68,6 +71,8 @@ pub struct Doubt {
     pub peer: Location,
     /// Writes since then may be missing there.
     pub since: i64,
+    /// It was put all that it might lack since the last reason for doubt.
+    pub is_repeat: bool,
     /// To be passed to [`Doubts::resolve`].
     pub reasons: u64,
 }
@@ -91,7 +96,7 @@ impl Doubts {
             self.change_ring(me, ring, now);
             self.peers
                 .values_mut()
-                .for_each(|peer| peer.doubt(now - MARGIN));
+                .for_each(|peer| peer.doubt(now - MARGIN, now));
         }
     }
 
@@ -114,9 +119,9 @@ impl Doubts {
     }
 
     /// A write of that time did not reach the legacy node.
-    pub fn add(&mut self, peer: &Location, since: i64) {
+    pub fn add(&mut self, peer: &Location, since: i64, now: i64) {
         if let Some(peer) = self.peers.get_mut(peer) {
-            peer.doubt(since);
+            peer.doubt(since, now);
         }
     }
 
@@ -124,7 +129,7 @@ impl Doubts {
     pub fn on_failure(&mut self, peer: &Location, now: i64) {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.paused_until = now + PAUSE_AFTER_FAILURE;
-            peer.doubt(now - MARGIN);
+            peer.doubt(now - MARGIN, now);
         }
     }
 
@@ -167,6 +172,7 @@ impl Doubts {
             Some(Doubt {
                 peer: at.clone(),
                 since: peer.unsure_since?,
+                is_repeat: peer.is_repeat,
                 reasons: peer.reasons,
             })
         };
@@ -182,13 +188,16 @@ impl Doubts {
 
     /// The legacy node has all that it may have lacked, unless there are new reasons for doubt.
     pub fn resolve(&mut self, doubt: &Doubt, now: i64) {
-        let changed_at = self.changes.values().max();
         let Some(peer) = self.peers.get_mut(&doubt.peer) else {
             return;
         };
-        if changed_at.is_some_and(|at| now - at < REPEAT) {
+        if peer.reasons != doubt.reasons {
+            return;
+        }
+        if now - peer.doubted_at < REPEAT {
+            peer.is_repeat = true;
             peer.repeat_at = now + REPEAT_INTERVAL;
-        } else if peer.reasons == doubt.reasons {
+        } else {
             peer.unsure_since = None;
         }
     }
@@ -201,20 +210,24 @@ impl Doubts {
             // It was last heard when its record was written, if it does not reply now.
             unsure_since: Some(if is_alive { now } else { member.incarnation } - MARGIN),
             reasons: 0,
+            doubted_at: now,
             paused_until: 0,
+            is_repeat: false,
             repeat_at: 0,
         });
         if (peer.incarnation, peer.is_alive) != (member.incarnation, is_alive) {
             (peer.incarnation, peer.is_alive) = (member.incarnation, is_alive);
             peer.paused_until = 0;
-            peer.doubt(now - MARGIN);
+            peer.doubt(now - MARGIN, now);
         }
     }
 }
 
 impl Peer {
-    fn doubt(&mut self, since: i64) {
+    fn doubt(&mut self, since: i64, now: i64) {
         self.reasons += 1;
+        self.doubted_at = now;
+        (self.is_repeat, self.repeat_at) = (false, now);
         self.unsure_since = Some(self.unsure_since.map_or(since, |known| known.min(since)));
     }
 }
@@ -268,8 +281,8 @@ mod tests {
         assert!(doubts.may_lack(&location(1), &written(NOW + 20_000)));
         assert!(!doubts.may_lack(&location(1), &written(NOW)));
         let doubt = doubts.open(later).pop().unwrap();
-        doubts.add(&location(1), later);
-        doubts.resolve(&doubt, later);
+        doubts.add(&location(1), later, later);
+        doubts.resolve(&doubt, later + REPEAT);
         assert!(doubts.may_lack(&location(1), &written(NOW + 20_000)));
     }
 

@@ -178,7 +178,8 @@ impl Store {
     fn put_all_in_doubt(&self, doubt: &Doubt) -> bool {
         let (mut cursor, mut put) = (Some(Cursor::default()), 0);
         while let Some(at) = cursor {
-            let (keys, next) = self.keys_for(&doubt.peer, &at);
+            let written_since = if doubt.is_repeat { doubt.since } else { 0 };
+            let (keys, next) = self.keys_for(&doubt.peer, &at, written_since);
             match self.sync_keys(&doubt.peer, doubt.since, &keys) {
                 Ok(synced) if synced.open == 0 => put += synced.put,
                 Ok(_) => return false,
@@ -202,7 +203,7 @@ impl Store {
             let peer = peer.location;
             let mut cursor = Some(Cursor::default());
             while let Some(at) = cursor {
-                let (keys, next) = self.keys_for(&peer, &at);
+                let (keys, next) = self.keys_for(&peer, &at, 0);
                 let since = self.doubts.lock().since(&peer).unwrap_or(i64::MAX);
                 let synced = self.sync_keys(&peer, since, &keys).unwrap_or_default();
                 in_place += synced.in_place;
@@ -213,9 +214,15 @@ impl Store {
         (in_place, missing)
     }
 
-    /// Some keys that belong to a legacy node and are this node's to give: those whose primary it
-    /// is or, when none of our nodes is left, all. And where the next ones start.
-    fn keys_for(&self, peer: &Location, cursor: &Cursor) -> (Vec<Vec<u8>>, Option<Cursor>) {
+    /// Some keys that were written since then, belong to a legacy node and are this node's to
+    /// give: those whose primary it is or, when none of our nodes is left, all. And where the
+    /// next ones start.
+    fn keys_for(
+        &self,
+        peer: &Location,
+        cursor: &Cursor,
+        written_since: i64,
+    ) -> (Vec<Vec<u8>>, Option<Cursor>) {
         let (ring, routing) = (self.node.ring(), self.routing());
         let (current, me) = (routing.current(), routing.me());
         let is_for_peer = |key: Key<'_>| {
@@ -224,8 +231,9 @@ impl Store {
         };
         let all = usize::MAX;
         let page = self.table.page(cursor, PAGE, all, |_| true, is_for_peer);
-        let keys = page.entries.into_iter().map(|(key, _)| key);
-        (keys.collect(), page.next)
+        let entries = page.entries.into_iter();
+        let recent = entries.filter(|(_, entry)| written_at(entry.version) >= written_since);
+        (recent.map(|(key, _)| key).collect(), page.next)
     }
 
     /// Compares these keys with what a legacy node has, and puts to it what it lacks. What was
@@ -316,12 +324,13 @@ impl Checker {
         let peers = store.doubts.lock().resolved(unix_millis());
         let mut next = None;
         for peer in peers {
-            let (mut keys, cursor) = store.keys_for(&peer, &self.cursor);
+            let (mut keys, cursor) = store.keys_for(&peer, &self.cursor, 0);
             next = cursor;
             keys.truncate(KEYS);
             let synced = store.sync_keys(&peer, i64::MAX, &keys);
             if synced.is_ok_and(|synced| synced.put > 0) {
-                store.doubts.lock().add(&peer, unix_millis());
+                let now = unix_millis();
+                store.doubts.lock().add(&peer, now, now);
             }
         }
         self.cursor = next.unwrap_or_default();
