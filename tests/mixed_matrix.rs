@@ -19,6 +19,7 @@ use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::hash_ring::HashRing;
 use thrifty_p2p::location::Location;
+use thrifty_p2p::membership::Rng;
 use thrifty_p2p::rpc::dialer::{Dialer, Timeouts};
 
 /// How long it may take until all is right after something has happened.
@@ -230,6 +231,23 @@ impl Mixed {
             .retain(|key, _| held_by.get(key) != Some(location));
     }
 
+    /// Can it happen in this network, so that a node is left?
+    fn is_possible(&self, event: Event) -> bool {
+        let (ours, legacy) = (self.ours.len(), self.legacy.len());
+        let has_room = ours + legacy < 7;
+        match event {
+            OurNodeJoins | LegacyNodeJoins | TwoOfOursJoin | TwoLegacyNodesJoin => has_room,
+            OurNodeLeaves => ours > 0 && ours + legacy > 1,
+            LegacyNodeLeaves => legacy > 0 && ours + legacy > 1,
+            OurNodeIsKilled => ours > 1,
+            LegacyNodeIsKilled => legacy > 0 && ours > 0,
+            LegacyNodeHangsAndReturns => legacy > 0 && ours > 0,
+            LegacyNodeRestarts => legacy > 0 && ours > 0,
+            OurLastNodeLeaves => ours > 0 && legacy > 0,
+            LastLegacyNodeLeaves => legacy > 0 && ours > 0,
+        }
+    }
+
     /// Lets it happen.
     fn happen(&mut self, event: Event) {
         match event {
@@ -296,7 +314,7 @@ impl Mixed {
             if key.starts_with("written") {
                 let value = (number % 3 > 0).then(|| format!("while it hung {number}"));
                 match &value {
-                    Some(value) => drop(client.put(key.as_bytes(), value.as_bytes()).unwrap()),
+                    Some(value) => client.put(key.as_bytes(), value.as_bytes()).unwrap(),
                     None => drop(client.delete(key.as_bytes()).unwrap()),
                 }
                 self.expected.insert(key.clone(), value);
@@ -486,9 +504,9 @@ impl Case {
     }
 }
 
-#[test]
-fn every_key_is_read_through_every_node_whatever_happens() {
-    let cases = Mutex::new(Case::all());
+/// Runs all of these, some at the same time, and fails if one has failed.
+fn run_all<C: Copy + Send + std::fmt::Debug>(cases: Vec<C>, run: impl Fn(C) + Sync) {
+    let cases = Mutex::new(cases);
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..PARALLEL {
@@ -498,7 +516,8 @@ fn every_key_is_read_through_every_node_whatever_happens() {
                         return;
                     };
                     let began = Instant::now();
-                    let result = std::panic::catch_unwind(|| case.run());
+                    let run = std::panic::AssertUnwindSafe(|| run(case));
+                    let result = std::panic::catch_unwind(run);
                     eprintln!("{:.1} s: {case:?}", began.elapsed().as_secs_f64());
                     if result.is_err() {
                         failures.lock().unwrap().push(case);
@@ -509,4 +528,58 @@ fn every_key_is_read_through_every_node_whatever_happens() {
     });
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn every_key_is_read_through_every_node_whatever_happens() {
+    run_all(Case::all(), |case| case.run());
+}
+
+#[test]
+fn locators_of_both_kinds_agree_whatever_happens() {
+    let is_usual = |case: &Case| (case.ours, case.legacy) != (3, 2) && !case.has_load;
+    let cases: Vec<Case> = Case::all().into_iter().filter(is_usual).collect();
+    run_all(cases, |case| {
+        let (ours, legacy) = (case.ours, case.legacy);
+        let mut mixed = Mixed::start("location", ours, legacy, case.ours_first);
+        if case.event == LegacyNodeHangsAndReturns {
+            mixed.legacy[0].hang();
+            thread::sleep(HANG);
+            mixed.legacy[0].resume();
+        } else {
+            mixed.happen(case.event);
+        }
+        mixed.wait_for_rings(BOUND);
+    });
+}
+
+#[test]
+fn every_key_is_read_through_every_node_on_random_walks() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let is_long = std::env::var_os("MIXED_LONG").is_some();
+    let seeds: Vec<u64> = match number("MIXED_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..if is_long { 20 } else { 3 }).collect(),
+    };
+    run_all(seeds, |seed| walk(seed, if is_long { 20 } else { 5 }));
+}
+
+/// Lets so many things happen in one network, one after another.
+fn walk(seed: u64, steps: usize) {
+    let mut rng = Rng::new(seed);
+    let (ours, legacy) = (1 + rng.below(3), 1 + rng.below(3));
+    let mut mixed = Mixed::start("storeserver", ours, legacy, rng.below(2) == 0);
+    for step in 0..steps {
+        mixed.prime();
+        mixed.check(BOUND);
+        let possible: Vec<Event> = EVENTS
+            .into_iter()
+            .map(|(event, _)| event)
+            .filter(|event| mixed.is_possible(*event))
+            .collect();
+        let event = possible[rng.below(possible.len())];
+        eprintln!("MIXED_SEED={seed}, step {step}: {event:?}");
+        mixed.happen(event);
+        mixed.check(BOUND);
+    }
 }

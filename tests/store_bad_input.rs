@@ -130,7 +130,18 @@ fn a_pull_that_cannot_be_answered_is_refused() {
 /// The status of a process that is not a member. It claims to be admitted, and to be ahead of all
 /// members.
 fn status_of(sender: impl Into<Option<NodeId>>, placement_ids: Vec<i64>) -> RebalanceStatus {
-    RebalanceStatus::new(sender, 5, Phase::SETTLED, true, 5, placement_ids, 1, 3, 9)
+    RebalanceStatus::new(
+        sender,
+        5,
+        Phase::SETTLED,
+        true,
+        5,
+        placement_ids,
+        1,
+        3,
+        9,
+        false,
+    )
 }
 
 #[test]

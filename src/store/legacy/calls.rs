@@ -81,7 +81,7 @@ impl Store {
                 debug!("not put to a legacy node yet: {e}");
                 let times = indexes.iter().map(|index| entries[*index].1.version);
                 if let Some(oldest) = times.map(written_at).min() {
-                    self.doubts.lock().add(&peer, oldest, unix_millis());
+                    self.doubts.lock().add(&peer, oldest);
                 }
             }
         }
@@ -146,8 +146,7 @@ impl Store {
         if value.is_empty() {
             if known.is_some_and(|known| !known.is_empty()) {
                 // It has lost the value, and perhaps others.
-                let now = unix_millis();
-                self.doubts.lock().add(peer, now, now);
+                self.doubts.lock().add(peer, unix_millis());
             }
         } else if known != Some(&value) {
             let version = held.as_ref().map_or(UNVERSIONED, |entry| entry.version);

@@ -14,9 +14,9 @@ use crate::membership::{Member, Status};
 use crate::store::placement::Key;
 use crate::store::versions::{Entry, written_at};
 
-/// When a legacy node turns out not to reply, or a change of the ring is noticed, writes of this
-/// time before may not have arrived. Ten seconds, in milliseconds.
-const MARGIN: i64 = 10_000;
+/// When a legacy node turns out not to reply, writes of this time before may not have arrived.
+/// Six seconds, in milliseconds: longer than it takes to find out.
+const MARGIN: i64 = 6_000;
 
 /// After a failed call a legacy node is not called for this time, in milliseconds: a second
 /// call would wait as long.
@@ -29,7 +29,7 @@ const HANDOVER: i64 = 10_000;
 /// How much earlier than this node a legacy node may notice a change, in milliseconds.
 const NOTICE: i64 = 1_000;
 
-/// How long after the last reason for doubt a legacy node is put again what it may lack, and how
+/// How long a legacy node that has joined or returned is put again what it may lack, and how
 /// often, in milliseconds: another legacy node may still put an older value to it.
 const REPEAT: i64 = 3_000;
 const REPEAT_INTERVAL: i64 = 500;
@@ -55,13 +55,12 @@ struct Peer {
     unsure_since: Option<i64>,
     /// Counts the reasons for doubt.
     reasons: u64,
-    /// When the last one came up.
-    doubted_at: i64,
     /// It is not called until then.
     paused_until: i64,
     /// What it may lack was put to it, and is put again, but not until then.
     is_repeat: bool,
     repeat_at: i64,
+    repeat_until: i64,
 }
 
 /// A legacy node that is to be put what it may not have.
@@ -94,9 +93,9 @@ impl Doubts {
             .retain(|peer, _| members.iter().any(|member| member.location == *peer));
         if !Arc::ptr_eq(ring, &self.ring) {
             self.change_ring(me, ring, now);
-            self.peers
-                .values_mut()
-                .for_each(|peer| peer.doubt(now - MARGIN, now));
+            // Until all knew of the changes, writes may have gone by the ring before.
+            let since = self.changes.values().min().unwrap_or(&now) - NOTICE;
+            self.peers.values_mut().for_each(|peer| peer.doubt(since));
         }
     }
 
@@ -119,9 +118,9 @@ impl Doubts {
     }
 
     /// A write of that time did not reach the legacy node.
-    pub fn add(&mut self, peer: &Location, since: i64, now: i64) {
+    pub fn add(&mut self, peer: &Location, since: i64) {
         if let Some(peer) = self.peers.get_mut(peer) {
-            peer.doubt(since, now);
+            peer.doubt(since);
         }
     }
 
@@ -129,7 +128,6 @@ impl Doubts {
     pub fn on_failure(&mut self, peer: &Location, now: i64) {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.paused_until = now + PAUSE_AFTER_FAILURE;
-            peer.doubt(now - MARGIN, now);
         }
     }
 
@@ -194,7 +192,7 @@ impl Doubts {
         if peer.reasons != doubt.reasons {
             return;
         }
-        if now - peer.doubted_at < REPEAT {
+        if now < peer.repeat_until {
             peer.is_repeat = true;
             peer.repeat_at = now + REPEAT_INTERVAL;
         } else {
@@ -204,30 +202,32 @@ impl Doubts {
 
     fn update_member(&mut self, member: &Member, now: i64) {
         let is_alive = member.status == Status::Alive;
+        // This node may be the newcomer.
+        let is_newcomer = !self.ring.is_empty();
         let peer = self.peers.entry(member.location.clone()).or_insert(Peer {
             incarnation: member.incarnation,
             is_alive,
             // It was last heard when its record was written, if it does not reply now.
-            unsure_since: Some(if is_alive { now } else { member.incarnation } - MARGIN),
+            unsure_since: Some(if is_alive { now } else { member.incarnation } - NOTICE),
             reasons: 0,
-            doubted_at: now,
             paused_until: 0,
             is_repeat: false,
             repeat_at: 0,
+            repeat_until: if is_newcomer { now + REPEAT } else { 0 },
         });
         if (peer.incarnation, peer.is_alive) != (member.incarnation, is_alive) {
             (peer.incarnation, peer.is_alive) = (member.incarnation, is_alive);
             peer.paused_until = 0;
-            peer.doubt(now - MARGIN, now);
+            peer.repeat_until = now + REPEAT;
+            peer.doubt(now - MARGIN);
         }
     }
 }
 
 impl Peer {
-    fn doubt(&mut self, since: i64, now: i64) {
+    fn doubt(&mut self, since: i64) {
         self.reasons += 1;
-        self.doubted_at = now;
-        (self.is_repeat, self.repeat_at) = (false, now);
+        (self.is_repeat, self.repeat_at) = (false, 0);
         self.unsure_since = Some(self.unsure_since.map_or(since, |known| known.min(since)));
     }
 }
@@ -267,9 +267,7 @@ mod tests {
         let (mut doubts, ring, me) = (Doubts::default(), ring(&[1, 2]), location(2));
         doubts.update(&me, &[legacy(Status::Alive, NOW)], &ring, NOW);
         let first = doubts.open(NOW).pop().unwrap();
-        doubts.resolve(&first, NOW + 1);
-        assert!(doubts.may_lack(&location(1), &written(NOW)), "repeated");
-        doubts.resolve(&first, NOW + REPEAT);
+        doubts.resolve(&first, NOW);
         assert_eq!(doubts.resolved(NOW), [location(1)]);
         assert!(!doubts.may_lack(&location(1), &written(NOW)));
 
@@ -281,7 +279,10 @@ mod tests {
         assert!(doubts.may_lack(&location(1), &written(NOW + 20_000)));
         assert!(!doubts.may_lack(&location(1), &written(NOW)));
         let doubt = doubts.open(later).pop().unwrap();
-        doubts.add(&location(1), later, later);
+        doubts.resolve(&doubt, later + 1);
+        assert!(doubts.open(later + 1).is_empty(), "it is put again later");
+        assert!(doubts.open(later + 1 + REPEAT_INTERVAL)[0].is_repeat);
+        doubts.add(&location(1), later);
         doubts.resolve(&doubt, later + REPEAT);
         assert!(doubts.may_lack(&location(1), &written(NOW + 20_000)));
     }

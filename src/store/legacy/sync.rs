@@ -329,8 +329,7 @@ impl Checker {
             keys.truncate(KEYS);
             let synced = store.sync_keys(&peer, i64::MAX, &keys);
             if synced.is_ok_and(|synced| synced.put > 0) {
-                let now = unix_millis();
-                store.doubts.lock().add(&peer, now, now);
+                store.doubts.lock().add(&peer, unix_millis());
             }
         }
         self.cursor = next.unwrap_or_default();
