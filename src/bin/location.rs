@@ -20,14 +20,12 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    cli::run(false, || {
+    cli::run(false, |options: Options| {
         let node = Node::bind(&options.node.bind_options(PORTS)?, "locator.Locator")?;
         let at_risk = || "the other nodes have to detect that this one is down".into();
         cli::end_on_signals(node.endpoint().shutdown(), at_risk);
         let own = node.location().clone();
         let peer = options.node.peer(&own);
-        serve(PlainLocator { node }, LocatorSyncProcessor::new, peer)?;
-        Ok(ExitCode::SUCCESS)
+        serve(PlainLocator { node }, LocatorSyncProcessor::new, peer)
     })
 }

@@ -29,10 +29,8 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    cli::run(true, || {
-        let dialer = options.client.dialer()?;
-        let peer = options.client.peer_of_kind(&dialer, "locator.Locator")?;
+    cli::run(true, |options: Options| {
+        let (dialer, peer) = options.client.location_peer()?;
         let status = NetworkStatus::ask(&dialer, &peer)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let output = if options.json {

@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use clap::Parser;
-use log::error;
 use thrifty_p2p::cli::{self, ClientOptions};
 
 /// Deletes KEY; returns when all its copies are deleted
@@ -22,13 +21,9 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    cli::run(true, || {
+    cli::run(true, |options: Options| {
         let key = options.key.into_vec();
-        if options.client.store()?.delete(&key)? {
-            return Ok(ExitCode::SUCCESS);
-        }
-        error!("there is no key {}", String::from_utf8_lossy(&key));
-        Ok(ExitCode::from(cli::MISSING))
+        let existed = options.client.store()?.delete(&key)?;
+        Ok(cli::status_of_key(&key, existed))
     })
 }

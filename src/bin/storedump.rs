@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use thrifty_p2p::bulk::dump::Dump;
+use thrifty_p2p::bulk::dump::dump;
 use thrifty_p2p::bulk::progress::Progress;
 use thrifty_p2p::cli::{self, ClientOptions};
 use thrifty_p2p::error::Error;
@@ -28,20 +28,14 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    cli::run(true, || {
+    cli::run(true, |options: Options| {
         let client = options.client.ring()?;
-        let mut output = create(options.file.filter(|file| file.as_os_str() != "-"))?;
+        let output = create(options.file.filter(|file| file.as_os_str() != "-"))?;
         let progress = Progress::of(Some(STRIPES as u64));
-        let dump = Dump::new(&client, &progress);
-        let dumped = progress.shown_while(|| {
-            dump.write_to(|lines| output.write_all(lines).map_err(Error::Io))?;
-            output.flush().map_err(Error::Io)
-        });
-        match dumped {
+        match progress.shown_while(|| dump(&client, output, &progress)) {
             // The reader of the pipe has read all that it wants.
-            Err(Error::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-            dumped => dumped.map(|()| ExitCode::SUCCESS),
+            Err(Error::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            dumped => dumped,
         }
     })
 }

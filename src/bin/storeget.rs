@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use clap::Parser;
-use log::error;
 use serde_json::{Value, json};
 use thrifty_p2p::cli::{self, ClientOptions};
 
@@ -31,32 +30,26 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    cli::run(true, || {
+    cli::run(true, |options: Options| {
         let key = options.key.into_vec();
         let value = options.client.store()?.get(&key)?;
-        let newline: &[u8] = if options.raw { b"" } else { b"\n" };
-        if options.json {
-            cli::print(&[json(value.as_deref()).to_string().as_bytes(), newline])?;
+        let is_found = value.is_some();
+        let output = if options.json {
+            json(value.as_deref()).to_string().into_bytes()
         } else {
-            cli::print(&[value.as_deref().unwrap_or_default(), newline])?;
-        }
-        if value.is_some() {
-            return Ok(ExitCode::SUCCESS);
-        }
-        error!("there is no key {}", String::from_utf8_lossy(&key));
-        Ok(ExitCode::from(cli::MISSING))
+            value.unwrap_or_default()
+        };
+        cli::print(&[&output, if options.raw { b"" } else { b"\n" }])?;
+        Ok(cli::status_of_key(&key, is_found))
     })
 }
 
 /// The JSON object of a value. `hex` represents any bytes, `value` only text.
 fn json(value: Option<&[u8]>) -> Value {
-    let hex = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
     let text = value.and_then(|bytes| std::str::from_utf8(bytes).ok());
     json!({ "found": value.is_some(), "value": text, "hex": value.map(hex) })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

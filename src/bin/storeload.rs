@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use log::error;
-use thrifty_p2p::bulk::load::load;
+use thrifty_p2p::bulk::load::{Stopped, load};
 use thrifty_p2p::bulk::progress::Progress;
 use thrifty_p2p::cli::{self, ClientOptions};
 use thrifty_p2p::error::Error;
@@ -31,20 +31,18 @@ struct Options {
 const READ_AHEAD: usize = 256 * 1024;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    cli::run(true, || {
+    cli::run(true, |options: Options| {
         let (input, size) = open(options.file.filter(|file| file.as_os_str() != "-"))?;
         let client = options.client.ring()?;
         let progress = Progress::of(size);
         let input = BufReader::with_capacity(READ_AHEAD, input);
         let loaded = progress.shown_while(|| load(&client, input, &progress));
-        Ok(loaded.map_or_else(
-            |stopped| {
-                error!("{stopped}");
-                cli::status(&stopped.reason)
-            },
-            |_lines| ExitCode::SUCCESS,
-        ))
+        let Err(Stopped { line, reason }) = loaded else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        let stored = progress.keys();
+        error!("line {line}: {reason}; {stored} lines were stored");
+        Ok(cli::status(&reason))
     })
 }
 

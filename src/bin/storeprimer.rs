@@ -21,12 +21,9 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    cli::run(true, || {
+    cli::run(true, |options: Options| {
         let store = options.client.store()?;
-        for word in WORDS {
-            store.put(&word.as_bytes()[..1], word.as_bytes())?;
-        }
-        Ok(ExitCode::SUCCESS)
+        let mut words = WORDS.iter().map(|word| word.as_bytes());
+        words.try_for_each(|word| store.put(&word[..1], word))
     })
 }

@@ -28,14 +28,12 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    cli::run(true, || {
+    cli::run(true, |options: Options| {
         let value = match options.value {
             Some(value) => value.into_vec(),
             None => cli::read_stdin(MAX_VALUE)?,
         };
         let store = options.client.store()?;
-        store.put(&options.key.into_vec(), &value)?;
-        Ok(ExitCode::SUCCESS)
+        store.put(&options.key.into_vec(), &value)
     })
 }

@@ -51,8 +51,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    cli::run(false, || {
+    cli::run(false, |options: Options| {
         let node = Node::bind(&options.node.bind_options(PORTS)?, SERVICE)?;
         let limits = StoreLimits {
             key: options.max_key as usize,
@@ -67,6 +66,6 @@ fn main() -> ExitCode {
         cli::end_on_signals(node.endpoint().shutdown(), move || store.at_risk());
         let peer = options.node.peer(node.location());
         serve(handler.clone(), StoreSyncProcessor::new, peer)?;
-        handler.store().failure().map_or(Ok(ExitCode::SUCCESS), Err)
+        handler.store().failure().map_or(Ok(()), Err)
     })
 }

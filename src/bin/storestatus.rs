@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
 use thrifty_p2p::status::store::StoreStatus;
-use thrifty_p2p::store::handler::SERVICE;
 
 /// The exit statuses. 1 has a meaning of its own.
 const STATUSES: &str =
@@ -29,10 +28,9 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    cli::run(true, || {
-        let dialer = options.client.dialer()?;
-        let status = StoreStatus::ask(&dialer, &options.client.peer(&dialer, SERVICE)?)?;
+    cli::run(true, |options: Options| {
+        let (dialer, peer) = options.client.store_peer()?;
+        let status = StoreStatus::ask(&dialer, &peer)?;
         let output = if options.json {
             format!("{:#}\n", status.json())
         } else {

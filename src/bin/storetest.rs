@@ -17,8 +17,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    cli::run(true, || {
+    cli::run(true, |options: Options| {
         let store = options.client.store()?;
         let mut status = ExitCode::SUCCESS;
         for letter in b'A'..=b'Z' {

@@ -1,4 +1,4 @@
-//! `Dump`: reads all pairs of a store, while nodes join and leave.
+//! `dump`: reads all pairs of a store, while nodes join and leave.
 //!
 //! Each key is read at its primary. All nodes are asked for the same stripes of their tables,
 //! and reply only while they are settled in the placement that is asked for. If one of them
@@ -10,6 +10,7 @@
 //!
 //! Memory: a page of each node, or one stripe, which is a 256th of the store.
 
+use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,12 +38,6 @@ const WARN_AFTER: Duration = Duration::from_secs(2);
 /// Calls in flight at the same time.
 const PARALLEL: usize = 8;
 
-/// A dump of one store.
-pub struct Dump<'a> {
-    client: &'a RingClient,
-    progress: &'a Progress,
-}
-
 /// The pairs of some stripes.
 struct Chunk {
     pairs: Vec<(Vec<u8>, Vec<u8>)>,
@@ -50,136 +45,124 @@ struct Chunk {
     end: usize,
 }
 
-impl<'a> Dump<'a> {
-    /// A dump of the store of `client`. The total of the progress is [`STRIPES`].
-    pub fn new(client: &'a RingClient, progress: &'a Progress) -> Dump<'a> {
-        Dump { client, progress }
-    }
-
-    /// Passes all pairs to `write` as lines: those of some stripes at a time, in the order of
-    /// the stripes. Blocks until all are written.
-    ///
-    /// # Errors
-    /// Those of `write`; or the network did not settle within two minutes.
-    pub fn write_to(&self, mut write: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
-        let mut placement = self.wait_until_settled()?;
-        let mut lines = Vec::new();
-        let mut next = 0;
-        let mut deadline = Instant::now() + SETTLE_TIMEOUT;
-        while next < STRIPES {
-            let chunk = match self.read_chunk(&placement, next) {
-                Ok(chunk) => chunk,
-                Err(e) if Instant::now() > deadline => return Err(e),
-                Err(e) => {
-                    debug!("reading the stripes from {next} again: {e}");
-                    placement = self.wait_until_settled()?;
-                    continue;
+/// Writes all pairs of a store to `output` as lines, in the order of the stripes. Blocks until
+/// all are written. The progress counts the keys and, of [`STRIPES`], the stripes.
+///
+/// # Errors
+/// [`Error::Io`] if `output` fails; or the network did not settle within two minutes.
+pub fn dump(client: &RingClient, mut output: impl Write, progress: &Progress) -> Result<(), Error> {
+    let mut placement = wait_until_settled(client)?;
+    let mut deadline = Instant::now() + SETTLE_TIMEOUT;
+    let mut next = 0;
+    while next < STRIPES {
+        match read_chunk(client, &placement, next) {
+            Ok(Chunk { pairs, end }) => {
+                let mut lines = Vec::new();
+                for (key, value) in &pairs {
+                    encode(key, value, &mut lines);
                 }
-            };
-            lines.clear();
-            for (key, value) in &chunk.pairs {
-                encode(key, value, &mut lines);
+                output.write_all(&lines).map_err(Error::Io)?;
+                progress.add(pairs.len(), end - next);
+                next = end;
+                deadline = Instant::now() + SETTLE_TIMEOUT;
             }
-            write(&lines)?;
-            self.progress.add_keys(chunk.pairs.len() as u64);
-            self.progress.add_done((chunk.end - next) as u64);
-            next = chunk.end;
-            deadline = Instant::now() + SETTLE_TIMEOUT;
-        }
-        Ok(())
-    }
-
-    /// Reads the stripes from `first` on at all members of a placement: at least one stripe, and
-    /// as many as each of them returned completely.
-    fn read_chunk(&self, placement: &Placement, first: usize) -> Result<Chunk, Error> {
-        let members: Vec<&NodeId> = placement.members().collect();
-        let parts = parallel_map(&members, PARALLEL, |member| {
-            self.read_part(&member.location, placement.id(), first)
-        });
-        let mut parts = parts.into_iter().collect::<Result<Vec<Chunk>, Error>>()?;
-        let end = parts.iter().map(|part| part.end).min().unwrap_or(first);
-        if parts.len() < members.len() || end == first {
-            return Err(self.error("not all members were read"));
-        }
-        let mut pairs = Vec::new();
-        for part in &mut parts {
-            pairs.append(&mut part.pairs);
-        }
-        pairs.retain(|(key, _)| stripe_of(Key::new(key)) < end);
-        Ok(Chunk { pairs, end })
-    }
-
-    /// Reads the keys of these stripes whose primary is `member`.
-    fn read_part(&self, member: &Location, placement: u64, first: usize) -> Result<Chunk, Error> {
-        let mut pairs = Vec::new();
-        let mut after = None;
-        loop {
-            let cursor = wire::Cursor::new(first as i32, after);
-            let page = self
-                .client
-                .call(member, |node| node.scan(placement as i64, cursor.clone()))?;
-            let read = page.pairs.unwrap_or_default().into_iter();
-            pairs.extend(read.filter_map(|pair| Some((pair.key?, pair.value?))));
-            let next = page
-                .next_page
-                .unwrap_or_else(|| wire::Cursor::new(STRIPES as i32, None));
-            let end = next.stripe.and_then(|end| usize::try_from(end).ok());
-            match end.filter(|end| (first..=STRIPES).contains(end)) {
-                Some(end) if end > first => return Ok(Chunk { pairs, end }),
-                Some(_) if is_later(&next, &cursor) => after = next.after,
-                _ => {
-                    let reason = "the next page does not start after this one";
-                    return Err(Error::Remote(member.clone(), reason.into()));
-                }
+            Err(e) if Instant::now() > deadline => return Err(e),
+            Err(e) => {
+                debug!("reading the stripes from {next} again: {e}");
+                placement = wait_until_settled(client)?;
             }
         }
     }
+    output.flush().map_err(Error::Io)
+}
 
-    /// Waits until all members are settled in one placement.
-    fn wait_until_settled(&self) -> Result<Placement, Error> {
-        let began = Instant::now();
-        let mut has_warned = false;
-        loop {
-            if let Some(placement) = self.settled_placement() {
-                return Ok(placement);
+/// Reads the stripes from `first` on at all members of a placement: at least one stripe, and
+/// as many as each of them returned completely.
+fn read_chunk(client: &RingClient, placement: &Placement, first: usize) -> Result<Chunk, Error> {
+    let members: Vec<&NodeId> = placement.members().collect();
+    let parts = parallel_map(&members, PARALLEL, |member| {
+        read_part(client, &member.location, placement.id(), first)
+    });
+    let parts = parts.into_iter().collect::<Result<Vec<Chunk>, Error>>()?;
+    let end = parts.iter().map(|part| part.end).min().unwrap_or(first);
+    if parts.len() < members.len() || end == first {
+        return Err(failure(client, "not all members were read"));
+    }
+    let pairs = parts.into_iter().flat_map(|part| part.pairs);
+    let pairs = pairs.filter(|(key, _)| stripe_of(Key::new(key)) < end);
+    Ok(Chunk {
+        pairs: pairs.collect(),
+        end,
+    })
+}
+
+/// Reads the keys of these stripes whose primary is `member`.
+fn read_part(
+    client: &RingClient,
+    member: &Location,
+    placement: u64,
+    first: usize,
+) -> Result<Chunk, Error> {
+    let mut pairs = Vec::new();
+    let mut cursor = wire::Cursor::new(first as i32, None);
+    loop {
+        let page = client.call(member, |node| node.scan(placement as i64, cursor.clone()))?;
+        let read = page.pairs.unwrap_or_default().into_iter();
+        pairs.extend(read.filter_map(|pair| Some((pair.key?, pair.value?))));
+        let end = wire::Cursor::new(STRIPES as i32, None);
+        let next = page.next_page.unwrap_or(end);
+        match next.stripe.and_then(|stripe| usize::try_from(stripe).ok()) {
+            Some(end) if end > first && end <= STRIPES => return Ok(Chunk { pairs, end }),
+            Some(stripe) if stripe == first && last_key(&next) > last_key(&cursor) => cursor = next,
+            _ => {
+                let reason = "the next page does not start after this one";
+                return Err(Error::Remote(member.clone(), reason.into()));
             }
-            if began.elapsed() > SETTLE_TIMEOUT {
-                let late = format!("the network did not settle within {SETTLE_TIMEOUT:?}");
-                return Err(self.error(&late));
-            }
-            if began.elapsed() > WARN_AFTER && !has_warned {
-                warn!("the network is rebalancing: the dump continues when it has settled");
-                has_warned = true;
-            }
-            thread::sleep(RETRY);
         }
-    }
-
-    /// The placement in which all members are settled, if there is one.
-    fn settled_placement(&self) -> Option<Placement> {
-        let placement = self.client.refresh();
-        let members: Vec<&NodeId> = placement.members().collect();
-        let settled = parallel_map(&members, PARALLEL, |member| {
-            let stats = self.client.call(&member.location, |node| node.stats(false));
-            stats.is_ok_and(|stats| {
-                stats.placement_id == Some(placement.id() as i64)
-                    && stats.phase == Some(Phase::SETTLED)
-                    && stats.serving == Some(true)
-            })
-        });
-        let all =
-            settled.len() == members.len() && settled.into_iter().all(|is_settled| is_settled);
-        (all && !placement.is_empty()).then_some(placement)
-    }
-
-    fn error(&self, reason: &str) -> Error {
-        let node = self.client.nodes().swap_remove(0);
-        Error::Remote(node, reason.into())
     }
 }
 
-/// Does `next` start after a larger key of the stripe than `current`?
-fn is_later(next: &wire::Cursor, current: &wire::Cursor) -> bool {
-    let after = [next, current].map(|cursor| cursor.after.as_deref().map(Key::new));
-    after[0] > after[1]
+/// The key after which a page starts.
+fn last_key(cursor: &wire::Cursor) -> Option<Key<'_>> {
+    cursor.after.as_deref().map(Key::new)
+}
+
+/// Waits until all members are settled in one placement.
+fn wait_until_settled(client: &RingClient) -> Result<Placement, Error> {
+    let began = Instant::now();
+    let mut has_warned = false;
+    while began.elapsed() <= SETTLE_TIMEOUT {
+        if let Some(placement) = settled_placement(client) {
+            return Ok(placement);
+        }
+        if began.elapsed() > WARN_AFTER && !has_warned {
+            warn!("the network is rebalancing: the dump continues when it has settled");
+            has_warned = true;
+        }
+        thread::sleep(RETRY);
+    }
+    let late = format!("the network did not settle within {SETTLE_TIMEOUT:?}");
+    Err(failure(client, &late))
+}
+
+/// The placement in which all members are settled, if there is one.
+fn settled_placement(client: &RingClient) -> Option<Placement> {
+    let placement = client.refresh();
+    let members: Vec<&NodeId> = placement.members().collect();
+    let settled = parallel_map(&members, PARALLEL, |member| {
+        let stats = client.call(&member.location, |node| node.stats(false));
+        stats.is_ok_and(|stats| {
+            stats.placement_id == Some(placement.id() as i64)
+                && stats.phase == Some(Phase::SETTLED)
+                && stats.serving == Some(true)
+        })
+    });
+    let count = settled.into_iter().filter(|is_settled| *is_settled).count();
+    (count > 0 && count == members.len()).then_some(placement)
+}
+
+/// A failure of the network, in the name of one of its nodes.
+fn failure(client: &RingClient, reason: &str) -> Error {
+    let node = client.nodes().swap_remove(0);
+    Error::Remote(node, reason.into())
 }

@@ -6,10 +6,8 @@
 //!
 //! If a line is malformed, the lines before it are still written.
 
-use std::fmt;
 use std::io::BufRead;
-use std::ops::Range;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use parking_lot::Mutex;
@@ -37,80 +35,49 @@ pub struct Stopped {
     pub line: u64,
     /// What is wrong with the line, or why the write failed.
     pub reason: Error,
-    /// Lines that were stored.
-    pub stored: u64,
 }
 
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stopped {
-            line,
-            reason,
-            stored,
-        } = self;
-        write!(f, "line {line}: {reason}; {stored} lines were stored")
-    }
-}
-
-/// A failed line, by its number.
-type Failure = (u64, Error);
-
-/// Pairs in one buffer. Two allocations for each pair would take longer than decoding it.
+/// Lines for one sender.
 #[derive(Default)]
 struct Batch {
-    text: Vec<u8>,
-    spans: Vec<Span>,
-    /// Bytes of its lines.
+    lines: Vec<Line>,
+    /// Bytes of all lines.
     size: usize,
 }
 
-/// One pair of a batch. The value follows the key.
-struct Span {
-    line: u64,
+/// The pair of one line.
+struct Line {
+    number: u64,
+    /// Bytes of the line, with its newline.
+    size: usize,
     point: u32,
-    key: Range<usize>,
-    value_end: usize,
+    key: Vec<u8>,
+    value: Vec<u8>,
 }
 
-impl Batch {
-    fn push(&mut self, line: u64, point: u32, (key, value): (&[u8], &[u8])) {
-        let start = self.text.len();
-        self.text.extend_from_slice(key);
-        self.text.extend_from_slice(value);
-        self.spans.push(Span {
-            line,
-            point,
-            key: start..start + key.len(),
-            value_end: self.text.len(),
-        });
-    }
-
-    fn writes(&self) -> Vec<Mutation<'_>> {
-        let write = |span: &Span| {
-            let key = Key {
-                bytes: &self.text[span.key.clone()],
-                point: span.point,
-            };
-            (key, Some(&self.text[span.key.end..span.value_end]))
-        };
-        self.spans.iter().map(write).collect()
+impl Line {
+    fn mutation(&self) -> Mutation<'_> {
+        let (bytes, point) = (&self.key[..], self.point);
+        (Key { bytes, point }, Some(&self.value))
     }
 }
 
-/// Writes every pair of `input` into the store. Blocks until all are stored. Returns the number
-/// of lines.
+/// Writes every pair of `input` into the store. Blocks until all are stored. The progress counts
+/// the lines that are stored and their bytes.
 ///
 /// # Errors
 /// Why the load ended early. Lines that are stored stay; the file may be loaded again.
-pub fn load(client: &RingClient, input: impl BufRead, progress: &Progress) -> Result<u64, Stopped> {
-    let failure: Mutex<Option<Failure>> = Mutex::new(None);
+pub fn load(client: &RingClient, input: impl BufRead, progress: &Progress) -> Result<(), Stopped> {
+    let failure: Mutex<Option<Stopped>> = Mutex::new(None);
     let read = thread::scope(|scope| {
         let start_sender = |_| {
-            let (sender, batches) = sync_channel(MAX_WAITING);
+            let (sender, batches) = sync_channel::<Batch>(MAX_WAITING);
             let failure = &failure;
             scope.spawn(move || {
-                if let Err(failed) = write_batches(client, &batches, progress) {
-                    failure.lock().get_or_insert(failed);
+                let mut batches = batches.iter();
+                let written = batches.try_for_each(|batch| write(client, &batch.lines, progress));
+                if let Err(stopped) = written {
+                    failure.lock().get_or_insert(stopped);
                 }
             });
             sender
@@ -118,37 +85,30 @@ pub fn load(client: &RingClient, input: impl BufRead, progress: &Progress) -> Re
         let senders: Vec<SyncSender<Batch>> = (0..SENDERS).map(start_sender).collect();
         read_batches(input, &senders)
     });
-    match failure.into_inner().map_or(read, Err) {
-        Ok(()) => Ok(progress.keys()),
-        Err((line, reason)) => Err(Stopped {
-            line,
-            reason,
-            stored: progress.keys(),
-        }),
-    }
+    failure.into_inner().map_or(read, Err)
 }
 
 /// Reads all lines and passes them to the senders in batches. Ends early if a sender has ended.
-fn read_batches(mut input: impl BufRead, senders: &[SyncSender<Batch>]) -> Result<(), Failure> {
+fn read_batches(mut input: impl BufRead, senders: &[SyncSender<Batch>]) -> Result<(), Stopped> {
     let mut batches: Vec<Batch> = senders.iter().map(|_| Batch::default()).collect();
-    let mut line = Vec::new();
+    let mut text = Vec::new();
     let mut number = 0;
     let result = loop {
         number += 1;
-        match read_line(&mut input, &mut line) {
-            Ok(true) => (),
-            Ok(false) => break Ok(()),
-            Err(e) => break Err((number, Error::Io(e))),
-        }
-        let (key, value) = match decode(&line) {
-            Ok(pair) => pair,
-            Err(bad) => break Err((number, Error::Usage(bad.to_string()))),
+        let line = match next_line(&mut input, &mut text, number) {
+            Ok(Some(line)) => line,
+            Ok(None) => break Ok(()),
+            Err(reason) => {
+                break Err(Stopped {
+                    line: number,
+                    reason,
+                });
+            }
         };
-        let point = point(&key);
-        let sender = point as usize % senders.len();
+        let sender = line.point as usize % senders.len();
         let batch = &mut batches[sender];
-        batch.push(number, point, (&key, &value));
-        batch.size += line.len() + 1;
+        batch.size += line.size;
+        batch.lines.push(line);
         if batch.size >= BATCH_SIZE && senders[sender].send(std::mem::take(batch)).is_err() {
             return Ok(());
         }
@@ -160,34 +120,39 @@ fn read_batches(mut input: impl BufRead, senders: &[SyncSender<Batch>]) -> Resul
     result
 }
 
-/// Writes batches until there are no more.
-fn write_batches(
-    client: &RingClient,
-    batches: &Receiver<Batch>,
-    progress: &Progress,
-) -> Result<(), Failure> {
-    for batch in batches {
-        write(client, &batch.spans, &batch.writes(), progress)?;
-        progress.add_done(batch.size as u64);
+/// Reads and decodes the line with this number. `text` is a buffer. None at the end of the input.
+fn next_line(
+    input: &mut impl BufRead,
+    text: &mut Vec<u8>,
+    number: u64,
+) -> Result<Option<Line>, Error> {
+    if !read_line(input, text).map_err(Error::Io)? {
+        return Ok(None);
     }
-    Ok(())
+    let (key, value) = decode(text).map_err(|bad| Error::Usage(bad.to_string()))?;
+    Ok(Some(Line {
+        number,
+        size: text.len() + 1,
+        point: point(&key),
+        key: key.into_owned(),
+        value: value.into_owned(),
+    }))
 }
 
-/// Writes pairs. If they are refused, halves them to find the one that is.
-fn write(
-    client: &RingClient,
-    spans: &[Span],
-    writes: &[Mutation<'_>],
-    progress: &Progress,
-) -> Result<(), Failure> {
-    match client.write_many(writes) {
-        Ok(_) => progress.add_keys(writes.len() as u64),
-        Err(e) if e.is_refused() && writes.len() > 1 => {
-            let middle = writes.len() / 2;
-            write(client, &spans[..middle], &writes[..middle], progress)?;
-            write(client, &spans[middle..], &writes[middle..], progress)?;
+/// Writes the pairs of lines. If they are refused, halves them to find the one that is.
+fn write(client: &RingClient, lines: &[Line], progress: &Progress) -> Result<(), Stopped> {
+    let mutations: Vec<Mutation<'_>> = lines.iter().map(Line::mutation).collect();
+    match client.write_many(&mutations) {
+        Ok(_) => progress.add(lines.len(), lines.iter().map(|line| line.size).sum()),
+        Err(e) if e.is_refused() && lines.len() > 1 => {
+            let (first, second) = lines.split_at(lines.len() / 2);
+            write(client, first, progress)?;
+            write(client, second, progress)?;
         }
-        Err(e) => return Err((spans.first().map_or(0, |span| span.line), e)),
+        Err(reason) => {
+            let line = lines.first().map_or(0, |line| line.number);
+            return Err(Stopped { line, reason });
+        }
     }
     Ok(())
 }

@@ -29,14 +29,10 @@ impl Progress {
         }
     }
 
-    /// Adds keys that are done.
-    pub fn add_keys(&self, keys: u64) {
-        self.keys.fetch_add(keys, Relaxed);
-    }
-
-    /// Adds work that is done, in the unit of the total.
-    pub fn add_done(&self, done: u64) {
-        self.done.fetch_add(done, Relaxed);
+    /// Adds keys that are done, and the work for them in the unit of the total.
+    pub fn add(&self, keys: usize, done: usize) {
+        self.keys.fetch_add(keys as u64, Relaxed);
+        self.done.fetch_add(done as u64, Relaxed);
     }
 
     /// The keys that are done.
@@ -50,27 +46,24 @@ impl Progress {
             return body();
         }
         thread::scope(|scope| {
-            let (finished, finish) = mpsc::channel::<()>();
+            // Dropped when `body` returns or panics, which ends the line.
+            let (_running, finish) = mpsc::channel::<()>();
             scope.spawn(move || self.show_until(&finish));
-            let result = body();
-            drop(finished);
-            result
+            body()
         })
     }
 
     fn show_until(&self, finish: &mpsc::Receiver<()>) {
         let began = Instant::now();
-        while finish.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            self.show(began.elapsed(), "");
+        let mut end = "";
+        while end.is_empty() {
+            if finish.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Disconnected) {
+                end = "\n";
+            }
+            // Without the line the work is the same, so errors are ignored.
+            let line = self.line(began.elapsed());
+            let _ = write!(io::stderr(), "\r{line}\x1b[K{end}");
         }
-        self.show(began.elapsed(), "\n");
-    }
-
-    fn show(&self, elapsed: Duration, end: &str) {
-        // Without the line the work is the same, so errors are ignored.
-        let mut stderr = io::stderr().lock();
-        let _ = write!(stderr, "\r{}\x1b[K{end}", self.line(elapsed));
-        let _ = stderr.flush();
     }
 
     /// A bar and a percentage if the total is known, the keys, and the keys per second.
@@ -95,13 +88,12 @@ mod tests {
     #[test]
     fn the_line_shows_how_much_is_done_and_how_fast() {
         let progress = Progress::of(Some(200));
-        progress.add_keys(30);
-        progress.add_done(50);
+        progress.add(30, 50);
         assert_eq!(
             progress.line(Duration::from_secs(2)),
             "[#######-----------------------]  25 %  30 keys, 15/s"
         );
-        progress.add_done(1000);
+        progress.add(0, 1000);
         let line = progress.line(Duration::from_secs(2));
         assert!(line.contains("] 100 %"), "the file has grown: {line}");
         let unknown = Progress::of(None);

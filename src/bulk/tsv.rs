@@ -19,8 +19,6 @@ const MAX_ESCAPE: usize = 4;
 /// The longest line of a pair, without its newline.
 pub const MAX_LINE: usize = (MAX_KEY + MAX_VALUE) * MAX_ESCAPE + 1;
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
 /// A key with its value. Borrowed from the line unless they have escapes.
 pub type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
@@ -45,32 +43,23 @@ pub enum BadLine {
 
 impl fmt::Display for BadLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BadLine::TooLong => write!(f, "longer than {MAX_LINE} bytes, the maximum for a pair"),
-            BadLine::NoTab => f.write_str("there is no tab between a key and a value"),
-            BadLine::SecondTab => {
-                f.write_str("there is a second tab: in a key or a value, write \\t")
+        let too_long =
+            |what, length, max| format!("a {what} of {length} bytes; at most {max} are accepted");
+        f.write_str(&match self {
+            BadLine::TooLong => format!("longer than {MAX_LINE} bytes, the maximum for a pair"),
+            BadLine::NoTab => "there is no tab between a key and a value".into(),
+            BadLine::SecondTab => "there is a second tab: in a key or a value, write \\t".into(),
+            BadLine::CarriageReturn => {
+                "there is a carriage return: end lines with a newline only, or write \\r".into()
             }
-            BadLine::CarriageReturn => f.write_str(
-                "there is a carriage return: end lines with a newline only, or write \\r",
+            BadLine::Escape(bytes) => format!(
+                "\"\\{}\" is not an escape; escapes are \\t, \\n, \\r, \\\\ and \\x with two \
+                 hexadecimal digits",
+                bytes.escape_ascii()
             ),
-            BadLine::Escape(bytes) => {
-                let shown = bytes.escape_ascii();
-                write!(
-                    f,
-                    "\"\\{shown}\" is not an escape; escapes are \\t, \\n, \\r, \\\\ and \\x with two hexadecimal digits"
-                )
-            }
-            BadLine::LongKey(length) => {
-                write!(f, "a key of {length} bytes; at most {MAX_KEY} are accepted")
-            }
-            BadLine::LongValue(length) => {
-                write!(
-                    f,
-                    "a value of {length} bytes; at most {MAX_VALUE} are accepted"
-                )
-            }
-        }
+            BadLine::LongKey(length) => too_long("key", length, MAX_KEY),
+            BadLine::LongValue(length) => too_long("value", length, MAX_VALUE),
+        })
     }
 }
 
@@ -121,44 +110,27 @@ pub fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<boo
 }
 
 fn escape(bytes: &[u8], line: &mut Vec<u8>) {
-    if bytes.iter().all(|byte| is_plain(*byte)) {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
+    if bytes.iter().all(is_plain) {
         return line.extend_from_slice(bytes);
     }
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             let mut buffer = [0; 4];
             let bytes = character.encode_utf8(&mut buffer).as_bytes();
-            match character {
-                '\t' => line.extend_from_slice(b"\\t"),
-                '\n' => line.extend_from_slice(b"\\n"),
-                '\r' => line.extend_from_slice(b"\\r"),
-                '\\' => line.extend_from_slice(b"\\\\"),
-                _ if character.is_control() => escape_bytes(bytes, line),
-                _ => line.extend_from_slice(bytes),
+            if character.is_control() || character == '\\' {
+                line.extend(bytes.escape_ascii());
+            } else {
+                line.extend_from_slice(bytes);
             }
         }
-        escape_bytes(chunk.invalid(), line);
-    }
-}
-
-fn is_plain(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && byte != b'\\'
-}
-
-fn escape_bytes(bytes: &[u8], line: &mut Vec<u8>) {
-    for byte in bytes {
-        let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
-        line.extend_from_slice(&[b'\\', b'x', DIGITS[high], DIGITS[low]]);
+        line.extend(chunk.invalid().escape_ascii());
     }
 }
 
 fn unescape(text: &[u8]) -> Result<Cow<'_, [u8]>, BadLine> {
     let is_special = |byte: &u8| matches!(byte, b'\\' | b'\t' | b'\r');
-    // Unlike `any`, this has no branch for each byte, so the compiler vectorizes it.
-    if !text.iter().fold(false, |any, byte| any | is_special(byte)) {
-        return Ok(text.into());
-    }
-    let mut bytes = Vec::with_capacity(text.len());
+    let mut bytes = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.iter().position(is_special) {
         bytes.extend_from_slice(&rest[..at]);
@@ -171,6 +143,9 @@ fn unescape(text: &[u8]) -> Result<Cow<'_, [u8]>, BadLine> {
                 rest = after;
             }
         }
+    }
+    if rest.len() == text.len() {
+        return Ok(text.into());
     }
     bytes.extend_from_slice(rest);
     Ok(bytes.into())

@@ -73,12 +73,10 @@ impl LimitOptions {
 
 /// How many of these connections the process has file descriptors for.
 fn available_connections(wanted: u64) -> u64 {
-    let descriptors = match raise_descriptors(descriptors_for(wanted)) {
-        Ok(descriptors) => descriptors,
-        Err(e) => {
-            warn!("the limit of file descriptors cannot be read or raised: {e}");
-            return wanted;
-        }
+    let raised = raise_descriptors(descriptors_for(wanted))
+        .inspect_err(|e| warn!("the limit of file descriptors cannot be read or raised: {e}"));
+    let Ok(descriptors) = raised else {
+        return wanted;
     };
     let available = wanted.min(connections_with(descriptors));
     if available < wanted {
@@ -104,10 +102,7 @@ fn connections_with(descriptors: u64) -> u64 {
 /// Returns the soft limit, which may have been higher already.
 fn raise_descriptors(wanted: u64) -> nix::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let raised = wanted.min(hard);
-    if raised <= soft {
-        return Ok(soft);
-    }
+    let raised = wanted.min(hard).max(soft);
     setrlimit(Resource::RLIMIT_NOFILE, raised, hard)?;
     Ok(raised)
 }

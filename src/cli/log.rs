@@ -5,20 +5,23 @@
 //! line is dropped and counted.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use env_logger::{Builder, Target, WriteStyle};
 use log::LevelFilter;
-use parking_lot::{Condvar, Mutex};
 
 /// The most lines that wait to be written.
 const MAX_LINES: usize = 1024;
 
 /// How long the end of the process is delayed to write the lines that wait.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The pause before the queue is looked at again.
+const FLUSH_PAUSE: Duration = Duration::from_millis(1);
 
 /// The queue of this process. Empty until logging starts.
 static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
@@ -60,18 +63,10 @@ fn default_style() -> WriteStyle {
 /// How many lines wait, and how many were dropped.
 #[derive(Default)]
 struct Queue {
-    /// Held briefly, never while a line is written.
-    state: Mutex<State>,
-    /// Notified when no line waits.
-    is_empty: Condvar,
-}
-
-#[derive(Default)]
-struct State {
     /// Lines in the queue, and the one that is being written.
-    waiting: usize,
+    waiting: AtomicUsize,
     /// Lines dropped since this was last reported.
-    dropped: u64,
+    dropped: AtomicUsize,
 }
 
 /// Puts lines into the queue. A write is one line, and never blocks or fails.
@@ -102,10 +97,10 @@ impl QueueWriter {
 impl Write for QueueWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // Counted first: the thread may write the line before this function returns.
-        self.queue.state.lock().waiting += 1;
+        self.queue.waiting.fetch_add(1, SeqCst);
         if self.lines.try_send(line.to_vec()).is_err() {
-            self.queue.state.lock().dropped += 1;
-            self.queue.finish_line();
+            self.queue.dropped.fetch_add(1, SeqCst);
+            self.queue.waiting.fetch_sub(1, SeqCst);
         }
         Ok(line.len())
     }
@@ -121,37 +116,32 @@ impl Queue {
         for line in lines {
             // Errors are ignored: there is no other place to report them.
             let _ = output.write_all(&line);
-            let dropped = std::mem::take(&mut self.state.lock().dropped);
+            let dropped = self.dropped.swap(0, SeqCst);
             if dropped > 0 {
                 let _ = writeln!(output, "[WARN ] {dropped} log lines were dropped");
             }
             let _ = output.flush();
-            self.finish_line();
-        }
-    }
-
-    /// A line was written or dropped.
-    fn finish_line(&self) {
-        let mut state = self.state.lock();
-        state.waiting -= 1;
-        if state.waiting == 0 {
-            self.is_empty.notify_all();
+            self.waiting.fetch_sub(1, SeqCst);
         }
     }
 
     /// Blocks until no line waits, for `timeout` at most. Returns whether none does.
     fn flush(&self, timeout: Duration) -> bool {
-        let mut state = self.state.lock();
-        let has_lines = |state: &mut State| state.waiting > 0;
-        self.is_empty.wait_while_for(&mut state, has_lines, timeout);
-        state.waiting == 0
+        let deadline = Instant::now() + timeout;
+        while self.waiting.load(SeqCst) > 0 {
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(FLUSH_PAUSE);
+        }
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
+    use parking_lot::{Condvar, Mutex};
 
     /// Whether the output is released, and what was written to it.
     type StalledState = (Mutex<(bool, Vec<u8>)>, Condvar);

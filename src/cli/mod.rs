@@ -7,10 +7,11 @@ mod log;
 mod options;
 
 use std::io::{self, Read, Write};
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use ::log::{LevelFilter, error, info};
+use clap::Parser;
 
 use crate::error::Error;
 use crate::shutdown::Shutdown;
@@ -70,21 +71,38 @@ pub fn read_stdin(max: usize) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Starts logging, runs the body of a program, and returns its exit status.
+/// Parses the options of a program, starts logging, runs the body of the program, and returns
+/// its exit status.
 ///
 /// A `quiet` program logs warnings and errors only, unless `RUST_LOG` is set.
-pub fn run(quiet: bool, body: impl FnOnce() -> Result<ExitCode, Error>) -> ExitCode {
+pub fn run<O: Parser, T: Termination>(
+    quiet: bool,
+    body: impl FnOnce(O) -> Result<T, Error>,
+) -> ExitCode {
+    let options = O::parse();
     log::start(if quiet {
         LevelFilter::Warn
     } else {
         LevelFilter::Info
     });
-    let status = body().unwrap_or_else(|e| {
-        error!("{e}");
-        status(&e)
-    });
+    let status = match body(options) {
+        Ok(done) => done.report(),
+        Err(e) => {
+            error!("{e}");
+            status(&e)
+        }
+    };
     log::flush();
     status
+}
+
+/// The exit status of a program that read or deleted `key`. Logs an error if the key is missing.
+pub fn status_of_key(key: &[u8], is_found: bool) -> ExitCode {
+    if is_found {
+        return ExitCode::SUCCESS;
+    }
+    error!("there is no key {}", String::from_utf8_lossy(key));
+    ExitCode::from(MISSING)
 }
 
 /// The exit status for an error.

@@ -16,6 +16,9 @@ use crate::rpc::dialer::{Dialer, Timeouts};
 use crate::rpc::tls::identity::Identity;
 use crate::store::handler::SERVICE;
 
+/// The service type of every location node.
+const LOCATOR: &str = "locator.Locator";
+
 /// The identity of a program: all three options, or none.
 #[derive(Debug, Args)]
 pub struct TlsOptions {
@@ -48,7 +51,7 @@ pub struct NodeOptions {
 
     /// Listen at this port; 0: the system chooses one [default: the first free one from 9900 on]
     #[arg(short, long)]
-    pub port: Option<u16>,
+    port: Option<u16>,
 
     /// Advertise this address of this host to other nodes and clients
     ///
@@ -78,7 +81,7 @@ pub struct NodeOptions {
 pub struct ClientOptions {
     /// Call this peer [default: one found on this host]
     #[arg(short = 'h', long = "host", value_name = "PEER")]
-    pub peer: Option<Location>,
+    peer: Option<Location>,
 
     #[command(flatten)]
     tls: TlsOptions,
@@ -141,47 +144,47 @@ impl NodeOptions {
 }
 
 impl ClientOptions {
-    /// A dialer with the identity of the program, if it has one.
+    /// A dialer with the identity of the program, if it has one, and a store node: the given
+    /// peer, if it is one; or one found on this host.
     ///
     /// # Errors
-    /// As for [`TlsOptions::identity`].
-    pub fn dialer(&self) -> Result<Dialer, Error> {
-        self.tls.identity().map(Dialer::new)
+    /// [`Error::NoPeer`], [`Error::WrongNetwork`], or why the given peer cannot be called. As for
+    /// [`TlsOptions::identity`].
+    pub fn store_peer(&self) -> Result<(Dialer, Location), Error> {
+        self.peer(SERVICE, |dialer| find_peer(dialer, SERVICE, None))
     }
 
-    /// The given peer, if its service has this type or extends it; or a peer with this type
-    /// found on this host.
+    /// As [`store_peer`](ClientOptions::store_peer), but for a node of any network: a location
+    /// node or one with a service of its own.
     ///
     /// # Errors
-    /// [`Error::NoPeer`], [`Error::WrongNetwork`], or why the given peer cannot be called.
-    pub fn peer(&self, dialer: &Dialer, service_type: &str) -> Result<Location, Error> {
-        match &self.peer {
+    /// As for [`store_peer`](ClientOptions::store_peer).
+    pub fn location_peer(&self) -> Result<(Dialer, Location), Error> {
+        self.peer(LOCATOR, |dialer| find_peer_of_kind(dialer, LOCATOR))
+    }
+
+    fn peer(
+        &self,
+        service_type: &str,
+        find: impl FnOnce(&Dialer) -> Result<Location, Error>,
+    ) -> Result<(Dialer, Location), Error> {
+        let dialer = Dialer::new(self.tls.identity()?);
+        let peer = match &self.peer {
             Some(peer) => {
-                check_peer(dialer, peer, service_type, Timeouts::default()).map(|()| peer.clone())
+                check_peer(&dialer, peer, service_type, Timeouts::default())?;
+                peer.clone()
             }
-            None => find_peer(dialer, service_type, None),
-        }
-    }
-
-    /// As [`peer`](ClientOptions::peer), but the service of a peer found on this host may also
-    /// extend this type.
-    ///
-    /// # Errors
-    /// As for [`peer`](ClientOptions::peer).
-    pub fn peer_of_kind(&self, dialer: &Dialer, service_type: &str) -> Result<Location, Error> {
-        match &self.peer {
-            Some(_) => self.peer(dialer, service_type),
-            None => find_peer_of_kind(dialer, service_type),
-        }
+            None => find(&dialer)?,
+        };
+        Ok((dialer, peer))
     }
 
     /// A client that calls one node of a store.
     ///
     /// # Errors
-    /// As for [`dialer`](ClientOptions::dialer) and [`peer`](ClientOptions::peer).
+    /// As for [`store_peer`](ClientOptions::store_peer).
     pub fn store(&self) -> Result<StoreClient, Error> {
-        let dialer = self.dialer()?;
-        let peer = self.peer(&dialer, SERVICE)?;
+        let (dialer, peer) = self.store_peer()?;
         Ok(StoreClient::of(dialer, peer))
     }
 
@@ -190,8 +193,7 @@ impl ClientOptions {
     /// # Errors
     /// As for [`store`](ClientOptions::store), or the peer is a legacy node.
     pub fn ring(&self) -> Result<RingClient, Error> {
-        let dialer = self.dialer()?;
-        let peer = self.peer(&dialer, SERVICE)?;
+        let (dialer, peer) = self.store_peer()?;
         RingClient::of(dialer, &peer)
     }
 }

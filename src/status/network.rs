@@ -125,19 +125,15 @@ fn most_common_digest(
     known: &MemberTable,
     replies: &BTreeMap<Location, Reply>,
 ) -> Option<u64> {
-    let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
-    for reply in replies.values() {
-        if let Reply::State(gossip) = reply
-            && *gossip.network == *network
-        {
-            *counts.entry(gossip.digest).or_default() += 1;
-        }
-    }
+    let digest = |reply: &Reply| match reply {
+        Reply::State(gossip) if *gossip.network == *network => Some(gossip.digest),
+        _ => None,
+    };
+    let digests: Vec<u64> = replies.values().filter_map(digest).collect();
+    let count = |digest| digests.iter().filter(|other| **other == digest).count();
     let newest = known.digest();
-    let most = counts
-        .into_iter()
-        .max_by_key(|(digest, count)| (*count, *digest == newest));
-    most.map(|(digest, _)| digest)
+    let rank = |digest: &u64| (count(*digest), *digest == newest, *digest);
+    digests.iter().copied().max_by_key(rank)
 }
 
 #[cfg(test)]

@@ -5,14 +5,13 @@ mod output;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::diststore::{NodeStats, StoreSyncClient, TStoreSyncClient};
+use crate::diststore::{NodeStats, Phase, StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
 use crate::hash_ring::HashRing;
 use crate::location::Location;
 use crate::locator::TLocatorSyncClient;
 use crate::parallel::parallel_map;
 use crate::rpc::dialer::{Dialer, Timeouts};
-use crate::store::rebalance::Phase;
 
 /// Calls in flight at the same time.
 const PARALLEL: usize = 32;
@@ -70,10 +69,7 @@ impl StoreStatus {
     /// Does every key have all its copies? Then all its owners but one may fail at once
     /// without loss.
     pub fn is_settled(&self) -> bool {
-        self.store_nodes().all(|node| {
-            let phase = node.phase();
-            node.is_serving() && phase == Some(Phase::Settled)
-        })
+        self.store_nodes().all(NodeStatus::is_settled)
     }
 
     /// The keys in the store.
@@ -108,15 +104,11 @@ impl StoreStatus {
 }
 
 impl NodeStatus {
-    /// How far the node is with the rebalance to its current placement.
-    fn phase(&self) -> Option<Phase> {
-        self.stats.as_ref()?.phase.map(Phase::from)
-    }
-
-    /// Does the node serve clients?
-    fn is_serving(&self) -> bool {
-        let stats = self.stats.as_ref();
-        stats.is_some_and(|stats| stats.serving == Some(true))
+    /// Does the node serve clients, and has it ended its last rebalance?
+    fn is_settled(&self) -> bool {
+        let is_settled =
+            |stats: &NodeStats| stats.serving == Some(true) && stats.phase == Some(Phase::SETTLED);
+        self.stats.as_ref().is_some_and(is_settled)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The keys of a workload, and the random numbers that pick among them.
+//! The keys of a workload.
 
 use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::error::Error;
@@ -40,28 +40,6 @@ pub fn forwarded(dialer: &Dialer, peer: &Location, count: usize) -> Result<Vec<u
     Ok(numbers)
 }
 
-/// A generator of random numbers (splitmix64), by its state.
-pub struct Random(pub u64);
-
-impl Random {
-    /// An index below `count`.
-    pub fn index(&mut self, count: usize) -> usize {
-        (self.number() % count as u64) as usize
-    }
-
-    /// A number from 0 up to, but not including, 1.
-    pub fn fraction(&mut self) -> f64 {
-        (self.number() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,14 +49,5 @@ mod tests {
         assert_eq!(&key(0), b"key000000000");
         assert_eq!(&key(12_345), b"key000012345");
         assert_eq!(&key(MAX_KEYS - 1), b"key999999999");
-    }
-
-    #[test]
-    fn every_index_is_picked() {
-        let mut random = Random(0);
-        let mut picked: Vec<_> = (0..100).map(|_| random.index(3)).collect();
-        picked.sort_unstable();
-        picked.dedup();
-        assert_eq!(picked, [0, 1, 2]);
     }
 }

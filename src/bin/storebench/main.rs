@@ -16,10 +16,9 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use thrifty_p2p::cli;
 use thrifty_p2p::error::Error;
-use thrifty_p2p::store::handler::SERVICE;
+use thrifty_p2p::location::Location;
 
 use contender::Contender;
 use echo::EchoServer;
@@ -31,16 +30,13 @@ use store::Store;
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(echo::SERVE) {
-        let served = echo::serve();
-        return served.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+        return echo::serve().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
-    let options = Options::parse();
-    cli::run(true, || bench(options))
+    cli::run(true, bench)
 }
 
 fn bench(mut options: Options) -> Result<ExitCode, Error> {
-    let dialer = options.client.dialer()?;
-    let peer = options.client.peer(&dialer, SERVICE)?;
+    let (dialer, peer) = options.client.store_peer()?;
     if options.workload.forwarded_only {
         let forwarded = keys::forwarded(&dialer, &peer, options.workload.keys)?;
         options.workload.forwarded = Some(forwarded);
@@ -51,9 +47,9 @@ fn bench(mut options: Options) -> Result<ExitCode, Error> {
     let contenders = contenders(&options, &store, echo.as_ref());
     let output = Output::start(&options, &store)?;
     let reports = measure(&contenders, &options, &output)?;
-    let failed: u64 = reports.iter().map(|report| report.failed).sum();
+    let has_failed = reports.iter().any(|report| report.failed > 0);
     output.finish(&contenders, &reports)?;
-    Ok(ExitCode::from(if failed > 0 { cli::FAILED } else { 0 }))
+    Ok(ExitCode::from(if has_failed { cli::FAILED } else { 0 }))
 }
 
 /// The servers under test.
@@ -63,27 +59,23 @@ fn contenders<'a>(
     echo: Option<&'a EchoServer>,
 ) -> Vec<Contender<'a>> {
     let mut contenders = vec![Contender::new("store", true, || store.connect())];
-    if let Some(idle_connections) = options.idle_connections {
-        contenders.push(Contender {
-            idle_connections,
-            ..Contender::new("store+idle", false, || store.connect())
-        });
-    }
-    let wait = options.redis_wait();
-    let others = [
-        ("redis", &options.redis, Protocol::Redis { wait }),
-        ("memcached", &options.memcached, Protocol::Memcached),
-    ];
-    for (name, server, protocol) in others {
+    contenders.extend(options.idle_connections.map(|idle_connections| Contender {
+        idle_connections,
+        ..Contender::new("store+idle", false, || store.connect())
+    }));
+    let mut compare_with = |name, server: &'a Option<Location>, protocol| {
         contenders.extend(server.iter().map(|server| {
             Contender::new(name, true, move || {
                 LineConnection::connect(server, protocol)
             })
         }));
-    }
+    };
+    let wait = options.redis_wait();
+    compare_with("redis", &options.redis, Protocol::Redis { wait });
+    compare_with("memcached", &options.memcached, Protocol::Memcached);
     let sizes = store.read_sizes();
-    let connect = |server: &'a EchoServer| move || server.connect(sizes);
-    contenders.extend(echo.map(|server| Contender::new("echo", false, connect(server))));
+    let echo = echo.map(|server| Contender::new("echo", false, move || server.connect(sizes)));
+    contenders.extend(echo);
     contenders
 }
 
@@ -94,20 +86,14 @@ fn measure(
     output: &Output,
 ) -> Result<Vec<Report>, Error> {
     let (workload, length) = (&options.workload, options.length());
-    let mut reports = Vec::new();
-    let mut add = |report: Report| {
-        let printed = output.line(&report.row());
-        reports.push(report);
-        printed
-    };
-    for contender in contenders.iter().filter(|contender| contender.keeps_keys) {
-        add(contender.load(workload)?)?;
-    }
     let rounds = if options.load_only { 0 } else { options.rounds };
-    for _ in 0..rounds {
-        for contender in contenders {
-            add(contender.measure(workload, length)?)?;
-        }
-    }
-    Ok(reports)
+    let loaded = contenders.iter().filter(|contender| contender.keeps_keys);
+    let loads = loaded.map(|contender| contender.load(workload));
+    let turns = (0..rounds).flat_map(|_| contenders);
+    let runs = turns.map(|contender| contender.measure(workload, length));
+    let print = |report: Report| output.line(&report.row()).map(|()| report);
+    loads
+        .chain(runs)
+        .map(|report| report.and_then(print))
+        .collect()
 }

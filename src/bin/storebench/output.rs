@@ -14,7 +14,7 @@ use crate::store::Store;
 /// Prints the results of one process.
 pub struct Output {
     is_json: bool,
-    settings: Map<String, Value>,
+    settings: Value,
 }
 
 impl Output {
@@ -27,7 +27,7 @@ impl Output {
             is_json: options.json,
             settings: settings(options, store),
         };
-        for (name, value) in &output.settings {
+        for (name, value) in output.settings.as_object().into_iter().flatten() {
             let text = value.as_str().map_or(value.to_string(), str::to_owned);
             output.line(&format!("{name}: {text}"))?;
         }
@@ -51,12 +51,10 @@ impl Output {
     /// # Errors
     /// Stdout cannot be written to.
     pub fn finish(self, contenders: &[Contender<'_>], reports: &[Report]) -> Result<(), Error> {
-        let median = |contender: &Contender<'_>| {
-            let own = reports
-                .iter()
-                .filter(|report| report.name == contender.name);
+        let median = |Contender { name, .. }: &Contender<'_>| {
+            let own = reports.iter().filter(|report| report.name == *name);
             let rates: Vec<f64> = own.map(Report::rate).collect();
-            (!rates.is_empty()).then(|| (contender.name, Spread::of(rates).median))
+            (!rates.is_empty()).then(|| (*name, Spread::of(rates).median))
         };
         let medians = contenders.iter().filter_map(median);
         let comparisons = Comparison::all(reports);
@@ -80,10 +78,10 @@ impl Output {
 }
 
 /// What the figures depend on.
-fn settings(options: &Options, store: &Store<'_>) -> Map<String, Value> {
+fn settings(options: &Options, store: &Store<'_>) -> Value {
     let workload = &options.workload;
     let ([read, write], [request, reply]) = (store.methods(), store.read_sizes());
-    let settings = json!({
+    json!({
         "program": concat!("storebench ", env!("CARGO_PKG_VERSION")),
         "machine": machine(),
         "peer": store.peer.name(),
@@ -101,9 +99,5 @@ fn settings(options: &Options, store: &Store<'_>) -> Map<String, Value> {
         "reply_size": reply,
         "redis_wait": options.redis_wait(),
         "warm_up": options.warm_up,
-    });
-    match settings {
-        Value::Object(settings) => settings,
-        _ => Map::new(),
-    }
+    })
 }

@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use clap::Args;
 use log::debug;
+use thrifty_p2p::membership::Rng;
 
 use crate::contender::{Answer, Connection, Contender};
-use crate::keys::{KeyBytes, MAX_KEYS, Random, key};
+use crate::keys::{KeyBytes, MAX_KEYS, key};
 use crate::options::from_1_to;
 
 /// What is called, the same for every contender.
@@ -57,7 +58,7 @@ pub struct Worker<'a> {
     contender: &'a Contender<'a>,
     workload: &'a Workload,
     connection: Box<dyn Connection>,
-    random: Random,
+    random: Rng,
     value: Vec<u8>,
     keys: Vec<KeyBytes>,
     /// Indexes of keys that are yet to be written once; `None` for random calls.
@@ -76,7 +77,7 @@ impl<'a> Worker<'a> {
             contender,
             workload,
             connection,
-            random: Random(seed as u64),
+            random: Rng::new(seed as u64),
             value: vec![b'v'; workload.value_size],
             keys: Vec::with_capacity(workload.batch),
             to_load: None,
@@ -106,7 +107,7 @@ impl<'a> Worker<'a> {
         for _ in 0..workload.batch {
             let index = match &mut self.to_load {
                 Some(indexes) => indexes.next(),
-                None => Some(self.random.index(workload.key_count())),
+                None => Some(self.random.below(workload.key_count())),
             };
             self.keys.extend(index.map(|index| workload.key(index)));
         }
@@ -122,5 +123,19 @@ impl<'a> Worker<'a> {
             self.connection.flush(&self.keys[0])?;
         }
         Ok(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_is_picked() {
+        let mut random = Rng::new(0);
+        let mut picked: Vec<_> = (0..100).map(|_| random.below(3)).collect();
+        picked.sort_unstable();
+        picked.dedup();
+        assert_eq!(picked, [0, 1, 2]);
     }
 }

@@ -1,26 +1,31 @@
 //! The two outputs of a network's status: a text table and JSON.
 
-use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{Agreement, MemberStatus, NetworkStatus};
-use crate::status::table::{Align, align};
+use crate::status::table::{cell, percent, table};
 
 /// The most members named in the last line for one reason.
 const MAX_NAMED: usize = 5;
+
+/// The columns of the table, with their alignments.
+const HEADS: [&str; 6] = [
+    "<LOCATION",
+    "<STATE",
+    ">INCARNATION",
+    ">AGE",
+    ">RING",
+    "<DIGEST",
+];
 
 impl NetworkStatus {
     /// A table with a line for each member and the summary as last line. `unix_millis` is the
     /// time from which ages are computed.
     pub fn table(&self, unix_millis: i64) -> String {
-        use Align::{Left, Right};
-        let heads = ["LOCATION", "STATE", "INCARNATION", "AGE", "RING", "DIGEST"];
-        let mut rows = vec![heads.map(str::to_owned)];
-        rows.extend(self.members.iter().map(|row| cells(row, unix_millis)));
-        let table = align(&rows, [Left, Left, Right, Right, Right, Left]);
-        table + &self.summary() + "\n"
+        let rows = self.members.iter().map(|row| cells(row, unix_millis));
+        table(HEADS, rows) + &self.summary() + "\n"
     }
 
     /// One JSON object. The digest is hexadecimal text, because not every JSON reader keeps a
@@ -38,10 +43,6 @@ impl NetworkStatus {
 
     /// One line: the number of live members, and those that differ or do not answer.
     pub fn summary(&self) -> String {
-        let names = |agreement| -> Vec<&str> {
-            let rows = self.live().filter(|row| row.agreement == agreement);
-            rows.map(|row| row.member.location.name()).collect()
-        };
         let mut parts = vec![match self.live().count() {
             1 => "1 member".to_owned(),
             count => format!("{count} members"),
@@ -54,7 +55,8 @@ impl NetworkStatus {
             (Agreement::NoAnswer, "without answer"),
         ];
         for (agreement, reason) in reasons {
-            let names = names(agreement);
+            let rows = self.live().filter(|row| row.agreement == agreement);
+            let names: Vec<&str> = rows.map(|row| row.member.location.name()).collect();
             if !names.is_empty() {
                 parts.push(format!("{} {reason}: {}", names.len(), list(&names)));
             }
@@ -63,14 +65,15 @@ impl NetworkStatus {
     }
 }
 
-impl Display for Agreement {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Agreement::Agrees => "agrees",
-            Agreement::Differs => "differs",
-            Agreement::NoAnswer => "no answer",
-            Agreement::Gone => "-",
-        })
+impl Agreement {
+    /// Its word in the table; did the member answer, and does it agree, as in the JSON.
+    fn words(self) -> (&'static str, Option<bool>, Option<bool>) {
+        match self {
+            Agreement::Agrees => ("agrees", Some(true), Some(true)),
+            Agreement::Differs => ("differs", Some(true), Some(false)),
+            Agreement::NoAnswer => ("no answer", Some(false), None),
+            Agreement::Gone => ("-", None, None),
+        }
     }
 }
 
@@ -78,35 +81,27 @@ fn cells(row: &MemberStatus, unix_millis: i64) -> [String; 6] {
     let member = &row.member;
     // The record of a legacy node has no incarnation.
     let incarnation = Some(member.incarnation).filter(|incarnation| *incarnation > 0);
-    let or_none = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
     [
         member.location.to_string(),
         member.status.to_string(),
-        or_none(incarnation.map(|incarnation| incarnation.to_string())),
-        or_none(incarnation.map(|incarnation| age(unix_millis - incarnation))),
-        or_none(row.share.map(|share| format!("{:.1} %", share * 100.0))),
-        row.agreement.to_string(),
+        cell(incarnation),
+        cell(incarnation.map(|incarnation| age(unix_millis - incarnation))),
+        cell(row.share.map(percent)),
+        row.agreement.words().0.to_owned(),
     ]
 }
 
 fn object(row: &MemberStatus) -> Value {
     let member = &row.member;
+    let (_, answered, agrees) = row.agreement.words();
     json!({
         "location": member.location.name(),
         "state": member.status.to_string(),
         "incarnation": member.incarnation,
         "generation": member.generation,
         "share": row.share,
-        "answered": match row.agreement {
-            Agreement::Agrees | Agreement::Differs => Some(true),
-            Agreement::NoAnswer => Some(false),
-            Agreement::Gone => None,
-        },
-        "agrees": match row.agreement {
-            Agreement::Agrees => Some(true),
-            Agreement::Differs => Some(false),
-            Agreement::NoAnswer | Agreement::Gone => None,
-        },
+        "answered": answered,
+        "agrees": agrees,
     })
 }
 
@@ -123,10 +118,9 @@ fn age(millis: i64) -> String {
 
 /// The first names, and how many more there are.
 fn list(names: &[&str]) -> String {
-    let (first, rest) = names.split_at(names.len().min(MAX_NAMED));
-    match rest.len() {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
+    match names.split_at_checked(MAX_NAMED) {
+        Some((first, rest @ [_, ..])) => format!("{} and {} more", first.join(", "), rest.len()),
+        _ => names.join(", "),
     }
 }
 

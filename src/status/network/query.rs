@@ -88,14 +88,14 @@ fn ask_once(dialer: &Dialer, peer: &Location) -> Result<NetworkStatus, Error> {
 
 /// The state of the peer or, if that is a legacy node, of a node on its ring.
 fn first_state(dialer: &Dialer, peer: &Location) -> Result<Gossip, Error> {
-    let unknown_method = match state_of(dialer, peer) {
-        Err(e) if e.is_unknown_method() => e,
-        state => return state,
-    };
-    let ring = ring_of(dialer, peer)?;
-    let mut nodes = ring.iter();
-    let state = nodes.find_map(|location| state_of(dialer, location).ok());
-    state.ok_or(unknown_method)
+    match state_of(dialer, peer) {
+        Err(e) if e.is_unknown_method() => {
+            let ring = ring_of(dialer, peer)?;
+            let mut states = ring.iter().map(|location| state_of(dialer, location));
+            states.find_map(Result::ok).ok_or(e)
+        }
+        state => state,
+    }
 }
 
 fn reply_of(dialer: &Dialer, location: &Location) -> Reply {
@@ -116,11 +116,10 @@ fn state_of(dialer: &Dialer, location: &Location) -> Result<Gossip, Error> {
 }
 
 fn ring_of(dialer: &Dialer, location: &Location) -> Result<BTreeSet<Location>, Error> {
-    let all = dialer.call_with_timeouts(TIMEOUTS, LocatorSyncClient::new, location, |peer| {
-        peer.get_all()
-    })?;
-    let nodes = all.iter();
-    Ok(nodes.filter_map(|node| node.try_into().ok()).collect())
+    dialer.call_with_timeouts(TIMEOUTS, LocatorSyncClient::new, location, |peer| {
+        let all = peer.get_all()?;
+        Ok(all.iter().filter_map(|node| node.try_into().ok()).collect())
+    })
 }
 
 fn merge(known: &mut MemberTable, gossip: &Gossip) {

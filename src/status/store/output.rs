@@ -3,24 +3,26 @@
 use serde_json::{Map, Value, json};
 
 use super::{NodeStatus, StoreStatus};
-use crate::diststore::{NodeStats, ServerStats};
-use crate::status::table::{Align, align};
-use crate::store::rebalance::Phase;
+use crate::diststore::{NodeStats, Phase, ServerStats};
+use crate::status::table::{cell, percent, table};
+
+/// The columns of the table, with their alignments.
+const HEADS: [&str; 8] = [
+    "<LOCATION",
+    "<STATE",
+    ">PRIMARY",
+    ">KEYS",
+    ">BYTES",
+    ">RING",
+    ">OPEN",
+    ">CALLS",
+];
 
 impl StoreStatus {
     /// A table with a line for each node, a line for each node that has closed connections,
     /// and the summary as last line.
     pub fn table(&self) -> String {
-        use Align::{Left, Right};
-        let heads = [
-            "LOCATION", "STATE", "PRIMARY", "KEYS", "BYTES", "RING", "OPEN", "CALLS",
-        ];
-        let mut rows = vec![heads.map(str::to_owned)];
-        rows.extend(self.nodes.iter().map(NodeStatus::cells));
-        let table = align(
-            &rows,
-            [Left, Left, Right, Right, Right, Right, Right, Right],
-        );
+        let table = table(HEADS, self.nodes.iter().map(NodeStatus::cells));
         let closed: String = self.nodes.iter().filter_map(NodeStatus::closed).collect();
         table + &closed + &self.summary() + "\n"
     }
@@ -41,9 +43,8 @@ impl StoreStatus {
     /// One line: `settled`, or how far the rebalance is.
     pub fn summary(&self) -> String {
         let silent = self.store_nodes().filter(|node| node.stats.is_none());
-        let silent = silent.count();
+        let (silent, all) = (silent.count(), self.nodes.len());
         if silent > 0 {
-            let all = self.nodes.len();
             return format!("not settled: {silent} of {all} nodes do not answer");
         }
         if self.is_settled() {
@@ -58,27 +59,31 @@ impl StoreStatus {
 
 impl NodeStatus {
     fn state(&self) -> &'static str {
-        match self.phase() {
-            _ if self.is_legacy => "legacy",
-            _ if self.stats.is_none() => "no answer",
-            _ if !self.is_serving() => "joining",
-            Some(Phase::Settled) => "settled",
-            Some(Phase::Switched) => "switched",
-            Some(Phase::Synced) => "synced",
-            Some(Phase::Drained) => "copying",
-            Some(Phase::Installed) | None => "draining",
+        let Some(stats) = &self.stats else {
+            return if self.is_legacy {
+                "legacy"
+            } else {
+                "no answer"
+            };
+        };
+        match stats.phase {
+            _ if stats.serving != Some(true) => "joining",
+            Some(Phase::SETTLED) => "settled",
+            Some(Phase::SWITCHED) => "switched",
+            Some(Phase::SYNCED) => "synced",
+            Some(Phase::DRAINED) => "copying",
+            _ => "draining",
         }
     }
 
     fn cells(&self) -> [String; 8] {
-        let cell = |number: Option<i64>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
         [
             self.location.to_string(),
             self.state().to_owned(),
             cell(self.stat(|stats| stats.primary_keys)),
             cell(self.stat(|stats| stats.keys)),
             cell(self.stat(|stats| stats.bytes)),
-            format!("{:.1} %", self.share * 100.0),
+            percent(self.share),
             cell(self.server().and_then(|server| server.open)),
             cell(self.server().and_then(|server| server.calls)),
         ]
@@ -110,11 +115,10 @@ impl NodeStatus {
     /// A line with the number of connections that the node has closed, for each reason. None if
     /// it has closed no connection.
     fn closed(&self) -> Option<String> {
-        let counts: Vec<String> = close_counts(self.server()?)
-            .into_iter()
-            .filter_map(|(_, reason, count)| Some((count?, reason)))
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, reason)| format!("{count} {reason}"))
+        let counts = close_counts(self.server()?).into_iter();
+        let counts = counts.filter(|(_, _, count)| *count > Some(0));
+        let counts: Vec<String> = counts
+            .map(|(_, reason, count)| format!("{} {reason}", cell(count)))
             .collect();
         let counts = counts.join(", ");
         (!counts.is_empty()).then(|| format!("{} closed connections: {counts}\n", self.location))
@@ -141,24 +145,23 @@ fn close_counts(server: &ServerStats) -> [(&'static str, &'static str, Option<i6
 }
 
 fn server_json(server: &ServerStats) -> Value {
+    let closed = close_counts(server).map(|(name, _, count)| (name, count));
     let counts = [
         ("open", server.open),
         ("opened", server.opened),
         ("calls", server.calls),
     ];
-    let closed = close_counts(server).map(|(name, _, count)| (name, count));
     let all = counts.into_iter().chain(closed);
     let known = all.filter_map(|(name, count)| Some((name.to_owned(), count?.into())));
-    Value::Object(known.collect::<Map<String, Value>>())
+    known.collect::<Map<String, Value>>().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diststore::Phase as WirePhase;
     use crate::location::Location;
 
-    fn node(port: u16, phase: WirePhase, keys: i64) -> NodeStatus {
+    fn node(port: u16, phase: Phase, keys: i64) -> NodeStatus {
         let stats = NodeStats {
             keys: Some(keys),
             primary_keys: Some(100),
@@ -185,7 +188,7 @@ mod tests {
         NodeStatus {
             stats: None,
             is_legacy,
-            ..node(port, WirePhase::SETTLED, 0)
+            ..node(port, Phase::SETTLED, 0)
         }
     }
 
@@ -198,8 +201,8 @@ mod tests {
 
     #[test]
     fn the_last_line_says_settled_or_how_far_the_rebalance_is() {
-        const SETTLED: WirePhase = WirePhase::SETTLED;
-        const DRAINED: WirePhase = WirePhase::DRAINED;
+        const SETTLED: Phase = Phase::SETTLED;
+        const DRAINED: Phase = Phase::DRAINED;
         let settled = status(vec![node(1, SETTLED, 200), node(2, SETTLED, 200)]);
         assert_eq!(settled.summary(), "settled");
         let copying = status(vec![node(1, SETTLED, 200), node(2, DRAINED, 50)]);
@@ -215,7 +218,7 @@ mod tests {
     #[test]
     fn the_table_has_the_states_and_the_closed_connections() {
         let nodes = vec![
-            node(1, WirePhase::DRAINED, 50),
+            node(1, Phase::DRAINED, 50),
             silent(2, true),
             silent(3, false),
         ];
@@ -233,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_json_has_null_for_what_is_unknown() {
-        let json = status(vec![node(1, WirePhase::SETTLED, 200), silent(2, false)]).json();
+        let json = status(vec![node(1, Phase::SETTLED, 200), silent(2, false)]).json();
         let (known, unknown) = (&json["nodes"][0], &json["nodes"][1]);
         assert_eq!(
             (&known["primary_keys"], &known["keys"]),
