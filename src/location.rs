@@ -28,7 +28,8 @@ pub struct Location {
 }
 
 /// Why a text or a wire value is not a location.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct BadLocation(String);
 
 impl Location {
@@ -171,14 +172,6 @@ impl fmt::Debug for Location {
         f.write_str(&self.name)
     }
 }
-
-impl fmt::Display for BadLocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BadLocation {}
 
 #[cfg(test)]
 mod tests {

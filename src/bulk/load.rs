@@ -6,7 +6,6 @@
 //!
 //! If a line is malformed, the lines before it are still written.
 
-use std::fmt;
 use std::io::BufRead;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -31,7 +30,8 @@ const BATCH_SIZE: usize = 1024 * 1024;
 const MAX_WAITING: usize = 1;
 
 /// Why a load ended early.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("line {line}: {reason}; {stored} lines were stored")]
 pub struct Stopped {
     /// The number of the malformed line, or of the first line of a failed write, from 1.
     pub line: u64,
@@ -39,17 +39,6 @@ pub struct Stopped {
     pub reason: Error,
     /// Lines that were stored.
     pub stored: u64,
-}
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stopped {
-            line,
-            reason,
-            stored,
-        } = self;
-        write!(f, "line {line}: {reason}; {stored} lines were stored")
-    }
 }
 
 /// A failed line, by its number.
