@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::dialer::Dialer;
 use crate::rpc::limits::ServerLimits;
-use crate::rpc::server::{Server, StatsHandle};
+use crate::rpc::server::{Server, ServerHandle};
 use crate::rpc::stats::ServerStats;
 use crate::rpc::tls::identity::Identity;
 use crate::shutdown::Shutdown;
@@ -69,7 +69,7 @@ pub struct Endpoint {
     location: Location,
     dialer: Dialer,
     shutdown: Shutdown,
-    stats_handle: StatsHandle,
+    server_handle: ServerHandle,
     /// The server. None once it runs.
     server: Mutex<Option<Server>>,
 }
@@ -105,7 +105,7 @@ impl Endpoint {
             location,
             dialer: Dialer::new(identity.clone()),
             shutdown: Shutdown::new(),
-            stats_handle: server.stats_handle(),
+            server_handle: server.handle(),
             server: Mutex::new(Some(server.with_tls(identity.clone()))),
         })
     }
@@ -127,7 +127,7 @@ impl Endpoint {
 
     /// The counters of the server.
     pub fn stats(&self) -> ServerStats {
-        self.stats_handle.stats()
+        self.server_handle.stats()
     }
 
     /// Takes the server, to run it.

@@ -1,6 +1,5 @@
 //! `Error`: why a call or the start of a node failed, and what that means for the caller.
 
-use std::fmt;
 use std::io;
 
 use thrift::{ApplicationErrorKind, TransportErrorKind};
@@ -13,29 +12,42 @@ pub(crate) const TLS_MARK: &str = "TLS";
 
 /// Why a call or the start of a node failed. The state of the node that reports it is
 /// unchanged.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The text is not a location. Nothing was sent.
-    BadLocation(BadLocation),
+    #[error("{0}")]
+    BadLocation(#[from] BadLocation),
     /// The location's host name does not resolve. Nothing was sent.
-    Unresolved(Location, io::Error),
+    #[error(
+        "{address} does not resolve to an address: {1}; check the name, or give an IP address",
+        address = .0.address()
+    )]
+    Unresolved(Location, #[source] io::Error),
     /// The host is up, and no process listens at the port. Nothing was sent.
-    Refused(Location, io::Error),
+    #[error("nothing listens at {0}: {1}; is a node running there, at that port?")]
+    Refused(Location, #[source] io::Error),
     /// There is no route to the host, or no connection in time. Nothing was sent.
-    Unreachable(Location, io::Error),
+    #[error("no connection to {0}: {1}; is the host up, and the address right?")]
+    Unreachable(Location, #[source] io::Error),
     /// One side rejects the other's certificate or has none, or only one side uses TLS. The peer
     /// did nothing.
-    Tls(Location, thrift::Error),
+    #[error("no trust between {0} and this program: {why}", why = message(.1))]
+    Tls(Location, #[source] thrift::Error),
     /// No reply in time. The peer may have executed the call.
-    Timeout(Location, thrift::Error),
+    #[error("no reply from {0} in time: {why}", why = message(.1))]
+    Timeout(Location, #[source] thrift::Error),
     /// The connection ended before the reply, or the reply is not Thrift. The peer may have
     /// executed the call.
-    ConnectionLost(Location, thrift::Error),
+    #[error("the connection to {0} was lost: {why}", why = message(.1))]
+    ConnectionLost(Location, #[source] thrift::Error),
     /// The peer replied with an exception: it did not execute the call.
-    Remote(Location, thrift::Error),
+    #[error("{0} replied: {why}", why = message(.1))]
+    Remote(Location, #[source] thrift::Error),
     /// A node cannot listen at this location.
-    Bind(Location, io::Error),
+    #[error("{}", bind_message(.0, .1))]
+    Bind(Location, #[source] io::Error),
     /// The peer belongs to another network. No state was exchanged.
+    #[error("{peer} belongs to a network of {found}, not of {expected}: name another peer with -h")]
     WrongNetwork {
         /// The peer.
         peer: Location,
@@ -45,13 +57,20 @@ pub enum Error {
         expected: String,
     },
     /// No peer was found, or none accepts this node. The text says where and why.
+    #[error("{0}")]
     NoPeer(String),
     /// This host or process lacks a resource, for example a file descriptor, a thread or an open
     /// stdout. No peer is involved.
-    Io(io::Error),
+    #[error("this host or process cannot go on: {0}")]
+    Io(#[source] io::Error),
     /// The last node of ours could not hand over this number of keys to legacy nodes. They are lost.
+    #[error(
+        "{0} keys were not handed over and are lost: the nodes of the original that own them did \
+         not take them"
+    )]
     NotHandedOver(usize),
     /// An argument or a combination of options is invalid, or exceeds a limit. Nothing was done.
+    #[error("{0}")]
     Usage(String),
 }
 
@@ -114,87 +133,11 @@ pub(crate) fn message(error: &thrift::Error) -> String {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::BadLocation(e) => e.fmt(f),
-            Error::Unresolved(at, e) => {
-                write!(
-                    f,
-                    "{} does not resolve to an address: {e}; check the name, or give an IP address",
-                    at.address()
-                )
-            }
-            Error::Refused(at, e) => {
-                write!(
-                    f,
-                    "nothing listens at {at}: {e}; is a node running there, at that port?"
-                )
-            }
-            Error::Unreachable(at, e) => {
-                write!(
-                    f,
-                    "no connection to {at}: {e}; is the host up, and the address right?"
-                )
-            }
-            Error::Tls(at, e) => {
-                write!(f, "no trust between {at} and this program: {}", message(e))
-            }
-            Error::Timeout(at, e) => write!(f, "no reply from {at} in time: {}", message(e)),
-            Error::ConnectionLost(at, e) => {
-                write!(f, "the connection to {at} was lost: {}", message(e))
-            }
-            Error::Remote(at, e) => write!(f, "{at} replied: {}", message(e)),
-            Error::Bind(at, e) if e.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "the address {at} is in use already: choose another port")
-            }
-            Error::Bind(at, e) => write!(f, "cannot listen at {at}: {e}"),
-            Error::WrongNetwork {
-                peer,
-                found,
-                expected,
-            } => {
-                write!(
-                    f,
-                    "{peer} belongs to a network of {found}, not of {expected}: name another peer with -h"
-                )
-            }
-            Error::NoPeer(what) | Error::Usage(what) => f.write_str(what),
-            Error::NotHandedOver(keys) => {
-                write!(
-                    f,
-                    "{keys} keys were not handed over and are lost: the nodes of the original that \
-                     own them did not take them"
-                )
-            }
-            Error::Io(e) => write!(f, "this host or process cannot go on: {e}"),
+fn bind_message(at: &Location, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("the address {at} is in use already: choose another port")
         }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Error::BadLocation(e) => Some(e),
-            Error::Unresolved(_, e)
-            | Error::Refused(_, e)
-            | Error::Unreachable(_, e)
-            | Error::Bind(_, e)
-            | Error::Io(e) => Some(e),
-            Error::Tls(_, e)
-            | Error::Timeout(_, e)
-            | Error::ConnectionLost(_, e)
-            | Error::Remote(_, e) => Some(e),
-            Error::WrongNetwork { .. }
-            | Error::NoPeer(_)
-            | Error::NotHandedOver(_)
-            | Error::Usage(_) => None,
-        }
-    }
-}
-
-impl From<BadLocation> for Error {
-    fn from(bad: BadLocation) -> Error {
-        Error::BadLocation(bad)
+        _ => format!("cannot listen at {at}: {error}"),
     }
 }

@@ -7,9 +7,9 @@
 //! The original's interface has the port as an `i16`. Its 16 bits are those of the unsigned
 //! port.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -21,14 +21,16 @@ pub const MAX_ADDRESS: usize = 255;
 /// Where a node is reached: a non-empty address and a port other than 0.
 ///
 /// Clones share the text. Locations are compared and hashed by their text `address:port`.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {
+    /// First, because locations are ordered by it.
     name: Arc<str>,
     port: u16,
 }
 
 /// Why a text or a wire value is not a location.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct BadLocation(String);
 
 impl Location {
@@ -38,21 +40,18 @@ impl Location {
     /// The address is empty, is longer than [`MAX_ADDRESS`], or has spaces or control
     /// characters; the port is 0.
     pub fn new(address: &str, port: u16) -> Result<Location, BadLocation> {
+        let bad = |reason| Err(BadLocation(reason));
         if address.is_empty() {
-            return Err(BadLocation("a location needs an address".into()));
+            return bad("a location needs an address".into());
         }
         if address.len() > MAX_ADDRESS {
-            return Err(BadLocation(format!(
-                "an address has at most {MAX_ADDRESS} bytes"
-            )));
+            return bad(format!("an address has at most {MAX_ADDRESS} bytes"));
         }
         if address.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(BadLocation(format!("{address:?} is not an address")));
+            return bad(format!("{address:?} is not an address"));
         }
         if port == 0 {
-            return Err(BadLocation(format!(
-                "port 0 of {address} cannot be reached"
-            )));
+            return bad(format!("port 0 of {address} cannot be reached"));
         }
         Ok(Location {
             name: format!("{address}:{port}").into(),
@@ -109,19 +108,15 @@ impl FromStr for Location {
                 "{text:?} has no port: write ADDRESS:PORT, as in localhost:9900"
             )));
         };
-        let port = port
-            .parse::<u16>()
-            .ok()
-            .filter(|&port| port != 0)
-            .ok_or_else(|| {
-                BadLocation(format!(
-                    "{port:?} is not a port: a port is a number from 1 to 65535"
-                ))
-            })?;
+        let port: NonZeroU16 = port.parse().map_err(|_| {
+            BadLocation(format!(
+                "{port:?} is not a port: a port is a number from 1 to 65535"
+            ))
+        })?;
         let bare = address
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'));
-        Location::new(bare.unwrap_or(address), port)
+        Location::new(bare.unwrap_or(address), port.get())
     }
 }
 
@@ -148,18 +143,6 @@ impl From<&Location> for locator::Location {
     }
 }
 
-impl Ord for Location {
-    fn cmp(&self, other: &Location) -> Ordering {
-        self.name.cmp(&other.name)
-    }
-}
-
-impl PartialOrd for Location {
-    fn partial_cmp(&self, other: &Location) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
@@ -171,14 +154,6 @@ impl fmt::Debug for Location {
         f.write_str(&self.name)
     }
 }
-
-impl fmt::Display for BadLocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BadLocation {}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,6 @@
 //! `Shutdown`: a request to stop a service, and the wait for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -16,10 +15,7 @@ pub struct Shutdown {
 
 #[derive(Default)]
 struct Shared {
-    is_requested: AtomicBool,
-    /// Held while the flag is set, and between a waiter's check of the flag and its wait, so
-    /// that no waiter misses the notification.
-    lock: Mutex<()>,
+    is_requested: Mutex<bool>,
     /// Notified when the flag is set.
     requested: Condvar,
 }
@@ -32,32 +28,27 @@ impl Shutdown {
 
     /// Requests the stop. Does not wait for it.
     pub fn request(&self) {
-        let lock = self.shared.lock.lock();
-        self.shared.is_requested.store(true, Release);
-        drop(lock);
+        *self.shared.is_requested.lock() = true;
         self.shared.requested.notify_all();
     }
 
-    /// Was the stop requested? Takes no lock.
+    /// Was the stop requested? Does not block.
     pub fn is_requested(&self) -> bool {
-        self.shared.is_requested.load(Acquire)
+        *self.shared.is_requested.lock()
     }
 
     /// Blocks until the stop is requested.
     pub fn wait(&self) {
-        let Shared {
-            lock, requested, ..
-        } = &*self.shared;
-        requested.wait_while(&mut lock.lock(), |()| !self.is_requested());
+        let mut flag = self.shared.is_requested.lock();
+        self.shared.requested.wait_while(&mut flag, |set| !*set);
     }
 
     /// Blocks until the stop is requested, for `timeout` at most. Returns whether it was.
     pub fn wait_for(&self, timeout: Duration) -> bool {
-        let Shared {
-            lock, requested, ..
-        } = &*self.shared;
-        requested.wait_while_for(&mut lock.lock(), |()| !self.is_requested(), timeout);
-        self.is_requested()
+        let mut flag = self.shared.is_requested.lock();
+        let requested = &self.shared.requested;
+        requested.wait_while_for(&mut flag, |set| !*set, timeout);
+        *flag
     }
 }
 

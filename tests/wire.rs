@@ -211,7 +211,7 @@ fn read_exactly(stream: &mut TcpStream, length: usize) -> Vec<u8> {
 #[test]
 fn recorded_requests_get_the_recorded_replies() {
     let server = Server::bind(&[Ipv4Addr::LOCALHOST.into()], 0, ServerLimits::default()).unwrap();
-    let (port, stopper) = (server.port(), server.stopper());
+    let (port, handle) = (server.port(), server.handle());
     let node = Recorded::default();
     let processor = StoreSyncProcessor::new(node.clone());
     let oneway = ["debug", "die", "join", "remove", "add", "put"]
@@ -258,7 +258,7 @@ fn recorded_requests_get_the_recorded_replies() {
         "the oneway calls have arrived"
     );
     drop(stream);
-    stopper.stop();
+    handle.stop();
     serving.join().unwrap();
 }
 

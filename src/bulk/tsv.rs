@@ -8,7 +8,6 @@
 //! rejects what is ambiguous: a second tab, a carriage return, and an unknown escape.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use crate::store::limits::{MAX_KEY, MAX_VALUE};
@@ -23,44 +22,33 @@ pub const MAX_LINE: usize = (MAX_KEY + MAX_VALUE) * MAX_ESCAPE + 1;
 pub type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
 /// Why a line is not a pair.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadLine {
     /// It is longer than [`MAX_LINE`].
+    #[error("longer than {MAX_LINE} bytes, the maximum for a pair")]
     TooLong,
     /// It has no tab.
+    #[error("there is no tab between a key and a value")]
     NoTab,
     /// It has more than one tab.
+    #[error("there is a second tab: in a key or a value, write \\t")]
     SecondTab,
     /// It has a carriage return.
+    #[error("there is a carriage return: end lines with a newline only, or write \\r")]
     CarriageReturn,
     /// These bytes after a backslash are not an escape.
+    #[error(
+        "\"\\{}\" is not an escape; escapes are \\t, \\n, \\r, \\\\ and \\x with two \
+         hexadecimal digits",
+        .0.escape_ascii()
+    )]
     Escape(Vec<u8>),
     /// The key has this length, which is more than [`MAX_KEY`].
+    #[error("a key of {0} bytes; at most {MAX_KEY} are accepted")]
     LongKey(usize),
     /// The value has this length, which is more than [`MAX_VALUE`].
+    #[error("a value of {0} bytes; at most {MAX_VALUE} are accepted")]
     LongValue(usize),
-}
-
-impl fmt::Display for BadLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let too_long =
-            |what, length, max| format!("a {what} of {length} bytes; at most {max} are accepted");
-        f.write_str(&match self {
-            BadLine::TooLong => format!("longer than {MAX_LINE} bytes, the maximum for a pair"),
-            BadLine::NoTab => "there is no tab between a key and a value".into(),
-            BadLine::SecondTab => "there is a second tab: in a key or a value, write \\t".into(),
-            BadLine::CarriageReturn => {
-                "there is a carriage return: end lines with a newline only, or write \\r".into()
-            }
-            BadLine::Escape(bytes) => format!(
-                "\"\\{}\" is not an escape; escapes are \\t, \\n, \\r, \\\\ and \\x with two \
-                 hexadecimal digits",
-                bytes.escape_ascii()
-            ),
-            BadLine::LongKey(length) => too_long("key", length, MAX_KEY),
-            BadLine::LongValue(length) => too_long("value", length, MAX_VALUE),
-        })
-    }
 }
 
 /// Appends the line of a pair to `lines`, with its newline.

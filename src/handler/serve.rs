@@ -9,7 +9,6 @@ use super::{BaseHandler, LocatorHandler, service_chain};
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::dispatch::Methods;
-use crate::rpc::server::Stopper;
 
 /// Serves a handler of an interface that extends `locator.Base`, until its
 /// [`Shutdown`](crate::shutdown::Shutdown) is requested, for example by `die()`.
@@ -23,13 +22,11 @@ where
     H: BaseHandler + Clone,
     P: TProcessor + Send + Sync + 'static,
 {
-    let running = Running::start(&handler, processor)?;
-    info!(
-        "Starting the server at {}...",
-        handler.endpoint().location()
-    );
-    handler.endpoint().shutdown().wait();
-    running.stop();
+    let endpoint = handler.endpoint();
+    while_serving(&handler, processor, || {
+        info!("Starting the server at {}...", endpoint.location());
+        endpoint.shutdown().wait();
+    })?;
     info!("done.");
     Ok(())
 }
@@ -53,58 +50,52 @@ where
     H: LocatorHandler + Clone + 'static,
     P: TProcessor + Send + Sync + 'static,
 {
-    let node = handler.node().clone();
-    let running = Running::start(&handler, processor)?;
+    let node = handler.node();
     let watcher = handler.clone();
-    let joined = node.join_network(&handler.service_type(), peer, move |changes| {
-        watcher.ring_changed(changes);
-    });
-    if let Ok(bootstrapped) = joined {
-        handler.joined(bootstrapped);
-        info!("Starting the server at {}...", node.location());
-        node.endpoint().shutdown().wait();
-        handler.cleanup();
-    }
-    node.stop();
-    running.stop();
-    if joined.is_ok() {
-        info!("done.");
-    }
-    joined.map(|_| ())
-}
-
-/// A server on a thread of its own.
-struct Running {
-    stopper: Stopper,
-    thread: thread::JoinHandle<()>,
-}
-
-impl Running {
-    fn start<H, P>(handler: &H, processor: impl FnOnce(H) -> P) -> Result<Running, Error>
-    where
-        H: BaseHandler + Clone,
-        P: TProcessor + Send + Sync + 'static,
-    {
-        let server = handler.endpoint().take_server()?;
-        let stopper = server.stopper();
-        let (processor, methods) = (processor(handler.clone()), methods(handler));
-        let shutdown = handler.endpoint().shutdown().clone();
-        let run = move || {
-            server.run(processor, methods);
-            // The server may also end because it could not start a thread.
-            shutdown.request();
-        };
-        let thread = thread::Builder::new().name("server".into()).spawn(run);
-        let thread = thread.map_err(Error::Io)?;
-        Ok(Running { stopper, thread })
-    }
-
-    fn stop(self) {
-        self.stopper.stop();
-        if self.thread.join().is_err() {
-            warn!("the server has panicked");
+    while_serving(&handler, processor, || {
+        let joined = node.join_network(&handler.service_type(), peer, move |changes| {
+            watcher.ring_changed(changes);
+        });
+        if let Ok(bootstrapped) = joined {
+            handler.joined(bootstrapped);
+            info!("Starting the server at {}...", node.location());
+            node.endpoint().shutdown().wait();
+            handler.cleanup();
         }
+        node.stop();
+        joined
+    })??;
+    info!("done.");
+    Ok(())
+}
+
+/// Runs the server of a handler on a thread of its own while `body` runs.
+fn while_serving<H, P, T>(
+    handler: &H,
+    processor: impl FnOnce(H) -> P,
+    body: impl FnOnce() -> T,
+) -> Result<T, Error>
+where
+    H: BaseHandler + Clone,
+    P: TProcessor + Send + Sync + 'static,
+{
+    let server = handler.endpoint().take_server()?;
+    let handle = server.handle();
+    let (processor, methods) = (processor(handler.clone()), methods(handler));
+    let shutdown = handler.endpoint().shutdown().clone();
+    let run = move || {
+        server.run(processor, methods);
+        // The server may also end because it could not start a thread.
+        shutdown.request();
+    };
+    let thread = thread::Builder::new().name("server".into()).spawn(run);
+    let thread = thread.map_err(Error::Io)?;
+    let result = body();
+    handle.stop();
+    if thread.join().is_err() {
+        warn!("the server has panicked");
     }
+    Ok(result)
 }
 
 /// The oneway and local methods of the library's interfaces and of the handler's.

@@ -1,6 +1,5 @@
 //! Events: changes of the ring, and what the driver logs.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,24 +80,15 @@ pub enum RemovalReason {
 }
 
 /// Why a part of a gossip was rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RejectReason {
     /// This number of records had no location, no status, or an impossible incarnation.
+    #[error("{0} records cannot be read")]
     Unreadable(usize),
     /// An incarnation is too far ahead of this node's clock: one of the two clocks is wrong.
+    #[error("an incarnation is far in the future: this node's clock or the sender's is wrong")]
     ClockSkew,
     /// The table has its maximum of live members.
+    #[error("the table of members is full")]
     TableFull,
-}
-
-impl fmt::Display for RejectReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RejectReason::Unreadable(records) => write!(f, "{records} records cannot be read"),
-            RejectReason::ClockSkew => f.write_str(
-                "an incarnation is far in the future: this node's clock or the sender's is wrong",
-            ),
-            RejectReason::TableFull => f.write_str("the table of members is full"),
-        }
-    }
 }

@@ -1,6 +1,5 @@
 //! `Gossip`: the request and the reply of an `exchange`.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::member::Member;
@@ -35,13 +34,16 @@ pub struct Gossip {
 }
 
 /// Why a gossip was rejected as a whole. Nothing was merged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadGossip {
     /// The sender is missing or is no valid location.
+    #[error("a gossip without a valid sender: {0}")]
     Sender(BadLocation),
     /// The network is missing, empty, or longer than [`MAX_NETWORK_NAME`].
+    #[error("a gossip without a valid network name")]
     Network,
     /// It has this number of records, more than [`MAX_RECORDS`].
+    #[error("a gossip of {0} records, over {MAX_RECORDS}")]
     TooMany(usize),
 }
 
@@ -86,17 +88,3 @@ impl From<&Gossip> for locator::Gossip {
         )
     }
 }
-
-impl fmt::Display for BadGossip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BadGossip::Sender(bad) => write!(f, "a gossip without a valid sender: {bad}"),
-            BadGossip::Network => f.write_str("a gossip without a valid network name"),
-            BadGossip::TooMany(records) => {
-                write!(f, "a gossip of {records} records, over {MAX_RECORDS}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for BadGossip {}

@@ -40,13 +40,16 @@ pub struct Member {
 }
 
 /// Why a record from the wire is malformed. It was not merged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadMember {
     /// The location is missing or invalid.
+    #[error("a record without a valid location: {0}")]
     Location(BadLocation),
     /// The status is missing or unknown.
+    #[error("a record without a known status")]
     Status,
     /// The incarnation is negative, or smaller than the generation.
+    #[error("a record with an impossible incarnation")]
     Incarnation,
 }
 
@@ -167,15 +170,3 @@ impl fmt::Display for Status {
         })
     }
 }
-
-impl fmt::Display for BadMember {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BadMember::Location(bad) => write!(f, "a record without a valid location: {bad}"),
-            BadMember::Status => f.write_str("a record without a known status"),
-            BadMember::Incarnation => f.write_str("a record with an impossible incarnation"),
-        }
-    }
-}
-
-impl std::error::Error for BadMember {}

@@ -3,25 +3,23 @@
 //! Each peer has a queue. With no call in flight an item is sent at once; otherwise it joins
 //! the next batch. No timer is involved: the busier a peer, the larger its batches.
 //!
-//! There is no sender thread. The first caller on an idle queue becomes its leader: it sends
-//! one batch with its own items and those of others, completes the waiters, and hands
-//! leadership to one of the callers that still wait. A caller whose items go to several
-//! peers leads all their idle queues at once, with one call to each.
+//! There is no sender thread. A caller sends the next batch of each idle queue that it has
+//! items for, all at once, with its own items and those of others. Then it waits. When a call
+//! is over, the queue is idle again, and one of the callers that wait for it is woken to send
+//! the next batch.
 //!
 //! Every queued item has a thread that waits for it, so queues are as bounded as threads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::thread::{self, Thread};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::fanout::call_all;
 use crate::rpc::pool::Pool;
-
-/// Queues kept before idle ones are dropped.
-const MAX_QUEUES: usize = 1024;
 
 /// What is batched.
 pub trait Item {
@@ -73,20 +71,23 @@ pub trait BatchCall<C, Q, A>: Send + Sync {
 pub struct Batcher<Q, A> {
     send: Box<SendBatches<Q, A>>,
     max_size: usize,
-    /// The queue of each peer.
-    queues: Mutex<BTreeMap<Location, Arc<PeerQueue<Q, A>>>>,
+    /// The queues of the peers for which items wait or a call is in flight. Held briefly, never
+    /// during a call.
+    queues: Mutex<BTreeMap<Location, PeerQueue<Q, A>>>,
 }
 
 /// The items that wait for one peer.
 struct PeerQueue<Q, A> {
-    location: Location,
-    state: Mutex<State<Q, A>>,
+    waiting: VecDeque<(Q, Ticket<A>)>,
+    /// A call is in flight, or about to be.
+    is_busy: bool,
 }
 
-struct State<Q, A> {
-    waiting: VecDeque<(Q, Promise<A>)>,
-    /// A call is in flight, or about to be.
-    is_led: bool,
+/// Who gets the reply to an item.
+struct Ticket<A> {
+    caller: Arc<Caller<A>>,
+    /// The item's place among those of the caller.
+    index: usize,
 }
 
 impl<Q: Item, A> Batcher<Q, A> {
@@ -129,314 +130,182 @@ impl<Q: Item, A> Batcher<Q, A> {
     /// Blocks until all calls are over: for each peer the one in flight, and those that it
     /// takes to send what waits before.
     pub fn submit(&self, items: Vec<(Location, Q)>) -> Vec<Option<A>> {
-        if let [(to, _)] = &items[..] {
-            let queue = self.queue(to);
-            if queue.try_lead_if_empty() {
-                return self.send_alone(&queue, items);
-            }
-        }
-        let waiter = Arc::new(Waiter::new(items.len()));
-        let queues = self.enqueue(items, &waiter);
+        let caller = Arc::new(Caller::new(items.len()));
+        let peers: BTreeSet<Location> = items.iter().map(|(to, _)| to.clone()).collect();
+        self.enqueue(items, &caller);
         loop {
-            if let Some(replies) = waiter.take_or_park() {
+            if let Some(replies) = caller.take_replies() {
                 return replies;
             }
-            let mut led = lead_idle(&queues);
-            let given = if led.is_empty() {
-                match waiter.wait() {
-                    Wakeup::Complete(replies) => return replies,
-                    Wakeup::Lead(location) => {
-                        led = lead_idle(&queues);
-                        Some(location)
-                    }
-                }
+            let calls = self.take_calls(&peers, &caller);
+            if calls.is_empty() {
+                thread::park();
             } else {
-                waiter.unpark()
-            };
-            let is_given = |queue: &&Arc<PeerQueue<Q, A>>| Some(&queue.location) == given.as_ref();
-            led.extend(queues.iter().filter(is_given).map(|queue| &**queue));
-            self.send_next(&led);
+                self.make_calls(calls);
+            }
         }
-    }
-
-    /// Sends the only item of a caller that leads an empty queue. It needs no waiter, since
-    /// no other thread can deliver its reply.
-    fn send_alone(&self, queue: &PeerQueue<Q, A>, items: Vec<(Location, Q)>) -> Vec<Option<A>> {
-        let mut lead = Some(Lead(queue));
-        let mut reply = None;
-        let batch = |(to, item)| Batch {
-            to,
-            items: vec![item],
-        };
-        let batches: Vec<Batch<Q>> = items.into_iter().map(batch).collect();
-        (self.send)(&batches, &mut |_, replies| {
-            drop(lead.take());
-            reply = replies.into_iter().next();
-        });
-        vec![reply]
     }
 
     /// Puts items into the queues of their peers.
-    fn enqueue(
-        &self,
-        items: Vec<(Location, Q)>,
-        waiter: &Arc<Waiter<A>>,
-    ) -> Vec<Arc<PeerQueue<Q, A>>> {
-        let mut queues: Vec<Arc<PeerQueue<Q, A>>> = Vec::new();
-        for (index, (location, item)) in items.into_iter().enumerate() {
-            let known = queues.iter().find(|queue| queue.location == location);
-            let queue = known.cloned().unwrap_or_else(|| {
-                queues.push(self.queue(&location));
-                queues[queues.len() - 1].clone()
-            });
-            let promise = waiter.promise(index);
-            queue.state.lock().waiting.push_back((item, promise));
-        }
-        queues
-    }
-
-    /// Sends the next batch of each queue, which this thread leads, and passes the leads on.
-    fn send_next(&self, queues: &[&PeerQueue<Q, A>]) {
-        let (mut batches, mut open) = (Vec::new(), Vec::new());
-        for queue in queues {
-            let lead = Lead(queue);
-            let (items, promises): (Vec<Q>, Vec<Promise<A>>) =
-                lead.take_batch(self.max_size).into_iter().unzip();
-            if !items.is_empty() {
-                let to = queue.location.clone();
-                batches.push(Batch { to, items });
-                open.push(Some((lead, promises)));
-            }
-        }
-        (self.send)(&batches, &mut |index, replies| {
-            let Some((lead, promises)) = open.get_mut(index).and_then(Option::take) else {
-                return;
-            };
-            drop(lead);
-            for (promise, reply) in promises.into_iter().zip(replies) {
-                promise.complete(reply);
-            }
-        });
-    }
-
-    fn queue(&self, location: &Location) -> Arc<PeerQueue<Q, A>> {
+    fn enqueue(&self, items: Vec<(Location, Q)>, caller: &Arc<Caller<A>>) {
         let mut queues = self.queues.lock();
-        if let Some(queue) = queues.get(location) {
-            return queue.clone();
+        for (index, (to, item)) in items.into_iter().enumerate() {
+            let caller = caller.clone();
+            let queue = queues.entry(to).or_default();
+            queue.waiting.push_back((item, Ticket { caller, index }));
         }
-        if queues.len() >= MAX_QUEUES {
-            queues.retain(|_, queue| Arc::strong_count(queue) > 1);
-        }
-        let queue = Arc::new(PeerQueue {
-            location: location.clone(),
-            state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                is_led: false,
-            }),
+    }
+
+    /// Takes the next batch of each idle queue among those of `peers`. If there is none, the
+    /// caller is going to wait.
+    fn take_calls(&self, peers: &BTreeSet<Location>, caller: &Caller<A>) -> Vec<Call<'_, Q, A>> {
+        let mut queues = self.queues.lock();
+        let take_call = |to: &Location| {
+            let (items, tickets) = queues.get_mut(to)?.take_batch(self.max_size)?;
+            let in_flight = InFlight {
+                batcher: self,
+                to: to.clone(),
+                tickets,
+                replies: Vec::new(),
+            };
+            let to = to.clone();
+            Some((Batch { to, items }, in_flight))
+        };
+        let calls: Vec<Call<'_, Q, A>> = peers.iter().filter_map(take_call).collect();
+        caller.progress.lock().is_waiting = calls.is_empty();
+        calls
+    }
+
+    /// Makes calls in parallel and delivers their replies.
+    fn make_calls(&self, calls: Vec<Call<'_, Q, A>>) {
+        let (batches, in_flight): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+        let mut in_flight: Vec<Option<InFlight<'_, Q, A>>> =
+            in_flight.into_iter().map(Some).collect();
+        (self.send)(&batches, &mut |index, replies| {
+            if let Some(mut call) = in_flight.get_mut(index).and_then(Option::take) {
+                call.replies = replies;
+            }
         });
-        queues.insert(location.clone(), queue.clone());
-        queue
-    }
-
-    /// Drops the queue of a peer that is gone. Items that wait in it are still sent.
-    pub fn close(&self, location: &Location) {
-        self.queues.lock().remove(location);
     }
 }
 
-/// Takes the lead of those queues that have items and no leader.
-fn lead_idle<Q, A>(queues: &[Arc<PeerQueue<Q, A>>]) -> Vec<&PeerQueue<Q, A>> {
-    let idle = queues.iter().filter(|queue| queue.try_lead());
-    idle.map(|queue| &**queue).collect()
-}
-
-impl<Q, A> PeerQueue<Q, A> {
-    /// Takes the lead if there is no leader and something waits.
-    fn try_lead(&self) -> bool {
-        let mut state = self.state.lock();
-        let is_free = !state.is_led && !state.waiting.is_empty();
-        state.is_led |= is_free;
-        is_free
-    }
-
-    /// Takes the lead if there is no leader and nothing waits.
-    fn try_lead_if_empty(&self) -> bool {
-        let mut state = self.state.lock();
-        let is_free = !state.is_led && state.waiting.is_empty();
-        state.is_led |= is_free;
-        is_free
-    }
-
-    /// Ends the lead and gives it to a parked caller. If none is parked, all callers are
+impl<Q, A> Batcher<Q, A> {
+    /// Makes a queue idle, and wakes one of the callers that wait for it. If none waits, all are
     /// about to look for idle queues, as they do before they wait.
-    fn pass_lead(&self) {
-        let mut state = self.state.lock();
-        let mut waiting = state.waiting.iter();
-        let next = waiting.find_map(|(_, promise)| promise.offer_lead(&self.location));
-        state.is_led = next.is_some();
-        drop(state);
+    fn release(&self, peer: &Location) {
+        let mut queues = self.queues.lock();
+        let Some(queue) = queues.get_mut(peer) else {
+            return;
+        };
+        queue.is_busy = false;
+        let mut callers = queue.waiting.iter().map(|(_, ticket)| &ticket.caller);
+        let next = callers.find(|caller| caller.stop_waiting()).cloned();
+        if queue.waiting.is_empty() {
+            queues.remove(peer);
+        }
+        drop(queues);
         if let Some(next) = next {
-            next.notify();
+            next.thread.unpark();
         }
     }
 }
 
-/// The lead of a queue. It is passed on when this is dropped, however the call ends.
-struct Lead<'a, Q, A>(&'a PeerQueue<Q, A>);
-
-impl<Q: Item, A> Lead<'_, Q, A> {
-    /// The items of the next call.
-    fn take_batch(&self, max_size: usize) -> Vec<(Q, Promise<A>)> {
-        let mut state = self.0.state.lock();
-        let waiting = &state.waiting;
+impl<Q: Item, A> PeerQueue<Q, A> {
+    /// The items of the next call, which makes the queue busy. None if it is, or nothing waits.
+    fn take_batch(&mut self, max_size: usize) -> Option<(Vec<Q>, Vec<Ticket<A>>)> {
+        if self.is_busy {
+            return None;
+        }
+        let (first, _) = self.waiting.front()?;
         let mut size = 0;
-        let mut fits = |(item, _): &&(Q, Promise<A>)| {
+        let fits = |(item, _): &&(Q, Ticket<A>)| {
             size += item.size();
-            size <= max_size && item.can_join(&waiting[0].0)
+            size <= max_size && item.can_join(first)
         };
-        let count = waiting.iter().take_while(|item| fits(item)).count();
-        let count = count.max(1).min(waiting.len());
-        state.waiting.drain(..count).collect()
+        let count = self.waiting.iter().take_while(fits).count().max(1);
+        self.is_busy = true;
+        Some(self.waiting.drain(..count).unzip())
     }
 }
 
-impl<Q, A> Drop for Lead<'_, Q, A> {
+impl<Q, A> Default for PeerQueue<Q, A> {
+    fn default() -> PeerQueue<Q, A> {
+        PeerQueue {
+            waiting: VecDeque::new(),
+            is_busy: false,
+        }
+    }
+}
+
+/// A batch that was taken from its queue, and what is to be done when its call is over.
+type Call<'a, Q, A> = (Batch<Q>, InFlight<'a, Q, A>);
+
+/// A call in flight. When it is dropped, however the call ends, its queue becomes idle and the
+/// replies are delivered.
+struct InFlight<'a, Q, A> {
+    batcher: &'a Batcher<Q, A>,
+    to: Location,
+    tickets: Vec<Ticket<A>>,
+    replies: Vec<A>,
+}
+
+impl<Q, A> Drop for InFlight<'_, Q, A> {
     fn drop(&mut self) {
-        self.0.pass_lead();
+        self.batcher.release(&self.to);
+        let mut replies = self.replies.drain(..);
+        for ticket in &self.tickets {
+            ticket.caller.deliver(ticket.index, replies.next());
+        }
     }
 }
 
-/// The replies that one caller waits for.
-///
-/// Its lock is held briefly, either alone or after that of a queue.
-struct Waiter<A> {
-    state: Mutex<Pending<A>>,
-    /// Notified when the caller has something to do.
-    changed: Condvar,
+/// A thread that waits for replies.
+struct Caller<A> {
+    thread: Thread,
+    /// Locked briefly, either alone or after the queues.
+    progress: Mutex<Progress<A>>,
 }
 
-struct Pending<A> {
+struct Progress<A> {
     replies: Vec<Option<A>>,
-    /// Replies that are still missing.
+    /// Items whose calls are not over.
     missing: usize,
-    /// The caller waits, or is about to: it can be offered the lead of a queue.
-    is_parked: bool,
-    /// The queue whose lead the caller was given.
-    lead: Option<Location>,
+    /// The caller waits, or is about to: it can be woken to send a batch.
+    is_waiting: bool,
 }
 
-/// Why a caller stops waiting.
-enum Wakeup<A> {
-    /// All replies are there.
-    Complete(Vec<Option<A>>),
-    /// The caller leads the queue of this location.
-    Lead(Location),
-}
-
-impl<A> Waiter<A> {
-    /// Waits for `count` replies.
-    fn new(count: usize) -> Waiter<A> {
-        let state = Pending {
-            replies: (0..count).map(|_| None).collect(),
-            missing: count,
-            is_parked: false,
-            lead: None,
-        };
-        Waiter {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
+impl<A> Caller<A> {
+    /// The current thread, with this number of items.
+    fn new(items: usize) -> Caller<A> {
+        Caller {
+            thread: thread::current(),
+            progress: Mutex::new(Progress {
+                replies: (0..items).map(|_| None).collect(),
+                missing: items,
+                is_waiting: false,
+            }),
         }
     }
 
-    /// The promise of the reply at `index`.
-    fn promise(self: &Arc<Self>, index: usize) -> Promise<A> {
-        Promise {
-            index,
-            waiter: self.clone(),
-            is_kept: false,
-        }
+    /// The replies, if the calls of all items are over.
+    fn take_replies(&self) -> Option<Vec<Option<A>>> {
+        let mut progress = self.progress.lock();
+        (progress.missing == 0).then(|| std::mem::take(&mut progress.replies))
     }
 
-    /// Takes the replies if all are there. Otherwise the caller is parked: from now on it can
-    /// be given the lead of a queue.
-    fn take_or_park(&self) -> Option<Vec<Option<A>>> {
-        let mut state = self.state.lock();
-        state.is_parked = state.missing > 0;
-        (!state.is_parked).then(|| std::mem::take(&mut state.replies))
+    /// Ends the wait of the caller, who is to be woken. False if it does not wait.
+    fn stop_waiting(&self) -> bool {
+        std::mem::take(&mut self.progress.lock().is_waiting)
     }
 
-    /// The caller has something to do. Returns the queue whose lead it was given meanwhile.
-    fn unpark(&self) -> Option<Location> {
-        let mut state = self.state.lock();
-        state.is_parked = false;
-        state.lead.take()
-    }
-
-    /// Blocks until the caller has something to do.
-    fn wait(&self) -> Wakeup<A> {
-        let mut state = self.state.lock();
-        while !state.is_ready() {
-            self.changed.wait(&mut state);
-        }
-        state.is_parked = false;
-        match state.lead.take() {
-            Some(location) => Wakeup::Lead(location),
-            None => Wakeup::Complete(std::mem::take(&mut state.replies)),
-        }
-    }
-
-    /// Wakes the caller.
-    fn notify(&self) {
-        self.changed.notify_one();
-    }
-}
-
-impl<A> Pending<A> {
-    fn is_ready(&self) -> bool {
-        self.missing == 0 || self.lead.is_some()
-    }
-}
-
-/// The reply to one item. Dropped without [`complete`](Promise::complete), the item gets none.
-struct Promise<A> {
-    index: usize,
-    waiter: Arc<Waiter<A>>,
-    is_kept: bool,
-}
-
-impl<A> Promise<A> {
-    /// Gives the caller the lead of a queue if it only waits. The result is to be notified.
-    fn offer_lead(&self, location: &Location) -> Option<Arc<Waiter<A>>> {
-        let mut state = self.waiter.state.lock();
-        let accepts = state.is_parked && !state.is_ready();
-        if accepts {
-            state.lead = Some(location.clone());
-        }
-        accepts.then(|| self.waiter.clone())
-    }
-
-    /// Delivers the reply.
-    fn complete(mut self, reply: A) {
-        self.is_kept = true;
-        self.finish(Some(reply));
-    }
-
-    fn finish(&self, reply: Option<A>) {
-        let mut state = self.waiter.state.lock();
-        state.replies[self.index] = reply;
-        state.missing -= 1;
-        let is_last = state.missing == 0;
-        drop(state);
-        if is_last {
-            self.waiter.notify();
-        }
-    }
-}
-
-impl<A> Drop for Promise<A> {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            self.finish(None);
+    /// The call of an item is over. Wakes the caller when all are.
+    fn deliver(&self, index: usize, reply: Option<A>) {
+        let mut progress = self.progress.lock();
+        progress.replies[index] = reply;
+        progress.missing -= 1;
+        if progress.missing == 0 {
+            drop(progress);
+            self.thread.unpark();
         }
     }
 }
@@ -518,7 +387,7 @@ mod tests {
                 let batcher = &batcher;
                 scope.spawn(move || assert_eq!(batcher.submit(vec![(at(1), item)]), [Some(item)]));
             }
-            while batcher.queue(&at(1)).state.lock().waiting.len() < 7 {
+            while batcher.queues.lock()[&at(1)].waiting.len() < 7 {
                 thread::yield_now();
             }
             go_on.send(()).unwrap();
@@ -565,7 +434,7 @@ mod tests {
         let batcher = Batcher::new(8, send);
         thread::scope(|scope| {
             scope.spawn(|| batcher.submit(vec![(at(1), 1), (at(2), 2)]));
-            while !batcher.queue(&at(1)).state.lock().is_led {
+            while !batcher.queues.lock().contains_key(&at(1)) {
                 thread::yield_now();
             }
             assert_eq!(batcher.submit(vec![(at(2), 3)]), [Some(3)]);
@@ -590,44 +459,75 @@ mod tests {
     }
 
     #[test]
-    fn idle_queues_are_dropped_when_there_are_too_many() {
+    fn a_queue_is_sent_by_a_caller_that_waits_while_the_first_one_is_busy_elsewhere() {
+        let (go_on, gates): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel::<()>()).unzip();
+        let gates = Mutex::new(gates.into_iter().map(Some).collect::<Vec<_>>());
+        // The first call to each peer goes on when it is told to.
+        let batcher = batcher(8, move |location, items| {
+            let gate = gates.lock()[usize::from(location.port())].take();
+            if let Some(gate) = gate {
+                gate.recv().unwrap();
+            }
+            items.to_vec()
+        });
+        let waiting = |port| {
+            batcher
+                .queues
+                .lock()
+                .get(&at(port))
+                .map(|q| q.waiting.len())
+        };
+        let wait_until = |port, count| {
+            while waiting(port) != Some(count) {
+                thread::yield_now();
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| batcher.submit(vec![(at(2), 1)]));
+            wait_until(2, 0);
+            let busy = scope.spawn(|| batcher.submit(vec![(at(1), 2), (at(2), 3)]));
+            wait_until(1, 0);
+            let waiter = scope.spawn(|| batcher.submit(vec![(at(2), 4)]));
+            wait_until(2, 2);
+            go_on[2].send(()).unwrap();
+            assert_eq!(waiter.join().unwrap(), [Some(4)]);
+            assert!(!busy.is_finished());
+            go_on[1].send(()).unwrap();
+            assert_eq!(busy.join().unwrap(), [Some(2), Some(3)]);
+        });
+    }
+
+    #[test]
+    fn idle_queues_are_dropped() {
         let batcher = batcher(8, |_, items| items.to_vec());
-        for port in 1..=2 * MAX_QUEUES as u16 {
+        for port in 1..=100 {
             batcher.submit(vec![(at(port), 1)]);
         }
-        assert!(batcher.queues.lock().len() <= MAX_QUEUES);
+        assert!(batcher.queues.lock().is_empty());
     }
 
     #[test]
-    fn a_completed_promise_has_a_reply_and_a_dropped_one_has_none() {
-        let waiter = Arc::new(Waiter::new(3));
-        let [first, second, third] = [0, 1, 2].map(|index| waiter.promise(index));
-        drop(second);
-        third.complete(3);
-        assert_eq!(waiter.take_or_park(), None, "one is missing");
-        first.complete(1);
-        let Wakeup::Complete(replies) = waiter.wait() else {
-            panic!("no lead was offered");
-        };
-        assert_eq!(replies, [Some(1), None, Some(3)]);
+    fn an_item_beyond_the_replies_gets_none() {
+        let short = batcher(8, |_, items| items[1..].to_vec());
+        let items = [1, 2, 3].map(|item| (at(1), item));
+        assert_eq!(short.submit(items.to_vec()), [Some(2), Some(3), None]);
+        let silent = Batcher::<u32, u32>::new(8, |_, _| ());
+        assert_eq!(silent.submit(items.to_vec()), [None; 3]);
     }
 
     #[test]
-    fn only_a_parked_caller_with_nothing_to_do_accepts_a_lead() {
-        let waiter = Arc::new(Waiter::<u32>::new(1));
-        let promise = waiter.promise(0);
-        let [one, other] = [1, 2].map(|port| Location::new("127.0.0.1", port).unwrap());
-        assert!(promise.offer_lead(&one).is_none(), "it does not wait yet");
-        assert!(waiter.take_or_park().is_none());
-        assert!(promise.offer_lead(&one).is_some());
-        assert!(
-            promise.offer_lead(&other).is_none(),
-            "it has a lead to take"
-        );
-        assert_eq!(waiter.unpark(), Some(one));
-        assert!(
-            promise.offer_lead(&other).is_none(),
-            "it does not wait any more"
-        );
+    fn only_a_caller_that_waits_is_woken_to_send_and_only_once() {
+        let batcher = batcher(8, |_, items| items.to_vec());
+        let caller = Arc::new(Caller::new(1));
+        let peers = BTreeSet::from([at(1)]);
+        batcher.enqueue(vec![(at(1), 1)], &caller);
+        assert!(!caller.stop_waiting(), "it does not wait yet");
+        let calls = batcher.take_calls(&peers, &caller);
+        assert!(!caller.stop_waiting(), "it has a call to make");
+        assert!(batcher.take_calls(&peers, &caller).is_empty());
+        assert!(caller.stop_waiting());
+        assert!(!caller.stop_waiting(), "it is woken already");
+        batcher.make_calls(calls);
+        assert_eq!(caller.take_replies(), Some(vec![Some(1)]));
     }
 }

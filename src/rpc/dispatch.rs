@@ -18,11 +18,10 @@ use thrift::server::TProcessor;
 use thrift::{ProtocolError, ProtocolErrorKind};
 
 use crate::error::message;
-use crate::rpc::connections::LastUse;
 use crate::rpc::fast_path::FastPath;
 use crate::rpc::limits::ServerLimits;
 use crate::rpc::message::{Input, MAX_METHOD_NAME, NextMessage, Output, protocols};
-use crate::rpc::server_state::{Closing, ServerState};
+use crate::rpc::server_state::{Closing, Connection, ServerState};
 use crate::rpc::stats::CloseReason;
 use crate::rpc::stream::Stream;
 use crate::rpc::tls::identity::Identity;
@@ -39,15 +38,15 @@ pub struct Methods {
 }
 
 /// The service that all connections of a server call.
-pub(super) struct Service<P> {
-    pub processor: P,
+pub(super) struct Service {
+    pub processor: Box<dyn TProcessor + Send + Sync>,
     pub methods: Methods,
     pub limits: ServerLimits,
     pub identity: Option<Identity>,
     pub state: Arc<ServerState>,
 }
 
-impl<P: TProcessor> Service<P> {
+impl Service {
     /// Serves calls until the peer closes the connection (then `Ok`), the server stops, or
     /// the connection must be closed.
     pub fn serve_connection(
@@ -55,7 +54,7 @@ impl<P: TProcessor> Service<P> {
         connection: &Connection,
         peer: SocketAddr,
     ) -> Result<(), Closing> {
-        let Some(stream) = connection.open(&self.limits, self.identity.as_ref())? else {
+        let Some(stream) = self.open(&connection.stream)? else {
             return Ok(());
         };
         let is_trusted = self.identity.is_some() || is_local_peer(peer, stream.tcp());
@@ -66,7 +65,10 @@ impl<P: TProcessor> Service<P> {
             match input.transport.next_message(idle_timeout)? {
                 NextMessage::Message => (),
                 NextMessage::End => break,
-                NextMessage::Timeout => return Err(Closing::idle(idle_timeout)),
+                NextMessage::Timeout => {
+                    let message = format!("no call for {idle_timeout:?}");
+                    return Err(Closing::new(CloseReason::Idle, message));
+                }
             }
             let handled = match self.try_fast_path(&mut input, &mut output) {
                 Some(handled) => handled,
@@ -78,6 +80,25 @@ impl<P: TProcessor> Service<P> {
             idle_timeout = limits.idle_timeout;
         }
         Ok(())
+    }
+
+    /// Prepares a stream for calls. None if the peer closed it without sending anything.
+    fn open(&self, tcp: &Arc<TcpStream>) -> io::Result<Option<Stream>> {
+        let limits = &self.limits;
+        tcp.set_nodelay(true)?;
+        let stream = match &self.identity {
+            None => Some(Stream::Plain(tcp.clone())),
+            Some(identity) => {
+                tcp.set_read_timeout(Some(limits.handshake_timeout))?;
+                tcp.set_write_timeout(Some(limits.handshake_timeout))?;
+                let (handshake, record) = (limits.handshake_timeout, limits.message_timeout);
+                let stream = identity.accept(tcp.clone(), handshake, record)?;
+                stream.map(|stream| Stream::Tls(Arc::new(stream)))
+            }
+        };
+        tcp.set_read_timeout(Some(limits.read_timeout()))?;
+        tcp.set_write_timeout(Some(limits.message_timeout))?;
+        Ok(stream)
     }
 
     /// Handles one call without the processor, if it is buffered completely and known.
@@ -136,94 +157,17 @@ fn check_handled(
         (Err(e), _) => (CloseReason::of(e), message(e)),
     };
     Err(match input.transport.failure() {
-        Some(io::ErrorKind::UnexpectedEof) => Closing {
-            reason: None,
-            message: "its peer closed it in the middle of a message".into(),
-        },
-        Some(failure) => Closing {
-            reason: CloseReason::of_read_failure(failure),
-            message,
-        },
-        None => Closing { reason, message },
-    })
-}
-
-impl Closing {
-    fn idle(timeout: std::time::Duration) -> Closing {
-        Closing {
-            reason: Some(CloseReason::Idle),
-            message: format!("no call for {timeout:?}"),
+        Some(io::ErrorKind::UnexpectedEof) => {
+            Closing::new(None, "its peer closed it in the middle of a message")
         }
-    }
+        Some(failure) => Closing::new(CloseReason::of_io(failure), message),
+        None => Closing::new(reason, message),
+    })
 }
 
 impl From<io::Error> for Closing {
     fn from(error: io::Error) -> Closing {
-        Closing {
-            reason: match error.kind() {
-                io::ErrorKind::InvalidData => Some(CloseReason::Malformed),
-                io::ErrorKind::TimedOut => Some(CloseReason::TimedOut),
-                _ => None,
-            },
-            message: error.to_string(),
-        }
-    }
-}
-
-/// An accepted connection, in the server's table until it is dropped.
-pub(super) struct Connection {
-    state: Arc<ServerState>,
-    number: u64,
-    last_use: Arc<LastUse>,
-    stream: Arc<TcpStream>,
-}
-
-impl Connection {
-    /// Adds a connection to the table, and evicts idle ones if the limits require it.
-    pub fn new(
-        state: &Arc<ServerState>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        limits: &ServerLimits,
-    ) -> Connection {
-        let number = state.counters.record_open();
-        let stream = Arc::new(stream);
-        let last_use = state.insert(number, peer.ip(), stream.clone(), limits);
-        Connection {
-            state: state.clone(),
-            number,
-            last_use,
-            stream,
-        }
-    }
-
-    /// Prepares the stream for calls. None if the peer closed it without sending anything.
-    fn open(
-        &self,
-        limits: &ServerLimits,
-        identity: Option<&Identity>,
-    ) -> io::Result<Option<Stream>> {
-        let tcp = &self.stream;
-        tcp.set_nodelay(true)?;
-        let stream = match identity {
-            None => Some(Stream::Plain(tcp.clone())),
-            Some(identity) => {
-                tcp.set_read_timeout(Some(limits.handshake_timeout))?;
-                tcp.set_write_timeout(Some(limits.handshake_timeout))?;
-                let (handshake, record) = (limits.handshake_timeout, limits.message_timeout);
-                let stream = identity.accept(tcp.clone(), handshake, record)?;
-                stream.map(|stream| Stream::Tls(Arc::new(stream)))
-            }
-        };
-        tcp.set_read_timeout(Some(limits.read_timeout()))?;
-        tcp.set_write_timeout(Some(limits.message_timeout))?;
-        Ok(stream)
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.state.remove(self.number);
+        Closing::new(CloseReason::of_io(error.kind()), error.to_string())
     }
 }
 

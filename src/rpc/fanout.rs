@@ -4,7 +4,7 @@
 //! generated client sends a call and receives its reply in one method; [`SplitClient`] does the
 //! two separately.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::message::{Input, Output};
-use crate::rpc::pool::{InFlight, Pool};
+use crate::rpc::pool::{Pool, PooledConnection};
 
 /// The input of a client that only sends.
 pub type EmptyInput = TBinaryInputProtocol<io::Empty>;
@@ -94,32 +94,50 @@ pub fn call_all<C, T>(
         });
         return done(0, result);
     }
+    let send_on = |index: usize, mut connection: PooledConnection<C>| loop {
+        match send(&mut connection.client, index) {
+            Ok(()) => {
+                let deadline = Instant::now() + pool.reply_timeout();
+                return Ok((index, connection, deadline));
+            }
+            Err(e) => connection = pool.replace(connection, e)?,
+        }
+    };
     let mut in_flight = Vec::new();
     let mut indexes: Vec<usize> = (0..locations.len()).collect();
     indexes.sort_by_key(|index| !pool.has_idle(&locations[*index]));
     for index in indexes {
-        match pool.send(&locations[index], |client| send(client, index)) {
-            Ok(call) => in_flight.push((index, call)),
+        let connection = pool.checkout(&locations[index]);
+        match connection.and_then(|connection| send_on(index, connection)) {
+            Ok(call) => in_flight.push(call),
             Err(e) => done(index, Err(e)),
         }
     }
     while !in_flight.is_empty() {
         for (at, ready) in poll_ready(&in_flight) {
-            let (index, call) = in_flight.swap_remove(at);
+            let (index, mut connection, _) = in_flight.swap_remove(at);
             let received = match ready {
-                Ready::Readable => pool.receive(call, |client| receive(client, index)),
-                Ready::TimedOut => Some(pool.time_out(call)),
+                Ready::Readable => receive(&mut connection.client, index),
+                Ready::TimedOut => Err(io::Error::new(ErrorKind::TimedOut, "timed out").into()),
             };
-            match received {
-                Some(result) => done(index, result),
-                None => match pool.send_on_new(&locations[index], |client| send(client, index)) {
-                    Ok(call) => in_flight.push((index, call)),
-                    Err(e) => done(index, Err(e)),
-                },
+            let failed = match received {
+                Ok(reply) => {
+                    pool.checkin(connection, true);
+                    done(index, Ok(reply));
+                    continue;
+                }
+                Err(e) => pool.replace(connection, e),
+            };
+            match failed.and_then(|connection| send_on(index, connection)) {
+                Ok(call) => in_flight.push(call),
+                Err(e) => done(index, Err(e)),
             }
         }
     }
 }
+
+/// A call that was sent: its index, the connection, and when its reply times out.
+type InFlight<C> = (usize, PooledConnection<C>, Instant);
 
 /// Why a call in flight needs attention.
 #[derive(Clone, Copy)]
@@ -131,12 +149,12 @@ enum Ready {
 }
 
 /// Blocks until calls need attention. Their positions, the last one first.
-fn poll_ready<C>(in_flight: &[(usize, InFlight<C>)]) -> Vec<(usize, Ready)> {
-    let streams = in_flight.iter().map(|(_, call)| call.stream().as_fd());
+fn poll_ready<C>(in_flight: &[InFlight<C>]) -> Vec<(usize, Ready)> {
+    let streams = in_flight.iter().map(|(_, call, _)| call.stream.as_fd());
     let mut fds: Vec<PollFd<'_>> = streams
         .map(|stream| PollFd::new(stream, PollFlags::POLLIN))
         .collect();
-    let deadlines = in_flight.iter().map(|(_, call)| call.deadline());
+    let deadlines = in_flight.iter().map(|(_, _, deadline)| *deadline);
     let first = deadlines.min().unwrap_or_else(Instant::now);
     loop {
         // Rounded up to a whole millisecond.
@@ -151,7 +169,7 @@ fn poll_ready<C>(in_flight: &[(usize, InFlight<C>)]) -> Vec<(usize, Ready)> {
             // If polling fails, a read reports it within the stream's own timeout.
             _ if polled.is_err() => Some((at, Ready::Readable)),
             Some(true) => Some((at, Ready::Readable)),
-            _ => (now >= in_flight[at].1.deadline()).then_some((at, Ready::TimedOut)),
+            _ => (now >= in_flight[at].2).then_some((at, Ready::TimedOut)),
         };
         return (0..in_flight.len()).rev().filter_map(state).collect();
     }

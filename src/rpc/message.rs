@@ -69,26 +69,33 @@ pub(crate) fn protocols(
     max_message: usize,
 ) -> (Input, Output) {
     let sent = Arc::new(AtomicBool::new(false));
-    let reader = MessageReader::new(stream.clone(), sent.clone(), message_timeout, max_message);
-    let writer = MessageWriter::new(stream, sent, message_timeout);
+    let reader = MessageReader {
+        reader: BufReader::with_capacity(BUFFER_SIZE, stream.clone()),
+        sent: sent.clone(),
+        message_timeout,
+        max_message,
+        deadline: None,
+        bytes_read: 0,
+        reads: 0,
+        failure: None,
+    };
+    let writer = MessageWriter {
+        stream,
+        sent,
+        message_timeout,
+        message: Vec::new(),
+        suppressed: false,
+        exception: None,
+    };
     (
         TBinaryInputProtocol::with_config(reader, false, limits()),
         TBinaryOutputProtocol::new(writer, true),
     )
 }
 
-/// Reads a stream for the buffer above it.
-struct RawReader(Stream);
-
-impl Read for RawReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
 /// The incoming direction: buffered, with limits on each message.
 pub struct MessageReader {
-    reader: BufReader<RawReader>,
+    reader: BufReader<Stream>,
     /// A message was sent since the last read: the next byte starts a new message.
     sent: Arc<AtomicBool>,
     message_timeout: Duration,
@@ -105,24 +112,6 @@ pub struct MessageReader {
 }
 
 impl MessageReader {
-    fn new(
-        stream: Stream,
-        sent: Arc<AtomicBool>,
-        message_timeout: Duration,
-        max_message: usize,
-    ) -> MessageReader {
-        MessageReader {
-            reader: BufReader::with_capacity(BUFFER_SIZE, RawReader(stream)),
-            sent,
-            message_timeout,
-            max_message,
-            deadline: None,
-            bytes_read: 0,
-            reads: 0,
-            failure: None,
-        }
-    }
-
     fn reset(&mut self) {
         (self.deadline, self.bytes_read, self.reads) = (None, 0, 0);
     }
@@ -134,24 +123,13 @@ impl MessageReader {
     pub(crate) fn next_message(&mut self, idle_timeout: Duration) -> io::Result<NextMessage> {
         self.reset();
         self.sent.store(false, Relaxed);
-        if self.reader.buffer().is_empty() {
-            match self.wait(idle_timeout)? {
-                NextMessage::Message => (),
-                other => return Ok(other),
-            }
-        }
-        check_opening(self.reader.buffer())?;
-        Ok(NextMessage::Message)
-    }
-
-    /// Fills the buffer. The socket's own timeout may expire several times meanwhile.
-    fn wait(&mut self, idle_timeout: Duration) -> io::Result<NextMessage> {
         let deadline = Instant::now() + idle_timeout;
         loop {
             match self.reader.fill_buf() {
                 Ok([]) => return Ok(NextMessage::End),
-                Ok(_) => return Ok(NextMessage::Message),
+                Ok(bytes) => return check_opening(bytes).map(|()| NextMessage::Message),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
+                // The socket's own timeout may expire several times meanwhile.
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                     if Instant::now() >= deadline {
                         return Ok(NextMessage::Timeout);
@@ -174,7 +152,7 @@ impl MessageReader {
     }
 
     /// Why the last message could not be read to its end, if it could not. Too large is
-    /// `InvalidData`; a closed connection is `UnexpectedEof`.
+    /// `FileTooLarge`; a closed connection is `UnexpectedEof`.
     pub(crate) fn failure(&self) -> Option<io::ErrorKind> {
         self.failure
     }
@@ -197,10 +175,10 @@ impl MessageReader {
         if self.bytes_read <= self.max_message && self.reads <= MAX_READS {
             return Ok(());
         }
-        self.failure = Some(io::ErrorKind::InvalidData);
+        self.failure = Some(io::ErrorKind::FileTooLarge);
         let max = self.max_message;
         let message = format!("a message of more than {max} bytes or {MAX_READS} reads");
-        Err(io::Error::new(io::ErrorKind::InvalidData, message))
+        Err(io::Error::new(io::ErrorKind::FileTooLarge, message))
     }
 
     /// Called before each read of the socket. The first one of a message starts its clock.
@@ -281,17 +259,6 @@ pub struct MessageWriter {
 }
 
 impl MessageWriter {
-    fn new(stream: Stream, sent: Arc<AtomicBool>, message_timeout: Duration) -> MessageWriter {
-        MessageWriter {
-            stream,
-            sent,
-            message_timeout,
-            message: Vec::new(),
-            suppressed: false,
-            exception: None,
-        }
-    }
-
     /// Discards the following messages (the reply to a oneway call), or sends them.
     pub(crate) fn suppress_reply(&mut self, suppressed: bool) {
         self.suppressed = suppressed;

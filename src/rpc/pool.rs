@@ -1,7 +1,6 @@
 //! `Pool`: connections that are kept open between calls.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,31 +33,15 @@ struct Connections<C> {
     busy: Vec<Arc<TcpStream>>,
 }
 
-struct PooledConnection<C> {
-    client: C,
-    stream: Arc<TcpStream>,
-    idle_since: Instant,
-}
-
-/// A call that was sent and whose reply was not received yet.
-pub(super) struct InFlight<C> {
+/// A connection that is used by one call at a time.
+pub(super) struct PooledConnection<C> {
     location: Location,
-    connection: PooledConnection<C>,
-    deadline: Instant,
-    /// It uses a kept connection, which its peer may have closed.
+    pub client: C,
+    /// The stream on which replies arrive.
+    pub stream: Arc<TcpStream>,
+    /// It was kept from an earlier call, so its peer may have closed it.
     is_reused: bool,
-}
-
-impl<C> InFlight<C> {
-    /// The stream on which the reply arrives.
-    pub(super) fn stream(&self) -> &TcpStream {
-        &self.connection.stream
-    }
-
-    /// When the reply times out.
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
-    }
+    idle_since: Instant,
 }
 
 impl<C> Pool<C> {
@@ -88,19 +71,21 @@ impl<C> Pool<C> {
         location: &Location,
         body: impl Fn(&mut C) -> thrift::Result<T>,
     ) -> Result<T, Error> {
-        let attempt = |mut connection: PooledConnection<C>| {
-            let result = body(&mut connection.client).map_err(|e| Error::of_call(location, e));
-            let checkin = self.checkin(location, connection, &result);
-            (result, checkin)
-        };
-        if let Some(connection) = self.checkout(location) {
-            match attempt(connection) {
-                (Err(Error::ConnectionLost(..)), Checkin::Done) => self.close_idle(location),
-                (result, _) => return result,
+        let mut connection = self.checkout(location)?;
+        loop {
+            match body(&mut connection.client) {
+                Ok(reply) => {
+                    self.checkin(connection, true);
+                    return Ok(reply);
+                }
+                Err(e) => connection = self.replace(connection, e)?,
             }
         }
-        let (result, _) = attempt(self.open(location)?);
-        result
+    }
+
+    /// How long a call may take on an open connection.
+    pub(super) fn reply_timeout(&self) -> Duration {
+        self.timeouts.reply
     }
 
     /// Is there an idle connection to `location`?
@@ -110,83 +95,58 @@ impl<C> Pool<C> {
             .is_some_and(|known| !known.idle.is_empty())
     }
 
-    /// Sends a call on a kept connection, or a new one. Blocks until it is connected and the
-    /// socket has taken the call.
+    /// Takes an idle connection, or opens one.
     ///
     /// # Errors
     /// See [`Error`]; it names the location.
-    pub(super) fn send(
-        &self,
-        location: &Location,
-        send: impl Fn(&mut C) -> thrift::Result<()>,
-    ) -> Result<InFlight<C>, Error> {
-        if let Some(connection) = self.checkout(location) {
-            match self.send_on(location, connection, true, &send) {
-                (Err(Error::ConnectionLost(..)), Checkin::Done) => self.close_idle(location),
-                (result, _) => return result,
-            }
-        }
-        self.send_on_new(location, send)
+    pub(super) fn checkout(&self, location: &Location) -> Result<PooledConnection<C>, Error> {
+        let idle = self.take_idle(location);
+        idle.map_or_else(|| self.open(location), Ok)
     }
 
-    /// Sends a call on a new connection.
+    /// Ends the use of a connection, and keeps it if it is reusable. False if it was closed
+    /// meanwhile by [`close_all`](Pool::close_all).
+    pub(super) fn checkin(&self, connection: PooledConnection<C>, is_reusable: bool) -> bool {
+        let mut all = self.connections.lock();
+        let Some(Connections { idle, busy }) = all.get_mut(&connection.location) else {
+            return false;
+        };
+        let is_same = |stream: &Arc<TcpStream>| Arc::ptr_eq(stream, &connection.stream);
+        let Some(used) = busy.iter().position(is_same) else {
+            return false;
+        };
+        busy.swap_remove(used);
+        if is_reusable && idle.len() < Self::MAX_IDLE {
+            idle.push(PooledConnection {
+                is_reused: true,
+                idle_since: Instant::now(),
+                ..connection
+            });
+        }
+        true
+    }
+
+    /// Ends the use of a connection by a call that failed. Keeps it if the peer replied by an
+    /// exception of the interface.
+    ///
+    /// Returns a new connection if the call is to be made once more, because its peer had closed
+    /// the kept one.
     ///
     /// # Errors
-    /// As for [`send`](Pool::send).
-    pub(super) fn send_on_new(
+    /// The call's; it names the location.
+    pub(super) fn replace(
         &self,
-        location: &Location,
-        send: impl Fn(&mut C) -> thrift::Result<()>,
-    ) -> Result<InFlight<C>, Error> {
-        let (result, _) = self.send_on(location, self.open(location)?, false, send);
-        result
-    }
-
-    fn send_on(
-        &self,
-        location: &Location,
-        mut connection: PooledConnection<C>,
-        is_reused: bool,
-        send: impl Fn(&mut C) -> thrift::Result<()>,
-    ) -> (Result<InFlight<C>, Error>, Checkin) {
-        if let Err(e) = send(&mut connection.client) {
-            let result = Err(Error::of_call(location, e));
-            let checkin = self.checkin(location, connection, &result);
-            return (result, checkin);
+        connection: PooledConnection<C>,
+        error: thrift::Error,
+    ) -> Result<PooledConnection<C>, Error> {
+        let (location, is_reused) = (connection.location.clone(), connection.is_reused);
+        let error = Error::of_call(&location, error);
+        let was_open = self.checkin(connection, error.is_refused());
+        if was_open && is_reused && matches!(error, Error::ConnectionLost(..)) {
+            self.close_idle(&location);
+            return self.open(&location);
         }
-        let in_flight = InFlight {
-            location: location.clone(),
-            connection,
-            deadline: Instant::now() + self.timeouts.reply,
-            is_reused,
-        };
-        (Ok(in_flight), Checkin::Done)
-    }
-
-    /// Receives the reply to a call. None if the peer had closed the kept connection: send the
-    /// call again.
-    pub(super) fn receive<T>(
-        &self,
-        mut call: InFlight<C>,
-        receive: impl FnOnce(&mut C) -> thrift::Result<T>,
-    ) -> Option<Result<T, Error>> {
-        let location = &call.location;
-        let result = receive(&mut call.connection.client).map_err(|e| Error::of_call(location, e));
-        match (self.checkin(location, call.connection, &result), &result) {
-            (Checkin::Done, Err(Error::ConnectionLost(..))) if call.is_reused => {
-                self.close_idle(location);
-                None
-            }
-            _ => Some(result),
-        }
-    }
-
-    /// Abandons a call whose reply has timed out.
-    pub(super) fn time_out<T>(&self, call: InFlight<C>) -> Result<T, Error> {
-        let late = io::Error::new(io::ErrorKind::TimedOut, "timed out");
-        let result = Err(Error::of_call(&call.location, late.into()));
-        self.checkin(&call.location, call.connection, &result);
-        result
+        Err(error)
     }
 
     /// Closes all connections to a location that is gone. Calls in progress fail.
@@ -198,8 +158,7 @@ impl<C> Pool<C> {
         }
     }
 
-    /// Takes an idle connection.
-    fn checkout(&self, location: &Location) -> Option<PooledConnection<C>> {
+    fn take_idle(&self, location: &Location) -> Option<PooledConnection<C>> {
         let mut all = self.connections.lock();
         let connections = all.get_mut(location)?;
         let newest = connections.idle.pop()?;
@@ -212,7 +171,6 @@ impl<C> Pool<C> {
         Some(newest)
     }
 
-    /// Opens a connection.
     fn open(&self, location: &Location) -> Result<PooledConnection<C>, Error> {
         let connection = self.dialer.open(self.timeouts, location)?;
         let stream = connection.tcp().clone();
@@ -225,43 +183,12 @@ impl<C> Pool<C> {
         let connections = all.entry(location.clone()).or_default();
         connections.busy.push(stream.clone());
         Ok(PooledConnection {
+            location: location.clone(),
             client: (self.client)(input, output),
             stream,
+            is_reused: false,
             idle_since: Instant::now(),
         })
-    }
-
-    /// Ends the use of a connection. Keeps it if the peer replied, also by an exception of the
-    /// interface; any other exception closes a connection.
-    fn checkin<T>(
-        &self,
-        location: &Location,
-        connection: PooledConnection<C>,
-        result: &Result<T, Error>,
-    ) -> Checkin {
-        let mut all = self.connections.lock();
-        let Some(connections) = all.get_mut(location) else {
-            return Checkin::Closed;
-        };
-        let used = connections
-            .busy
-            .iter()
-            .position(|stream| Arc::ptr_eq(stream, &connection.stream));
-        let Some(used) = used else {
-            return Checkin::Closed;
-        };
-        connections.busy.swap_remove(used);
-        let is_reusable = matches!(
-            result,
-            Ok(_) | Err(Error::Remote(_, thrift::Error::User(_)))
-        );
-        if is_reusable && connections.idle.len() < Self::MAX_IDLE {
-            connections.idle.push(PooledConnection {
-                idle_since: Instant::now(),
-                ..connection
-            });
-        }
-        Checkin::Done
     }
 
     fn close_idle(&self, location: &Location) {
@@ -269,14 +196,6 @@ impl<C> Pool<C> {
             connections.idle.clear();
         }
     }
-}
-
-/// How the use of a connection ended.
-enum Checkin {
-    /// Normally.
-    Done,
-    /// By [`Pool::close_all`]: the call must not be repeated.
-    Closed,
 }
 
 impl<C> Connections<C> {

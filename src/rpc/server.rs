@@ -29,7 +29,7 @@ use log::{debug, warn};
 use nix::sys::socket::Backlog;
 use thrift::server::TProcessor;
 
-use crate::rpc::dispatch::{Connection, Methods, Service};
+use crate::rpc::dispatch::{Methods, Service};
 use crate::rpc::limits::ServerLimits;
 use crate::rpc::server_state::{Closing, ServerState};
 use crate::rpc::stats::{CloseReason, ServerStats};
@@ -53,21 +53,15 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     limits: ServerLimits,
     identity: Option<Identity>,
-    stopper: Stopper,
+    handle: ServerHandle,
 }
 
-/// Stops a server from any thread.
+/// Stops a server and reads its counters, from any thread, also after the server has ended.
 #[derive(Clone)]
-pub struct Stopper {
+pub struct ServerHandle {
     state: Arc<ServerState>,
     /// The addresses of the listeners, which are woken by a connection.
     addresses: Vec<SocketAddr>,
-}
-
-/// Reads a server's counters from any thread, also after the server has ended.
-#[derive(Clone)]
-pub struct StatsHandle {
-    state: Arc<ServerState>,
 }
 
 impl Server {
@@ -93,7 +87,7 @@ impl Server {
             listeners,
             limits,
             identity: None,
-            stopper: Stopper { state, addresses },
+            handle: ServerHandle { state, addresses },
         })
     }
 
@@ -105,34 +99,24 @@ impl Server {
 
     /// The claimed port.
     pub fn port(&self) -> u16 {
-        self.stopper.addresses.first().map_or(0, SocketAddr::port)
+        self.handle.addresses.first().map_or(0, SocketAddr::port)
     }
 
-    /// A handle that stops this server.
-    pub fn stopper(&self) -> Stopper {
-        self.stopper.clone()
+    /// A handle on this server.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
     }
 
-    /// A handle on this server's counters.
-    pub fn stats_handle(&self) -> StatsHandle {
-        StatsHandle {
-            state: self.stopper.state.clone(),
-        }
-    }
-
-    /// Serves calls until [`Stopper::stop`], then until calls in progress have finished, for
+    /// Serves calls until [`ServerHandle::stop`], then until calls in progress have finished, for
     /// [`ServerLimits::drain_timeout`] at most. Blocks.
     ///
     /// Handlers are called on the thread of their connection and may block. A connection has
     /// one call at a time.
-    pub fn run<P>(self, processor: P, methods: Methods)
-    where
-        P: TProcessor + Send + Sync + 'static,
-    {
-        let state = self.stopper.state;
+    pub fn run(self, processor: impl TProcessor + Send + Sync + 'static, methods: Methods) {
+        let state = self.handle.state;
         let drain_timeout = self.limits.drain_timeout;
         let service = Arc::new(Service {
-            processor,
+            processor: Box::new(processor),
             methods,
             limits: self.limits,
             identity: self.identity,
@@ -150,7 +134,7 @@ impl Server {
     }
 }
 
-impl Stopper {
+impl ServerHandle {
     /// Makes the server stop accepting connections and end. Blocks for a second at most.
     pub fn stop(&self) {
         self.state.stopping.request();
@@ -160,9 +144,7 @@ impl Stopper {
         }
         self.state.stop_reading();
     }
-}
 
-impl StatsHandle {
     /// The counters so far.
     pub fn stats(&self) -> ServerStats {
         let open = self.state.open_connections();
@@ -171,10 +153,7 @@ impl StatsHandle {
 }
 
 /// Accepts connections of one listener until the server stops.
-fn accept_connections<P>(listener: &TcpListener, service: &Arc<Service<P>>)
-where
-    P: TProcessor + Send + Sync + 'static,
-{
+fn accept_connections(listener: &TcpListener, service: &Arc<Service>) {
     while !service.state.stopping.is_requested() {
         match listener.accept() {
             Ok((stream, peer)) => start_connection(stream, peer, service),
@@ -184,21 +163,15 @@ where
 }
 
 /// Starts the thread of a connection.
-fn start_connection<P>(stream: TcpStream, peer: SocketAddr, service: &Arc<Service<P>>)
-where
-    P: TProcessor + Send + Sync + 'static,
-{
-    let connection = Connection::new(&service.state, stream, peer, &service.limits);
+fn start_connection(stream: TcpStream, peer: SocketAddr, service: &Arc<Service>) {
+    let connection = service.state.insert(stream, peer.ip(), &service.limits);
     let thread_service = service.clone();
     let serve = move || match thread_service.serve_connection(&connection, peer) {
         Ok(()) => debug!("{peer} has closed its connection"),
         Err(closing) => thread_service.state.report_closing(peer, &closing),
     };
     if !spawn("connection", serve) {
-        let closing = Closing {
-            reason: Some(CloseReason::NoThread),
-            message: "no thread could be started".into(),
-        };
+        let closing = Closing::new(CloseReason::NoThread, "no thread could be started");
         service.state.report_closing(peer, &closing);
         thread::sleep(ACCEPT_BACKOFF);
     }

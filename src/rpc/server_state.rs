@@ -31,6 +31,30 @@ pub(super) struct Closing {
     pub message: String,
 }
 
+impl Closing {
+    pub fn new(reason: impl Into<Option<CloseReason>>, message: impl Into<String>) -> Closing {
+        Closing {
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// An accepted connection, in the server's table until it is dropped.
+pub(super) struct Connection {
+    pub stream: Arc<TcpStream>,
+    pub last_use: Arc<LastUse>,
+    number: u64,
+    state: Arc<ServerState>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.state.open.lock().remove(self.number);
+        self.state.closed.notify_all();
+    }
+}
+
 impl ServerState {
     /// The number of open connections.
     pub fn open_connections(&self) -> usize {
@@ -39,12 +63,12 @@ impl ServerState {
 
     /// Adds a connection, and evicts idle ones if the limits require it.
     pub fn insert(
-        &self,
-        number: u64,
+        self: &Arc<Self>,
+        stream: TcpStream,
         address: IpAddr,
-        stream: Arc<TcpStream>,
         limits: &ServerLimits,
-    ) -> Arc<LastUse> {
+    ) -> Connection {
+        let (number, stream) = (self.counters.record_open(), Arc::new(stream));
         let max_from = limits.max_from(address);
         let (from_address, from_all, last_use) = {
             let mut open = self.open.lock();
@@ -52,7 +76,8 @@ impl ServerState {
                 .map(|max| open.evict_if_address_full(number, address, max))
                 .unwrap_or_default();
             let from_all = open.evict_if_full(number, limits.max_connections);
-            (from_address, from_all, open.insert(number, address, stream))
+            let last_use = open.insert(number, address, stream.clone());
+            (from_address, from_all, last_use)
         };
         self.evict(CloseReason::EvictedByAddress, &from_address, || {
             let max = max_from.unwrap_or_default();
@@ -61,13 +86,12 @@ impl ServerState {
         self.evict(CloseReason::Evicted, &from_all, || {
             format!("{} are open", limits.max_connections)
         });
-        last_use
-    }
-
-    /// Removes a connection that has ended.
-    pub fn remove(&self, number: u64) {
-        self.open.lock().remove(number);
-        self.closed.notify_all();
+        Connection {
+            stream,
+            last_use,
+            number,
+            state: self.clone(),
+        }
     }
 
     /// Evicts idle connections because no file descriptors are left.

@@ -51,11 +51,12 @@ impl CloseReason {
         }
     }
 
-    /// The same when a message could not be read to its end.
-    pub(crate) fn of_read_failure(failure: io::ErrorKind) -> Option<CloseReason> {
+    /// The same for a connection on which reading failed.
+    pub(crate) fn of_io(failure: io::ErrorKind) -> Option<CloseReason> {
         match failure {
             io::ErrorKind::TimedOut => Some(CloseReason::TimedOut),
-            io::ErrorKind::InvalidData => Some(CloseReason::TooLarge),
+            io::ErrorKind::InvalidData => Some(CloseReason::Malformed),
+            io::ErrorKind::FileTooLarge => Some(CloseReason::TooLarge),
             _ => None,
         }
     }

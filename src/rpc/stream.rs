@@ -23,15 +23,6 @@ impl Stream {
         }
     }
 
-    /// Reads what is available. Blocks for the TCP stream's read timeout.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = match self {
-            Stream::Plain(stream) => (&**stream).read(buffer),
-            Stream::Tls(stream) => stream.read(buffer),
-        };
-        read.map_err(name_timeout)
-    }
-
     /// Writes all of `bytes` within `timeout` in total.
     pub(crate) fn write_all(&self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
         let written = match self {
@@ -39,6 +30,17 @@ impl Stream {
             Stream::Tls(stream) => stream.write_all(bytes, timeout),
         };
         written.map_err(name_timeout)
+    }
+}
+
+impl Read for Stream {
+    /// Reads what is available. Blocks for the TCP stream's read timeout.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match self {
+            Stream::Plain(stream) => (&**stream).read(buffer),
+            Stream::Tls(stream) => stream.read(buffer),
+        };
+        read.map_err(name_timeout)
     }
 }
 

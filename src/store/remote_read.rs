@@ -118,7 +118,6 @@ impl RemoteReader {
 
     /// Closes the connections to a node that is gone. Calls in progress fail.
     pub fn close(&self, location: &Location) {
-        self.batcher.close(location);
         self.pool.close_all(location);
     }
 }

@@ -25,7 +25,7 @@ use thrifty_p2p::node::Node;
 use thrifty_p2p::rpc::dispatch::Methods;
 use thrifty_p2p::rpc::fast_path::FastPath;
 use thrifty_p2p::rpc::limits::ServerLimits;
-use thrifty_p2p::rpc::server::{Server, Stopper};
+use thrifty_p2p::rpc::server::{Server, ServerHandle};
 use thrifty_p2p::store::handler::{SERVICE, StoreHandler};
 use thrifty_p2p::store::limits::StoreLimits;
 
@@ -245,7 +245,7 @@ pub fn joiner() -> Box<dyn Decoder> {
 /// A server. Each input is sent on a connection of its own.
 struct Connections {
     port: u16,
-    stopper: Stopper,
+    handle: ServerHandle,
     serving: Option<thread::JoinHandle<()>>,
     /// Stops the store behind the processor.
     stop: Option<Box<dyn FnOnce()>>,
@@ -280,7 +280,7 @@ impl Connections {
     {
         let localhost = [Ipv4Addr::LOCALHOST.into()];
         let server = Server::bind(&localhost, 0, ServerLimits::default()).expect("a port is free");
-        let (port, stopper) = (server.port(), server.stopper());
+        let (port, handle) = (server.port(), server.handle());
         let oneway = ["debug", "die", "join", "remove", "add", "put"].map(String::from);
         let methods = Methods {
             oneway: oneway.into(),
@@ -290,7 +290,7 @@ impl Connections {
         let serving = Some(thread::spawn(move || server.run(processor, methods)));
         Connections {
             port,
-            stopper,
+            handle,
             serving,
             stop,
         }
@@ -322,7 +322,7 @@ impl Decoder for Connections {
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        self.stopper.stop();
+        self.handle.stop();
         if let Some(serving) = self.serving.take() {
             serving.join().expect("the server does not panic");
         }
