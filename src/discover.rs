@@ -44,10 +44,7 @@ pub fn find_peer(
 /// [`Error::NoPeer`] if there is none.
 pub fn find_peer_of_kind(dialer: &Dialer, service_type: &str) -> Result<Location, Error> {
     find(dialer, service_type, None, |peer| {
-        Ok(peer
-            .service_types()?
-            .iter()
-            .any(|name| name == service_type))
+        Ok(peer.service_types()?.contains(&service_type.to_owned()))
     })
 }
 

@@ -151,7 +151,10 @@ impl<Q: Item, A> Batcher<Q, A> {
         let mut queues = self.queues.lock();
         for (index, (to, item)) in items.into_iter().enumerate() {
             let caller = caller.clone();
-            let queue = queues.entry(to).or_default();
+            let queue = queues.entry(to).or_insert_with(|| PeerQueue {
+                waiting: VecDeque::new(),
+                is_busy: false,
+            });
             queue.waiting.push_back((item, Ticket { caller, index }));
         }
     }
@@ -225,15 +228,6 @@ impl<Q: Item, A> PeerQueue<Q, A> {
         let count = self.waiting.iter().take_while(fits).count().max(1);
         self.is_busy = true;
         Some(self.waiting.drain(..count).unzip())
-    }
-}
-
-impl<Q, A> Default for PeerQueue<Q, A> {
-    fn default() -> PeerQueue<Q, A> {
-        PeerQueue {
-            waiting: VecDeque::new(),
-            is_busy: false,
-        }
     }
 }
 

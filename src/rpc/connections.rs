@@ -113,49 +113,33 @@ impl<T> ConnectionTable<T> {
         Some(entry.connection)
     }
 
-    /// Makes room for connection `number` if there are `max`: removes the oldest ones.
-    pub(crate) fn evict_if_full(&mut self, number: u64, max: usize) -> Vec<T> {
-        if self.len() < max {
-            return Vec::new();
-        }
-        self.evict_oldest(number, max, |_| true)
-    }
-
-    /// The same among the connections from that address.
-    pub(crate) fn evict_if_address_full(
+    /// Makes room for connection `number` if there are `max`, in all or from one address:
+    /// removes the oldest hundredth of `max`.
+    pub(crate) fn evict_if_full(
         &mut self,
         number: u64,
-        address: IpAddr,
         max: usize,
+        from: Option<IpAddr>,
     ) -> Vec<T> {
-        let group = address_group(address);
-        if self.by_address.get(&group).is_none_or(|count| *count < max) {
+        let group = from.map(address_group);
+        let open = match group {
+            Some(group) => self.by_address.get(&group).copied().unwrap_or_default(),
+            None => self.len(),
+        };
+        if open < max {
             return Vec::new();
         }
-        self.evict_oldest(number, max, |entry| entry.group == group)
-    }
-
-    /// Removes the oldest hundredth of `max` among those that `matches`.
-    fn evict_oldest(
-        &mut self,
-        newest: u64,
-        max: usize,
-        matches: impl Fn(&Entry<T>) -> bool,
-    ) -> Vec<T> {
-        let mut ages: Vec<(Reverse<u64>, u64)> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| matches(entry))
-            .map(|(number, entry)| (Reverse(entry.last_use.age(newest)), *number))
+        let entries = self.entries.iter();
+        let mut ages: Vec<(Reverse<u64>, u64)> = entries
+            .filter(|(_, entry)| group.is_none_or(|group| group == entry.group))
+            .map(|(of, entry)| (Reverse(entry.last_use.age(number)), *of))
             .collect();
         let count = (max / 100 + 1).min(ages.len());
         if count < ages.len() {
             ages.select_nth_unstable(count);
         }
-        ages.iter()
-            .take(count)
-            .filter_map(|(_, number)| self.remove(*number))
-            .collect()
+        let oldest = ages.iter().take(count);
+        oldest.filter_map(|(_, of)| self.remove(*of)).collect()
     }
 }
 
@@ -192,15 +176,15 @@ mod tests {
     #[test]
     fn nothing_is_evicted_while_there_is_room() {
         let mut table = table_of(9, HERE);
-        assert!(table.evict_if_full(10, 10).is_empty());
-        assert!(table.evict_if_address_full(10, HERE, 10).is_empty());
+        assert!(table.evict_if_full(10, 10, None).is_empty());
+        assert!(table.evict_if_full(10, 10, Some(HERE)).is_empty());
         assert_eq!(table.len(), 9);
     }
 
     #[test]
     fn a_full_table_evicts_the_longest_idle() {
         let mut table = table_of(1000, HERE);
-        let mut evicted = table.evict_if_full(1001, 1000);
+        let mut evicted = table.evict_if_full(1001, 1000, None);
         evicted.sort_unstable();
         assert_eq!(evicted, (1..=11).collect::<Vec<_>>());
         assert_eq!(table.len(), 989);
@@ -213,25 +197,29 @@ mod tests {
         for number in 2..=10 {
             table.insert(number, HERE, number);
         }
-        assert_eq!(table.evict_if_full(11, 10), [2], "the oldest unused one");
+        assert_eq!(
+            table.evict_if_full(11, 10, None),
+            [2],
+            "the oldest unused one"
+        );
         for number in 11..=18 {
             table.insert(number, HERE, number);
         }
-        assert_eq!(table.evict_if_full(19, 10), [3]);
+        assert_eq!(table.evict_if_full(19, 10, None), [3]);
         table.remove(4);
         for number in 5..=9 {
             table.remove(number);
         }
         assert_eq!(
-            table.evict_if_full(20, 9),
+            table.evict_if_full(20, 9, None),
             [10],
             "10 connections twice are 20"
         );
-        assert_eq!(table.evict_if_full(40, 8), [11]);
+        assert_eq!(table.evict_if_full(40, 8, None), [11]);
         table.insert(19, HERE, 19).record(40);
         (12..=18).for_each(|number| assert!(table.remove(number).is_some()));
         assert_eq!(
-            table.evict_if_full(41, 2),
+            table.evict_if_full(41, 2, None),
             [1],
             "of two used ones, the longer idle"
         );
@@ -244,7 +232,7 @@ mod tests {
         let watched = max + 1;
         let mut survived = 0;
         for number in watched.. {
-            let evicted = table.evict_if_full(number, max as usize);
+            let evicted = table.evict_if_full(number, max as usize, None);
             if evicted.contains(&watched) {
                 break;
             }
@@ -261,8 +249,8 @@ mod tests {
             table.insert(number, address("192.0.2.2"), number);
         }
         let another = address("192.0.2.2");
-        assert_eq!(table.evict_if_address_full(9, another, 5), [4]);
-        assert!(table.evict_if_address_full(9, another, 5).is_empty());
+        assert_eq!(table.evict_if_full(9, 5, Some(another)), [4]);
+        assert!(table.evict_if_full(9, 5, Some(another)).is_empty());
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub fn call_all<C, T>(
     let send_on = |index: usize, mut connection: PooledConnection<C>| loop {
         match send(&mut connection.client, index) {
             Ok(()) => {
-                let deadline = Instant::now() + pool.reply_timeout();
+                let deadline = Instant::now() + pool.timeouts.reply;
                 return Ok((index, connection, deadline));
             }
             Err(e) => connection = pool.replace(connection, e)?,

@@ -21,7 +21,7 @@ use crate::rpc::message::{Input, MAX_MESSAGE, Output, protocols};
 pub struct Pool<C> {
     dialer: Dialer,
     client: fn(Input, Output) -> C,
-    timeouts: Timeouts,
+    pub(super) timeouts: Timeouts,
     connections: Mutex<BTreeMap<Location, Connections<C>>>,
 }
 
@@ -81,11 +81,6 @@ impl<C> Pool<C> {
                 Err(e) => connection = self.replace(connection, e)?,
             }
         }
-    }
-
-    /// How long a call may take on an open connection.
-    pub(super) fn reply_timeout(&self) -> Duration {
-        self.timeouts.reply
     }
 
     /// Is there an idle connection to `location`?
@@ -180,7 +175,10 @@ impl<C> Pool<C> {
             // Keeps the map from growing with every peer that was ever called.
             all.retain(|_, connections| connections.is_used());
         }
-        let connections = all.entry(location.clone()).or_default();
+        let connections = all.entry(location.clone()).or_insert_with(|| Connections {
+            idle: Vec::new(),
+            busy: Vec::new(),
+        });
         connections.busy.push(stream.clone());
         Ok(PooledConnection {
             location: location.clone(),
@@ -204,14 +202,5 @@ impl<C> Connections<C> {
         let newest = self.idle.last();
         !self.busy.is_empty()
             || newest.is_some_and(|newest| newest.idle_since.elapsed() < Pool::<C>::MAX_IDLE_AGE)
-    }
-}
-
-impl<C> Default for Connections<C> {
-    fn default() -> Connections<C> {
-        Connections {
-            idle: Vec::new(),
-            busy: Vec::new(),
-        }
     }
 }

@@ -73,9 +73,9 @@ impl ServerState {
         let (from_address, from_all, last_use) = {
             let mut open = self.open.lock();
             let from_address = max_from
-                .map(|max| open.evict_if_address_full(number, address, max))
+                .map(|max| open.evict_if_full(number, max, Some(address)))
                 .unwrap_or_default();
-            let from_all = open.evict_if_full(number, limits.max_connections);
+            let from_all = open.evict_if_full(number, limits.max_connections, None);
             let last_use = open.insert(number, address, stream.clone());
             (from_address, from_all, last_use)
         };
@@ -99,7 +99,7 @@ impl ServerState {
         let evicted = {
             let mut open = self.open.lock();
             let all = open.len();
-            open.evict_if_full(self.counters.newest(), all)
+            open.evict_if_full(self.counters.newest(), all, None)
         };
         let message = || "no file descriptors are left".into();
         self.evict(CloseReason::Evicted, &evicted, message);
