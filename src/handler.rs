@@ -127,7 +127,7 @@ pub trait LocatorHandler: BaseHandler {
 
     /// A node asks to become a member. Called by the server; returns before the node is one.
     fn join(&self, location: Location) {
-        self.node().join(location);
+        self.node().add(location);
     }
 
     /// A legacy node reports a new member. The `authorities` know it already. Called by the

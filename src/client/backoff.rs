@@ -1,6 +1,6 @@
 //! `Backoff`: nodes that could not be reached and are not called for a while.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::location::Location;
@@ -12,29 +12,27 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// more attempt costs little.
 const MAX_NODES: usize = 1024;
 
-/// Nodes that have failed, and when each may be called again.
+/// Nodes that have failed, each with the time, the latest last.
 #[derive(Default)]
 pub struct Backoff {
-    until: HashMap<Location, Instant>,
+    failures: VecDeque<(Location, Instant)>,
 }
 
 impl Backoff {
-    /// Remembers that a node has failed at `now`. If there are too many, forgets one that may
-    /// be called again soonest.
+    /// Remembers that a node has failed at `now`. If there are too many, forgets the one that
+    /// may be called again soonest.
     pub fn add(&mut self, node: Location, now: Instant) {
-        self.until.retain(|_, until| *until > now);
-        if self.until.len() >= MAX_NODES && !self.until.contains_key(&node) {
-            let soonest = self.until.iter().min_by_key(|(_, until)| **until);
-            if let Some(soonest) = soonest.map(|(node, _)| node.clone()) {
-                self.until.remove(&soonest);
-            }
+        self.failures
+            .retain(|(failed, at)| *failed != node && now < *at + PAUSE);
+        if self.failures.len() == MAX_NODES {
+            self.failures.pop_front();
         }
-        self.until.insert(node, now + PAUSE);
+        self.failures.push_back((node, now));
     }
 
     /// The nodes that are not to be called at `now`.
     pub fn failed(&self, now: Instant) -> Vec<Location> {
-        let failed = self.until.iter().filter(|(_, until)| **until > now);
+        let failed = self.failures.iter().filter(|(_, at)| now < *at + PAUSE);
         failed.map(|(node, _)| node.clone()).collect()
     }
 }

@@ -1,5 +1,7 @@
 //! Calls to other nodes: what the driver has to do, and what it reports.
 
+use std::time::Duration;
+
 use super::gossip::Gossip;
 use crate::location::Location;
 
@@ -27,20 +29,11 @@ pub enum Request {
     PingReq(Location),
     /// `get_all()`, for a legacy node. Its reply is an [`Outcome::All`].
     GetAll,
-    /// `add(location, authorities)`, for a legacy node. Reported as [`Outcome::Done`].
-    Add {
-        /// The member to add.
-        location: Location,
-        /// All members, so that the legacy node does not forward the message.
-        authorities: Vec<Location>,
-    },
-    /// `remove(location, authorities)`, for a legacy node. Reported as [`Outcome::Done`].
-    Remove {
-        /// The member to remove.
-        location: Location,
-        /// All members, so that the legacy node does not forward the message.
-        authorities: Vec<Location>,
-    },
+    /// `add(location, authorities)`, for a legacy node. The authorities are all members, so that it
+    /// does not forward the message. Reported as [`Outcome::Done`].
+    Add(Location, Vec<Location>),
+    /// `remove(location, authorities)`, as `add`.
+    Remove(Location, Vec<Location>),
 }
 
 /// The result of a call.
@@ -70,4 +63,31 @@ pub enum Failure {
     Refused,
     /// There was no reply.
     NoReply,
+}
+
+/// Why a call is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Spreads rumors. The result decides how long the node stays hot.
+    Gossip,
+    /// Finds out whether the peer replies, or compares all records. Every other exchange.
+    Probe,
+    /// Announces that this node leaves.
+    Leave,
+    /// Lets the peer probe this other member.
+    PingReq(Location),
+    /// Informs a legacy node of a change.
+    LegacyNotify,
+}
+
+/// One call in flight.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub peer: Location,
+    pub purpose: Purpose,
+    pub called_at: Duration,
+    /// This node's digest at the time of the call.
+    pub digest: u64,
+    /// The request had all records of this node. No push-pull has to follow its reply.
+    pub full: bool,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::core::Membership;
-use super::event::{Change, RemovalReason};
+use super::event::{Change, ChangeKind};
 use super::member::{Member, Status};
 use super::table::Merge;
 use crate::location::Location;
@@ -34,7 +34,7 @@ impl Membership {
             }
         }
         while let Some(location) = self.grace_timers.pop_due(now) {
-            self.remove_from_ring(&location, RemovalReason::Down);
+            self.remove_from_ring(&location, ChangeKind::Down);
         }
         while let Some(location) = self.tombstone_timers.pop_due(now) {
             self.forget(&location);
@@ -44,7 +44,7 @@ impl Membership {
     /// Removes a DOWN member from the ring now, if it is in grace.
     pub(super) fn end_grace(&mut self, location: &Location) {
         if self.grace_timers.cancel(location) {
-            self.remove_from_ring(location, RemovalReason::Down);
+            self.remove_from_ring(location, ChangeKind::Down);
         }
     }
 
@@ -70,7 +70,7 @@ impl Membership {
             Status::Down => self.on_down(location),
             Status::Left => {
                 self.cancel_timers(location);
-                self.remove_from_ring(location, RemovalReason::Left);
+                self.remove_from_ring(location, ChangeKind::Left);
                 self.add_tombstone(location, self.config.left_retention);
             }
         }
@@ -100,7 +100,7 @@ impl Membership {
             if grace > Duration::ZERO {
                 self.grace_timers.set(location, now + grace);
             } else {
-                self.remove_from_ring(location, RemovalReason::Down);
+                self.remove_from_ring(location, ChangeKind::Down);
             }
         }
         self.add_tombstone(location, self.config.down_retention.max(grace));
@@ -124,30 +124,26 @@ impl Membership {
     }
 
     fn add_to_ring(&mut self, before: Option<&Member>, member: &Member) {
-        let location = member.location.clone();
-        let generation = member.generation;
-        if self.ring.insert(&location) {
+        if self.ring.insert(member.location.clone()) {
             self.compare_legacy_soon();
-            self.changes.push(Change::Added {
-                location,
-                generation,
-            });
-        } else if before.is_some_and(|before| before.generation != generation) {
-            self.changes.push(Change::Restarted {
-                location,
-                generation,
-            });
+            self.push_change(&member.location, ChangeKind::Added);
+        } else if before.is_some_and(|before| before.generation != member.generation) {
+            self.push_change(&member.location, ChangeKind::Restarted);
         }
     }
 
-    fn remove_from_ring(&mut self, location: &Location, reason: RemovalReason) {
+    fn remove_from_ring(&mut self, location: &Location, kind: ChangeKind) {
         self.contacts.remove(location);
         self.urgent.remove(location);
         if self.ring.remove(location) {
             self.compare_legacy_soon();
-            let location = location.clone();
-            self.changes.push(Change::Removed { location, reason });
+            self.push_change(location, kind);
         }
+    }
+
+    fn push_change(&mut self, location: &Location, kind: ChangeKind) {
+        let location = location.clone();
+        self.changes.push(Change { location, kind });
     }
 
     /// Keeps the record of a member that is gone for `retention`, and drops the oldest tombstone

@@ -7,18 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::action::Action;
-use super::calls::CallTable;
+use super::action::{Action, Call, Failure, Token};
 use super::config::Config;
 use super::event::{Change, Event};
-use super::indirect_probe::IndirectProbe;
-use super::local_health::LocalHealth;
 use super::member::{Member, Status};
-use super::probe_queue::ProbeQueue;
 use super::rng::Rng;
-use super::round_robin::RoundRobin;
 use super::rumors::RumorQueue;
-use super::sorted_set::SortedSet;
 use super::table::MemberTable;
 use super::timers::Timers;
 use crate::location::Location;
@@ -41,12 +35,19 @@ pub struct Contact {
     pub at: Duration,
 }
 
-/// A configured peer. The node calls it for as long as it runs, while the peer is not live.
+/// A member to which a call failed, while helpers try to reach it.
 #[derive(Debug, Clone)]
-pub(super) struct Seed {
-    pub location: Location,
-    /// The location that the node there uses for itself, if it is another one.
-    pub advertised: Option<Location>,
+pub(super) struct IndirectProbe {
+    /// How the call failed.
+    pub failure: Failure,
+    /// When the failed call was made.
+    pub called_at: Duration,
+    /// The member's incarnation at the start. If it has changed, the member has refuted.
+    pub incarnation: i64,
+    /// Helpers that have not replied yet.
+    pub awaited: usize,
+    /// No helper has replied: this node may be cut off itself.
+    pub is_cut_off: bool,
 }
 
 /// The membership protocol of one node, as a state machine.
@@ -65,11 +66,14 @@ pub struct Membership {
     pub(super) now: Now,
     pub(super) table: MemberTable,
     /// Live members and those in grace; this node included until it leaves.
-    pub(super) ring: SortedSet,
+    pub(super) ring: BTreeSet<Location>,
     pub(super) contacts: BTreeMap<Location, Contact>,
     pub(super) rumors: RumorQueue,
-    pub(super) local_health: LocalHealth,
-    pub(super) calls: CallTable,
+    /// How slow this node seems itself; 0 is healthy (see `failure_detector`).
+    pub(super) local_health: u32,
+    /// The calls in flight. Tokens increase with time.
+    pub(super) calls: BTreeMap<Token, Call>,
+    pub(super) last_token: u64,
     /// Calls that the driver gets at the end of the current input.
     pub(super) outbox: Vec<Action>,
     /// When each SUSPECT member became SUSPECT here.
@@ -84,13 +88,17 @@ pub struct Membership {
     pub(super) indirect_probes: BTreeMap<Location, IndirectProbe>,
     /// Members that the layer above reported as unreachable: their suspect timeouts are short.
     pub(super) urgent: BTreeSet<Location>,
-    pub(super) probe_queue: ProbeQueue,
+    /// When locations are probed outside the schedule.
+    pub(super) probe_queue: Timers,
     /// Locations known from `join`, `add` or `get_all` only, with the number of failed calls.
     pub(super) candidates: BTreeMap<Location, u32>,
     /// Nodes that do not know `exchange`.
     pub(super) legacy: BTreeSet<Location>,
-    pub(super) seeds: Vec<Seed>,
-    pub(super) round_robin: RoundRobin,
+    /// The configured peers, each with the location that the node there uses for itself, if it is
+    /// another one. A peer is called for as long as this node runs, while it is not live.
+    pub(super) seeds: BTreeMap<Location, Option<Location>>,
+    /// Members that are still to be probed in this round.
+    pub(super) probe_round: Vec<Location>,
     /// Was the last scheduled probe one of the round, not of the successor?
     pub(super) probed_round_robin: bool,
     /// The next gossip round; None while the node is cold.
@@ -137,11 +145,12 @@ impl Membership {
             rng,
             now,
             table: MemberTable::default(),
-            ring: SortedSet::default(),
+            ring: BTreeSet::new(),
             contacts: BTreeMap::new(),
             rumors: RumorQueue::default(),
-            local_health: LocalHealth::default(),
-            calls: CallTable::default(),
+            local_health: 0,
+            calls: BTreeMap::new(),
+            last_token: 0,
             outbox: Vec::new(),
             suspect_since: BTreeMap::new(),
             suspect_timers: Timers::default(),
@@ -149,11 +158,11 @@ impl Membership {
             tombstone_timers: Timers::default(),
             indirect_probes: BTreeMap::new(),
             urgent: BTreeSet::new(),
-            probe_queue: ProbeQueue::default(),
+            probe_queue: Timers::default(),
             candidates: BTreeMap::new(),
             legacy: BTreeSet::new(),
-            seeds: seeds.into_iter().map(Seed::new).collect(),
-            round_robin: RoundRobin::default(),
+            seeds: seeds.into_iter().map(|seed| (seed, None)).collect(),
+            probe_round: Vec::new(),
             probed_round_robin: true,
             gossip_at: None,
             useless_exchanges: 0,
@@ -184,15 +193,6 @@ impl Membership {
 
     /// Is no other member on the ring?
     pub(super) fn is_alone(&self) -> bool {
-        self.ring.len() <= 1 && self.ring.successor(&self.me).is_none()
-    }
-}
-
-impl Seed {
-    pub fn new(location: Location) -> Seed {
-        Seed {
-            location,
-            advertised: None,
-        }
+        self.ring.iter().all(|member| *member == self.me)
     }
 }

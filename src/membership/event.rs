@@ -10,20 +10,14 @@ use crate::location::Location;
 pub enum Event {
     /// The ring has changed: all changes since the last such event.
     RingChanged(Vec<Change>),
-    /// This node received a false record about itself and refuted it.
-    Refuted {
-        /// The new incarnation of this node.
-        incarnation: i64,
-    },
+    /// This node received a false record about itself and refuted it with this new incarnation.
+    Refuted(i64),
     /// This node suspects the member itself: a call failed, and so did the indirect probe.
     Suspected(Location),
-    /// A peer turned out to be a legacy node, or to have become a node with `exchange`.
-    LegacyPeer {
-        /// The peer.
-        location: Location,
-        /// True if it is a legacy node now.
-        is_legacy: bool,
-    },
+    /// A peer turned out to be a legacy node.
+    LegacyPeer(Location),
+    /// A peer that was a legacy node knows `exchange` now.
+    UpgradedPeer(Location),
     /// The node at a called location, or a caller, belongs to this other network.
     ForeignNetwork(Location, Arc<str>),
     /// A part of this sender's gossip was rejected.
@@ -34,49 +28,25 @@ pub enum Event {
 
 /// One change of the ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// A member was added.
-    Added {
-        /// The member.
-        location: Location,
-        /// The incarnation with which its process became a member.
-        generation: i64,
-    },
-    /// A member was removed.
-    Removed {
-        /// The member.
-        location: Location,
-        /// Why.
-        reason: RemovalReason,
-    },
-    /// A member on the ring has a new generation: its process has restarted and lost its memory,
-    /// or it was declared down and has missed what others did since.
-    Restarted {
-        /// The member.
-        location: Location,
-        /// The incarnation with which its new process became a member.
-        generation: i64,
-    },
+pub struct Change {
+    /// The member.
+    pub location: Location,
+    /// What happened to it.
+    pub kind: ChangeKind,
 }
 
-impl Change {
-    /// The member that was added, removed or restarted.
-    pub fn location(&self) -> &Location {
-        match self {
-            Change::Added { location, .. }
-            | Change::Removed { location, .. }
-            | Change::Restarted { location, .. } => location,
-        }
-    }
-}
-
-/// Why a member was removed from the ring.
+/// What happened to a member of the ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RemovalReason {
-    /// It could not be reached.
+pub enum ChangeKind {
+    /// It was added.
+    Added,
+    /// It was removed: it could not be reached.
     Down,
-    /// It announced that it leaves.
+    /// It was removed: it announced that it leaves.
     Left,
+    /// It has a new generation: its process has restarted and lost its memory, or it was declared
+    /// down and has missed what others did since.
+    Restarted,
 }
 
 /// Why a part of a gossip was rejected.

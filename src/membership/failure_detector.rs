@@ -7,22 +7,28 @@
 //!    spreads to all members including the suspect.
 //! 4. The suspect refutes with a higher incarnation, or its suspect timeout expires and it is
 //!    DOWN.
+//!
+//! To a node that is slow itself, all others seem slow. So each node keeps a score of signs that
+//! it is the slow one, and the worse the score, the longer are its suspect timeouts (local health
+//! multiplier of Lifeguard: Dadgar, Phillips and Currey, 2018).
 
 use std::time::Duration;
 
-use super::action::{Failure, Request};
-use super::calls::{Call, Purpose};
-use super::core::Membership;
+use super::action::{Call, Failure, Purpose, Request};
+use super::core::{IndirectProbe, Membership};
 use super::event::Event;
-use super::indirect_probe::IndirectProbe;
 use super::member::{Member, Status};
 use crate::location::Location;
+
+/// The worst local health. 3: a member that does not reply is DOWN after four times the suspect
+/// timeout, which is 16 s.
+const WORST_HEALTH: u32 = 3;
 
 impl Membership {
     /// Takes the failure of a call.
     pub(super) fn on_failure(&mut self, call: &Call, failure: Failure) {
-        match call.purpose {
-            Purpose::PingReq => return self.on_ping_req_reply(call, None),
+        match &call.purpose {
+            Purpose::PingReq(target) => return self.on_ping_req_reply(target, None),
             Purpose::LegacyNotify => return,
             Purpose::Gossip => self.count_exchange(false),
             Purpose::Leave => self.announce_leave(),
@@ -36,24 +42,24 @@ impl Membership {
             Some(member) if member.status.is_live() => {
                 self.start_indirect_probe(&member, failure, call.called_at);
             }
-            Some(member) => {
-                if member.status == Status::Down && failure == Failure::Refused {
-                    self.end_grace(&member.location);
-                }
+            Some(member) if member.status == Status::Down && failure == Failure::Refused => {
+                self.end_grace(&member.location);
             }
+            Some(_) => {}
         }
     }
 
-    /// Takes a helper's reply, or None if the helper did not reply.
-    pub(super) fn on_ping_req_reply(&mut self, call: &Call, reached: Option<bool>) {
-        let Some(target) = &call.target else { return };
+    /// Takes a helper's reply about `target`, or None if the helper did not reply.
+    pub(super) fn on_ping_req_reply(&mut self, target: &Location, reached: Option<bool>) {
         let Some(probe) = self.indirect_probes.get_mut(target) else {
             return;
         };
+        probe.awaited -= 1;
+        probe.is_cut_off &= reached.is_none();
         if reached == Some(true) {
             self.indirect_probes.remove(target);
             self.urgent.remove(target);
-        } else if probe.on_reply(reached == Some(false)) {
+        } else if probe.awaited == 0 {
             self.finish_indirect_probe(target);
         }
     }
@@ -79,10 +85,17 @@ impl Membership {
             return;
         }
         let helpers = self.sample_helpers(peer);
-        let probe = IndirectProbe::new(failure, called_at, member.incarnation, helpers.len());
+        let probe = IndirectProbe {
+            failure,
+            called_at,
+            incarnation: member.incarnation,
+            awaited: helpers.len(),
+            is_cut_off: !helpers.is_empty(),
+        };
         self.indirect_probes.insert(peer.clone(), probe);
         for helper in &helpers {
-            self.call(helper, Purpose::PingReq, Request::PingReq(peer.clone()));
+            let purpose = Purpose::PingReq(peer.clone());
+            self.call(helper, purpose, Request::PingReq(peer.clone()));
         }
         if helpers.is_empty() {
             self.finish_indirect_probe(peer);
@@ -101,13 +114,12 @@ impl Membership {
         if has_refuted || self.has_contact_since(target, probe.called_at) {
             return;
         }
-        let is_cut_off = probe.is_cut_off();
-        if is_cut_off {
-            self.local_health.degrade();
+        if probe.is_cut_off {
+            self.degrade_health();
         }
         // If no helper replies either, even a refused connection may be this node's fault.
         let timeout = match probe.failure {
-            Failure::Refused if !is_cut_off => self.refused_suspect_timeout(target),
+            Failure::Refused if !probe.is_cut_off => self.refused_suspect_timeout(target),
             _ => self.suspect_timeout(target),
         };
         self.suspect(&member, timeout);
@@ -138,7 +150,18 @@ impl Membership {
         } else {
             self.config.suspect_timeout
         };
-        self.local_health.scale_timeout(timeout)
+        timeout * (self.local_health + 1)
+    }
+
+    /// Records a sign that this node is the slow one: it was paused, it had to refute a suspicion,
+    /// or none of its helpers replied.
+    pub(super) fn degrade_health(&mut self) {
+        self.local_health = (self.local_health + 1).min(WORST_HEALTH);
+    }
+
+    /// Records that a peer replied in time.
+    pub(super) fn recover_health(&mut self) {
+        self.local_health = self.local_health.saturating_sub(1);
     }
 
     /// Has a message of `peer` arrived after `time`?
@@ -152,25 +175,14 @@ impl Membership {
     fn sample_helpers(&mut self, target: &Location) -> Vec<Location> {
         let free_calls = self.config.max_calls.saturating_sub(self.calls.len());
         let wanted = self.config.ping_req_fanout.min(free_calls);
-        let mut helpers: Vec<Location> = Vec::new();
-        // A small network, or one with many suspects, may not have enough: the number of samples
-        // is limited.
-        for _ in 0..8 * wanted {
-            let Some(sampled) = self.ring.sample(&mut self.rng).cloned() else {
-                break;
-            };
-            let is_fit = sampled != self.me
-                && sampled != *target
-                && !helpers.contains(&sampled)
-                && !self.is_legacy(&sampled)
-                && self.status_of(&sampled) == Some(Status::Alive);
-            if is_fit {
-                helpers.push(sampled);
-            }
-            if helpers.len() == wanted {
-                break;
-            }
-        }
-        helpers
+        let mut members: Vec<&Location> = self.ring.iter().collect();
+        self.rng.shuffle(&mut members);
+        let helpers = members.into_iter().filter(|&member| {
+            *member != self.me
+                && member != target
+                && !self.is_legacy(member)
+                && self.status_of(member) == Some(Status::Alive)
+        });
+        helpers.take(wanted).cloned().collect()
     }
 }

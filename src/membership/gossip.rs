@@ -62,7 +62,7 @@ impl TryFrom<locator::Gossip> for Gossip {
         if records.len() > MAX_RECORDS {
             return Err(BadGossip::TooMany(records.len()));
         }
-        let members: Vec<Member> = records.iter().filter_map(|r| r.try_into().ok()).collect();
+        let members: Vec<Member> = records.iter().filter_map(Member::from_wire).collect();
         Ok(Gossip {
             sender,
             network: network.into(),

@@ -1,18 +1,19 @@
 //! The inputs of the core: what the driver calls when time passes, a call ends, or a message
-//! arrives. Requests of `exchange` are in `merge`, leaving is in `leave`.
+//! arrives. Requests of `exchange` are in `merge`.
 
 use std::time::Duration;
 
-use super::action::{Action, Failure, Outcome, Token};
-use super::core::{Membership, Now, Seed};
+use super::action::{Action, Failure, Outcome, Purpose, Token};
+use super::core::{Membership, Now};
 use super::event::Event;
+use super::member::Status;
 use crate::location::Location;
 
 impl Membership {
     /// Adds a seed: the node calls it until it is live, and again whenever it is not.
     pub fn seed(&mut self, now: Now, location: Location) {
         self.advance_to(now);
-        self.seeds.push(Seed::new(location));
+        self.seeds.entry(location).or_insert(None);
         self.reconnect_at = now.monotonic;
     }
 
@@ -33,7 +34,8 @@ impl Membership {
     pub fn wake_at(&self) -> Duration {
         let queued_probe = self.probe_queue.earliest().filter(|_| self.can_call());
         let lifetime = self.config.call_lifetime;
-        let call_expiry = self.calls.oldest().map(|called_at| called_at + lifetime);
+        let oldest_call = self.calls.values().next();
+        let call_expiry = oldest_call.map(|call| call.called_at + lifetime);
         [
             self.gossip_at,
             queued_probe,
@@ -51,10 +53,14 @@ impl Membership {
     /// call that is not in flight is ignored.
     pub fn reply(&mut self, now: Now, token: Token, outcome: Outcome) -> Vec<Action> {
         self.advance_to(now);
-        if let Some(call) = self.calls.remove(token) {
+        if let Some(call) = self.calls.remove(&token) {
             match outcome {
                 Outcome::Gossip(gossip) => self.on_exchange_reply(call, gossip),
-                Outcome::PingReq(reached) => self.on_ping_req_reply(&call, Some(reached)),
+                Outcome::PingReq(reached) => {
+                    if let Purpose::PingReq(target) = &call.purpose {
+                        self.on_ping_req_reply(target, Some(reached));
+                    }
+                }
                 Outcome::All(locations) => self.on_legacy_reply(&call.peer, &locations),
                 Outcome::Done => {}
                 Outcome::UnknownMethod => self.on_unknown_method(&call),
@@ -65,15 +71,9 @@ impl Membership {
         self.take_actions()
     }
 
-    /// Serves the original's `join`: `location` asks to become a member. If it is not live, it is
-    /// called in the next tick, by `exchange` or, if it does not know that, by `get_all`.
-    pub fn join(&mut self, now: Now, location: Location) {
-        self.advance_to(now);
-        self.add_candidate(&location);
-    }
-
-    /// Serves the original's `add`: a peer names `location` as a member. Handled like
-    /// [`join`](Membership::join): only a reply of `location` itself makes it a member.
+    /// Serves the original's `join` and `add`: `location` asks to become a member, or a peer names
+    /// it as one. If it is not live, it is called in the next tick, by `exchange` or, if it does
+    /// not know that, by `get_all`. Only its own reply makes it a member.
     pub fn add(&mut self, now: Now, location: Location) {
         self.advance_to(now);
         self.add_candidate(&location);
@@ -112,15 +112,63 @@ impl Membership {
         }
     }
 
-    /// Returns and removes the events since the last call. The driver takes them after every
-    /// method that takes `&mut self`, and changes its ring under the same lock.
-    pub fn events(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        if !self.changes.is_empty() {
-            events.push(Event::RingChanged(std::mem::take(&mut self.changes)));
+    /// Writes LEFT and announces it to `leave_fanout` members. The node continues to reply and
+    /// to tick until [`left`](Membership::left). A second call does nothing.
+    pub fn leave(&mut self, now: Now) -> Vec<Action> {
+        self.advance_to(now);
+        if self.leaving_since.is_none() {
+            self.leaving_since = Some(now.monotonic);
+            let left = self.own_record().with_status(Status::Left);
+            self.apply(left);
+            self.notify_legacy_of_leave();
+            for _ in 0..self.config.leave_fanout {
+                self.announce_leave();
+            }
         }
-        events.extend(self.pending_events.drain(..));
-        events
+        self.take_actions()
+    }
+
+    /// May the process end? True after `leave_linger`, as soon as no announcement is in flight,
+    /// and one `call_timeout` later in any case.
+    pub fn left(&self, now: Now) -> bool {
+        let Some(linger_end) = self.linger_end() else {
+            return false;
+        };
+        let is_announcing = self
+            .calls
+            .values()
+            .any(|call| call.purpose == Purpose::Leave);
+        let wait = if is_announcing {
+            self.config.call_timeout
+        } else {
+            Duration::ZERO
+        };
+        now.monotonic >= linger_end + wait
+    }
+
+    /// When a leaving node no longer announces that it leaves.
+    fn linger_end(&self) -> Option<Duration> {
+        Some(self.leaving_since? + self.config.leave_linger)
+    }
+
+    /// Sends this node's LEFT record to one random member. Does nothing if the process is about
+    /// to end or enough members were called.
+    pub(super) fn announce_leave(&mut self) {
+        let is_late = self
+            .linger_end()
+            .is_none_or(|end| self.now.monotonic >= end);
+        // As many failed announcements are repeated as there are announcements.
+        if is_late || self.leave_calls >= 2 * self.config.leave_fanout {
+            return;
+        }
+        self.leave_calls += 1;
+        for _ in 0..self.config.max_calls {
+            let sampled = self.rng.choose(&self.ring).cloned();
+            let peer = sampled.filter(|peer| !self.is_legacy(peer));
+            if peer.is_some_and(|peer| self.exchange_with(&peer, Purpose::Leave)) {
+                return;
+            }
+        }
     }
 
     /// Sets the time. Every input calls this first. A late input means that the process was
@@ -143,7 +191,7 @@ impl Membership {
         for since in self.suspect_since.values_mut() {
             *since += length;
         }
-        self.local_health.degrade();
+        self.degrade_health();
         self.push_event(Event::ProcessPaused(length));
         // Other nodes may suspect this one by now: exchange with them soon.
         self.become_hot();

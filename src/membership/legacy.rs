@@ -12,8 +12,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::action::Request;
-use super::calls::{Call, Purpose};
+use super::action::{Call, Purpose, Request};
 use super::core::Membership;
 use super::event::Event;
 use super::member::{Member, Status};
@@ -60,9 +59,8 @@ impl Membership {
         };
         *attempts += 1;
         if *attempts < self.config.max_attempts {
-            let next = self.now.monotonic + self.config.reconnect_interval / 4 * *attempts;
-            let limit = self.config.max_queued_probes;
-            self.probe_queue.add(location, next, limit);
+            let delay = self.config.reconnect_interval / 4 * *attempts;
+            self.probe_later(location, delay);
         } else {
             self.candidates.remove(location);
             self.apply(Member {
@@ -79,14 +77,10 @@ impl Membership {
         let is_new = !self.legacy.contains(&call.peer);
         if is_new && self.legacy.len() < MAX_LEGACY {
             self.legacy.insert(call.peer.clone());
-            let location = call.peer.clone();
-            self.push_event(Event::LegacyPeer {
-                location,
-                is_legacy: true,
-            });
+            self.push_event(Event::LegacyPeer(call.peer.clone()));
         }
-        match call.purpose {
-            Purpose::PingReq => self.on_ping_req_reply(call, None),
+        match &call.purpose {
+            Purpose::PingReq(target) => self.on_ping_req_reply(target, None),
             Purpose::Leave => self.announce_leave(),
             Purpose::LegacyNotify => {}
             Purpose::Gossip | Purpose::Probe => {
@@ -101,7 +95,7 @@ impl Membership {
     /// Takes the list of a legacy node, and corrects it.
     pub(super) fn on_legacy_reply(&mut self, peer: &Location, listed: &[Location]) {
         self.candidates.remove(peer);
-        self.local_health.recover();
+        self.recover_health();
         self.mark_legacy_alive(peer);
         self.record_contact(peer, None);
         let listed: BTreeSet<&Location> = listed.iter().collect();
@@ -127,15 +121,9 @@ impl Membership {
         let chance = COMPARERS / ours.len().max(1) as f64;
         for peer in &legacy {
             if self.rng.fraction() < chance {
-                self.compare_legacy(peer);
+                self.probe_later(peer, COMPARE_AFTER);
             }
         }
-    }
-
-    fn compare_legacy(&mut self, peer: &Location) {
-        let limit = self.config.max_queued_probes;
-        let at = self.now.monotonic + COMPARE_AFTER;
-        self.probe_queue.add(peer, at, limit);
     }
 
     /// Removes this node from the lists of all legacy nodes: there may be no other node to do it.
@@ -186,7 +174,7 @@ impl Membership {
         // As many as calls are allowed; the next probe sends the rest.
         let missing: Vec<Location> = missing.take(self.config.max_calls).cloned().collect();
         if !missing.is_empty() {
-            self.compare_legacy(peer);
+            self.probe_later(peer, COMPARE_AFTER);
         }
         for location in missing {
             if !self.can_call() {
@@ -194,23 +182,17 @@ impl Membership {
             }
             // The peer may hold older values of the keys that it hands over to it now.
             self.note_legacy_restart(&location);
-            let authorities = self.ring.iter().cloned().collect();
-            let request = Request::Add {
-                location,
-                authorities,
-            };
+            let request = Request::Add(location, self.ring.iter().cloned().collect());
             self.call(peer, Purpose::LegacyNotify, request);
         }
     }
 
     /// Sends a `remove` to a legacy node, if a call is allowed.
     fn remove_from_legacy(&mut self, peer: &Location, location: &Location) {
-        self.compare_legacy(peer);
+        self.probe_later(peer, COMPARE_AFTER);
         if self.can_call() {
-            let request = Request::Remove {
-                location: location.clone(),
-                authorities: self.ring.iter().cloned().collect(),
-            };
+            let authorities = self.ring.iter().cloned().collect();
+            let request = Request::Remove(location.clone(), authorities);
             self.call(peer, Purpose::LegacyNotify, request);
         }
     }

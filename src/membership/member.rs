@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::location::{BadLocation, Location};
+use crate::location::Location;
 use crate::locator;
 
 /// The state of a member. At an equal incarnation a later variant supersedes an earlier one.
@@ -37,20 +37,6 @@ pub struct Member {
     /// has missed what the others did since. Refuting a suspicion does not change it. 0 for a
     /// legacy node: nobody can tell whether its process has restarted.
     pub generation: i64,
-}
-
-/// Why a record from the wire is malformed. It was not merged.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadMember {
-    /// The location is missing or invalid.
-    #[error("a record without a valid location: {0}")]
-    Location(BadLocation),
-    /// The status is missing or unknown.
-    #[error("a record without a known status")]
-    Status,
-    /// The incarnation is negative, or smaller than the generation.
-    #[error("a record with an impossible incarnation")]
-    Incarnation,
 }
 
 impl Status {
@@ -105,30 +91,22 @@ impl Member {
         super::rng::mix(sum)
     }
 
-    fn rank(&self) -> (i64, Status, i64) {
-        (self.incarnation, self.status, self.generation)
-    }
-}
-
-impl TryFrom<&locator::Member> for Member {
-    type Error = BadMember;
-
-    fn try_from(wire: &locator::Member) -> Result<Member, BadMember> {
-        let location = wire.location.clone().unwrap_or_default();
-        let location = Location::try_from(&location).map_err(BadMember::Location)?;
-        let status = wire.status.and_then(status_from_wire);
-        let status = status.ok_or(BadMember::Status)?;
-        let incarnation = wire.incarnation.unwrap_or(-1);
+    /// Reads a record from the wire. None if its location or status is missing or invalid, or its
+    /// incarnation is negative or smaller than its generation.
+    pub fn from_wire(wire: &locator::Member) -> Option<Member> {
         let generation = wire.generation.unwrap_or(0);
-        if generation < 0 || incarnation < generation {
-            return Err(BadMember::Incarnation);
-        }
-        Ok(Member {
-            location,
+        let incarnation = wire.incarnation?;
+        let is_possible = (0..=incarnation).contains(&generation);
+        is_possible.then_some(Member {
+            location: wire.location.as_ref()?.try_into().ok()?,
             incarnation,
-            status,
+            status: wire.status.and_then(status_from_wire)?,
             generation,
         })
+    }
+
+    fn rank(&self) -> (i64, Status, i64) {
+        (self.incarnation, self.status, self.generation)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Merging: what a node does with the records that arrive in an `exchange`.
 
-use super::action::Failure;
-use super::calls::{Call, Purpose};
+use super::action::{Call, Failure, Purpose};
 use super::core::{Contact, Membership, Now};
 use super::event::{Event, RejectReason};
 use super::gossip::Gossip;
@@ -62,7 +61,7 @@ impl Membership {
         if is_gossip {
             self.count_exchange(is_useful);
         } else {
-            self.local_health.recover();
+            self.recover_health();
         }
         // Useful gossip is followed by more of it. And records that changed here during the call
         // were not in the request.
@@ -75,10 +74,8 @@ impl Membership {
     /// The node at `call.peer` uses another location for itself: `call.peer` is an alias, or
     /// another node has taken over the address.
     fn on_other_sender(&mut self, call: &Call, sender: Location) {
-        for seed in &mut self.seeds {
-            if seed.location == call.peer {
-                seed.advertised = Some(sender.clone());
-            }
+        if let Some(advertised) = self.seeds.get_mut(&call.peer) {
+            *advertised = Some(sender);
         }
         self.candidates.remove(&call.peer);
         if self.table.get(&call.peer).is_some() {
@@ -150,7 +147,7 @@ impl Membership {
             }
             let is_this_process = received.generation == own.generation;
             if is_this_process && received.status != Status::Alive {
-                self.local_health.degrade();
+                self.degrade_health();
             }
             let was_removed = is_this_process && !received.status.is_live();
             let incarnation = received.incarnation.max(own.incarnation);
@@ -173,17 +170,13 @@ impl Membership {
             generation,
             ..own
         });
-        self.push_event(Event::Refuted { incarnation });
+        self.push_event(Event::Refuted(incarnation));
     }
 
     /// Records that `sender` exchanged with this node: it is no legacy node.
     fn record_exchange(&mut self, sender: &Location, digest: u64) {
         if self.legacy.remove(sender) {
-            let location = sender.clone();
-            self.push_event(Event::LegacyPeer {
-                location,
-                is_legacy: false,
-            });
+            self.push_event(Event::UpgradedPeer(sender.clone()));
         }
         self.record_contact(sender, Some(digest));
     }

@@ -88,16 +88,14 @@
 //! | `core` | [`Membership`]: the state of one node, and its construction |
 //! | `inputs`, `queries` | what the driver calls; what can be read |
 //! | `schedule` | when a node gossips, probes and reconnects |
-//! | `requests`, `exchange` | which calls are made, and what a gossip contains |
+//! | `calls` | how calls are made, and what an `exchange` contains |
 //! | `merge`, `apply` | how received records are merged; what a changed record causes |
 //! | `failure_detector` | from a failed call to SUSPECT and DOWN |
-//! | `leave`, `legacy`, `reports` | leaving; nodes without `exchange`; events with a rate limit |
+//! | `legacy` | nodes without `exchange` |
 //! | `member`, `table`, `gossip` | the record; all records of a node; the message |
-//! | `action`, `event` | the outputs: calls to make, and events |
+//! | `action`, `event`, `reports` | the outputs: calls to make, and events |
 //! | `config` | all constants, with their units and reasons |
-//! | `calls`, `rumors`, `probe_queue`, `round_robin` | parts of the state |
-//! | `indirect_probe`, `local_health` | parts of the failure detector |
-//! | `timers`, `sorted_set`, `rng` | data structures |
+//! | `rumors`, `timers`, `rng` | data structures |
 
 mod action;
 mod apply;
@@ -105,33 +103,25 @@ mod calls;
 mod config;
 mod core;
 mod event;
-mod exchange;
 mod failure_detector;
 pub mod gossip;
-mod indirect_probe;
 mod inputs;
-mod leave;
 mod legacy;
-mod local_health;
 mod member;
 mod merge;
-mod probe_queue;
 mod queries;
 mod reports;
-mod requests;
 mod rng;
-mod round_robin;
 mod rumors;
 mod schedule;
-mod sorted_set;
 mod table;
 mod timers;
 
 pub use action::{Action, Failure, Outcome, Request, Token};
 pub use config::Config;
 pub use core::{Contact, Membership, Now};
-pub use event::{Change, Event, RejectReason, RemovalReason};
+pub use event::{Change, ChangeKind, Event, RejectReason};
 pub use gossip::{BadGossip, Gossip};
-pub use member::{BadMember, Member, Status};
+pub use member::{Member, Status};
 pub use rng::Rng;
 pub use table::{MemberTable, Merge};

@@ -1,7 +1,5 @@
 //! The queries: what the driver and the layer above can read.
 
-use std::sync::Arc;
-
 use super::core::{Contact, Membership};
 use super::member::{Member, Status};
 use crate::location::Location;
@@ -16,11 +14,6 @@ impl Membership {
     /// after others had declared it down.
     pub fn generation(&self) -> i64 {
         self.own_record().generation
-    }
-
-    /// The name of the network.
-    pub fn network(&self) -> &Arc<str> {
-        &self.network
     }
 
     /// All records, sorted by location: live members including this node, and tombstones.
@@ -75,22 +68,5 @@ impl Membership {
         let mut others = self.live().filter(|(location, _)| **location != self.me);
         let has_some = self.ring.len() > 1;
         has_some && others.all(|(_, generation)| generation == 0) && self.candidates.is_empty()
-    }
-
-    /// Did every member send this node's current digest in its last message? In a large network
-    /// that message may be old: see [`Contact::at`].
-    pub fn is_agreed(&self) -> bool {
-        let mut digests = self.contacts.values().filter_map(|contact| contact.digest);
-        digests.all(|digest| digest == self.digest())
-    }
-
-    /// The local health score: 0 is healthy, 3 is the worst. Suspect timeouts grow with it.
-    pub fn health(&self) -> u32 {
-        self.local_health.score()
-    }
-
-    /// Does this node spread rumors at the moment?
-    pub fn is_hot(&self) -> bool {
-        self.gossip_at.is_some()
     }
 }

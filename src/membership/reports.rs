@@ -1,5 +1,6 @@
-//! Events for the log, at a limited rate, in a bounded queue.
+//! The events that the driver takes: ring changes, and a bounded queue for the log.
 
+use std::mem;
 use std::sync::Arc;
 
 use super::core::Membership;
@@ -13,6 +14,17 @@ const MAX_EVENTS: usize = 256;
 const MAX_REPORTED_SENDERS: usize = 1_000;
 
 impl Membership {
+    /// Returns and removes the events since the last call. The driver takes them after every
+    /// method that takes `&mut self`, and changes its ring under the same lock.
+    pub fn events(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        if !self.changes.is_empty() {
+            events.push(Event::RingChanged(mem::take(&mut self.changes)));
+        }
+        events.extend(self.pending_events.drain(..));
+        events
+    }
+
     pub(super) fn push_event(&mut self, event: Event) {
         if self.pending_events.len() == MAX_EVENTS {
             self.pending_events.pop_front();

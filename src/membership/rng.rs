@@ -3,6 +3,8 @@
 //! It chooses the members to gossip with and to probe, so a test can run a thousand nodes and
 //! repeat the run. Not for secrets.
 
+use std::collections::BTreeSet;
+
 /// The generator splitmix64 (Steele, Lea and Flood, 2014).
 #[derive(Debug, Clone)]
 pub struct Rng {
@@ -37,6 +39,11 @@ impl Rng {
     /// A number from 0 to 1, without 1.
     pub fn fraction(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// A random element of `set`. Takes a step for each element before it.
+    pub fn choose<'a, T>(&mut self, set: &'a BTreeSet<T>) -> Option<&'a T> {
+        set.iter().nth(self.below(set.len()))
     }
 
     /// Shuffles `items`.

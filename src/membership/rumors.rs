@@ -8,17 +8,16 @@ use std::collections::BTreeMap;
 
 use crate::location::Location;
 
-/// The rumors of a hot node, oldest first.
+/// The rumors of a hot node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RumorQueue {
-    order: BTreeMap<u64, Location>,
     rumors: BTreeMap<Location, Rumor>,
     last: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Rumor {
-    /// Its key in `order`.
+    /// Grows from each rumor to the next newer one.
     sequence: u64,
     /// How many times another node has sent the same record.
     duplicates: u32,
@@ -32,14 +31,11 @@ impl RumorQueue {
             sequence: self.last,
             duplicates: 0,
         };
-        if let Some(before) = self.rumors.insert(location.clone(), rumor) {
-            self.order.remove(&before.sequence);
-        }
-        self.order.insert(self.last, location.clone());
-        if self.order.len() > limit
-            && let Some((_, oldest)) = self.order.pop_first()
-        {
-            self.rumors.remove(&oldest);
+        self.rumors.insert(location.clone(), rumor);
+        if self.rumors.len() > limit {
+            let oldest = self.rumors.values().map(|rumor| rumor.sequence).min();
+            self.rumors
+                .retain(|_, rumor| Some(rumor.sequence) != oldest);
         }
     }
 
@@ -51,18 +47,17 @@ impl RumorQueue {
         };
         rumor.duplicates += 1;
         if rumor.duplicates >= limit {
-            self.order.remove(&rumor.sequence);
             self.rumors.remove(location);
         }
     }
 
+    /// The locations, sorted.
     pub fn iter(&self) -> impl Iterator<Item = &Location> {
-        self.order.values()
+        self.rumors.keys()
     }
 
     /// Drops all rumors.
     pub fn clear(&mut self) {
-        self.order.clear();
         self.rumors.clear();
     }
 }

@@ -1,9 +1,12 @@
 //! The schedule: when a node gossips, probes and reconnects, and with which members.
 
+use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
-use super::calls::Purpose;
+use super::action::Purpose;
 use super::core::Membership;
+use super::rng::Rng;
 use crate::location::Location;
 
 /// Seeds that a node calls at once while it knows no other member. 3: one of them is likely to
@@ -43,7 +46,7 @@ impl Membership {
         for _ in 0..self.config.gossip_fanout {
             // A quarter of the calls is kept for probes and what follows from them.
             let may_gossip = self.calls.len() < self.config.max_calls * 3 / 4;
-            let peer = self.ring.sample(&mut self.rng).cloned();
+            let peer = self.rng.choose(&self.ring).cloned();
             let is_called = peer.is_some_and(|peer| {
                 may_gossip && !self.is_legacy(&peer) && self.exchange_with(&peer, Purpose::Gossip)
             });
@@ -61,9 +64,9 @@ impl Membership {
         self.probe_at = self.now.monotonic + self.jitter(self.config.probe_interval / 2);
         self.probed_round_robin = !self.probed_round_robin;
         let peer = if self.probed_round_robin {
-            self.round_robin.next(&self.ring, &self.me, &mut self.rng)
+            next_of_round(&mut self.probe_round, &self.ring, &self.me, &mut self.rng)
         } else {
-            self.ring.successor(&self.me).cloned()
+            successor(&self.ring, &self.me).cloned()
         };
         // The only other member is probed as the successor.
         let is_duplicate = self.probed_round_robin && self.ring.len() <= 2;
@@ -98,10 +101,10 @@ impl Membership {
     /// Up to `limit` random seeds that are not on the ring.
     fn sample_missing_seeds(&mut self, limit: usize) -> Vec<Location> {
         let is_present = |location: &Location| *location == self.me || self.ring.contains(location);
-        let missing = self.seeds.iter().filter(|seed| {
-            !is_present(&seed.location) && !seed.advertised.as_ref().is_some_and(is_present)
+        let missing = self.seeds.iter().filter(|(seed, advertised)| {
+            !is_present(seed) && !advertised.as_ref().is_some_and(is_present)
         });
-        let mut missing: Vec<Location> = missing.map(|seed| seed.location.clone()).collect();
+        let mut missing: Vec<Location> = missing.map(|(seed, _)| seed.clone()).collect();
         self.rng.shuffle(&mut missing);
         missing.truncate(limit);
         missing
@@ -116,14 +119,87 @@ impl Membership {
         }
     }
 
-    /// Queues a probe of `location` for the next tick. False if the queue is full.
+    /// Queues a probe of `location` for the next tick. False if the queue is full: then only the
+    /// schedule probes the location, if it is a member.
     pub(super) fn probe_soon(&mut self, location: &Location) -> bool {
+        self.probe_later(location, Duration::ZERO)
+    }
+
+    /// Queues a probe of `location` for a tick after `delay`. False if the queue is full.
+    pub(super) fn probe_later(&mut self, location: &Location, delay: Duration) -> bool {
         let limit = self.config.max_queued_probes;
-        self.probe_queue.add(location, self.now.monotonic, limit)
+        let time = self.now.monotonic + delay;
+        self.probe_queue.add(location, time, limit)
     }
 
     /// The interval, up to a twentieth longer or shorter, so that nodes do not act in step.
     fn jitter(&mut self, interval: Duration) -> Duration {
         interval.mul_f64(0.95 + 0.1 * self.rng.fraction())
+    }
+}
+
+/// The next member after `location`; after the last one, the first. Never `location` itself.
+fn successor<'a>(ring: &'a BTreeSet<Location>, location: &Location) -> Option<&'a Location> {
+    let mut later = ring.range((Excluded(location), Unbounded));
+    let successor = later.next().or(ring.first());
+    successor.filter(|&other| other != location)
+}
+
+/// The next member of `ring` other than `me` in this round. Starts a new round after the last one.
+///
+/// Each round has all members in a shuffled order (SWIM: Das, Gupta and Motivala, 2002), so every
+/// member is probed within two rounds. Independent random choices would not guarantee that. A
+/// member that joins during a round is probed from the next one on.
+fn next_of_round(
+    round: &mut Vec<Location>,
+    ring: &BTreeSet<Location>,
+    me: &Location,
+    rng: &mut Rng,
+) -> Option<Location> {
+    let is_other = |location: &Location| location != me && ring.contains(location);
+    round.retain(is_other);
+    if round.is_empty() {
+        round.extend(ring.iter().filter(|member| is_other(member)).cloned());
+        rng.shuffle(round);
+    }
+    round.pop()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(port: u16) -> Location {
+        Location::new("h", port).unwrap()
+    }
+
+    #[test]
+    fn the_successor_wraps_around_and_is_never_the_location_itself() {
+        let [a, b, c] = [1, 2, 3].map(location);
+        let mut ring = BTreeSet::new();
+        assert_eq!(successor(&ring, &a), None);
+        ring.insert(a.clone());
+        assert_eq!(successor(&ring, &a), None);
+        ring.insert(c.clone());
+        assert_eq!(successor(&ring, &a), Some(&c));
+        assert_eq!(
+            successor(&ring, &b),
+            Some(&c),
+            "also of a location outside the ring"
+        );
+        assert_eq!(successor(&ring, &c), Some(&a));
+    }
+
+    #[test]
+    fn each_round_has_every_other_member_once() {
+        let ring: BTreeSet<Location> = (1..=20).map(location).collect();
+        let me = location(7);
+        let (mut round, mut rng) = (Vec::new(), Rng::new(1));
+        let mut members_in_round = || {
+            let next = |_| next_of_round(&mut round, &ring, &me, &mut rng);
+            let members: BTreeSet<Location> = (1..20).filter_map(next).collect();
+            members.len()
+        };
+        assert_eq!((members_in_round(), members_in_round()), (19, 19));
     }
 }

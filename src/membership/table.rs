@@ -4,18 +4,17 @@
 //! in whatever order (see [`Member::merge`]). The digest is a running sum: a change costs two
 //! hashes in a table of any size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::member::{Member, Status};
 use super::rng::Rng;
-use super::sorted_set::SortedSet;
 use crate::location::Location;
 
 /// The records of live members and of those that are gone.
 #[derive(Debug, Clone, Default)]
 pub struct MemberTable {
     records: BTreeMap<Location, Member>,
-    down: SortedSet,
+    down: BTreeSet<Location>,
     live: usize,
     digest: u64,
 }
@@ -41,11 +40,11 @@ impl MemberTable {
         }
     }
 
-    /// Removes and returns the record of a location.
-    pub fn forget(&mut self, location: &Location) -> Option<Member> {
-        let member = self.records.remove(location)?;
-        self.uncount(&member);
-        Some(member)
+    /// Removes the record of a location.
+    pub fn forget(&mut self, location: &Location) {
+        if let Some(member) = self.records.remove(location) {
+            self.uncount(&member);
+        }
     }
 
     /// The record of a location.
@@ -71,7 +70,7 @@ impl MemberTable {
 
     /// A random DOWN member.
     pub fn sample_down(&self, rng: &mut Rng) -> Option<&Location> {
-        self.down.sample(rng)
+        rng.choose(&self.down)
     }
 
     /// The number of DOWN members.
@@ -85,15 +84,14 @@ impl MemberTable {
             self.live += 1;
             self.digest = self.digest.wrapping_add(member.digest());
         }
-        let location = member.location.clone();
-        let is_down = member.status == Status::Down;
-        let before = self.records.insert(location.clone(), member);
+        let before = self.records.get(&member.location).cloned();
         if let Some(before) = &before {
             self.uncount(before);
         }
-        if is_down {
-            self.down.insert(&location);
+        if member.status == Status::Down {
+            self.down.insert(member.location.clone());
         }
+        self.records.insert(member.location.clone(), member);
         before
     }
 

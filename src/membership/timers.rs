@@ -35,6 +35,20 @@ impl Timers {
         }
     }
 
+    /// Sets the location's deadline to `time`, unless it has an earlier one. False if it has none
+    /// and `limit` others have.
+    pub fn add(&mut self, location: &Location, time: Duration, limit: usize) -> bool {
+        if self.deadlines.contains_key(location) {
+            self.shorten(location, time);
+            return true;
+        }
+        let has_space = self.len() < limit;
+        if has_space {
+            self.set(location, time);
+        }
+        has_space
+    }
+
     /// Removes the location's deadline. False if it had none.
     pub fn cancel(&mut self, location: &Location) -> bool {
         let Some(time) = self.deadlines.remove(location) else {
@@ -93,5 +107,17 @@ mod tests {
         assert_eq!(timers.pop_due(second(4)), Some(b));
         assert_eq!(timers.pop_due(second(4)), Some(a));
         assert_eq!(timers.earliest(), None);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_has_each_location_once() {
+        let mut queue = Timers::default();
+        for port in [1, 2, 1, 3, 4] {
+            let location = Location::new("h", port).unwrap();
+            queue.add(&location, Duration::from_secs(5), 3);
+        }
+        assert_eq!(queue.pop_due(Duration::from_secs(4)), None);
+        let due = std::iter::from_fn(|| queue.pop_due(Duration::from_secs(5)));
+        assert_eq!(due.count(), 3);
     }
 }

@@ -1,47 +1,85 @@
 //! The driver: gives the membership the time and makes the calls that it asks for.
 
 use std::io;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use log::{debug, warn};
 use thrift::TransportErrorKind;
 
-use super::shared::Shared;
+use super::Node;
+use super::events::PendingEvents;
 use crate::error::Error;
+use crate::location::Location;
 use crate::locator::{self, LocatorSyncClient, TLocatorSyncClient};
-use crate::membership::{Action, Gossip, Outcome, Request};
+use crate::membership::{Action, Change, Gossip, Membership, Now, Outcome, Request};
 use crate::rpc::dialer::{Input, Output, Timeouts};
 
 /// A client of a peer.
-type Peer = LocatorSyncClient<Input, Output>;
+pub(super) type Peer = LocatorSyncClient<Input, Output>;
 
-impl Shared {
-    /// The driver's thread: wakes when the membership asks for it, until the node stops.
-    pub fn drive(self: Arc<Self>) {
-        let mut state = self.state.lock();
-        while !state.stopped {
-            let now = self.now();
-            let actions = state.membership.tick(now);
-            self.collect(&mut state);
-            state = self.publish(state);
-            if actions.is_empty() {
-                let sleep = state.membership.wake_at().saturating_sub(now.monotonic);
-                self.wait(&mut state, sleep);
-            } else {
-                drop(state);
-                self.dispatch(actions);
-                state = self.state.lock();
+impl Node {
+    /// Starts the node's own threads. Events before that are not delivered.
+    pub(super) fn start(&self, on_change: impl Fn(&[Change]) + Send + 'static) -> io::Result<()> {
+        self.shared.state.lock().events = PendingEvents::default();
+        let (driver, events) = (self.clone(), self.clone());
+        let thread = |name: &str| thread::Builder::new().name(name.into());
+        let driver = thread("driver").spawn(move || driver.drive())?;
+        let events = thread("events").spawn(move || events.deliver_events(on_change))?;
+        self.shared.threads.lock().extend([driver, events]);
+        Ok(())
+    }
+
+    /// Ends the node's own threads and waits for them. The server can still reply from what
+    /// is known.
+    pub(crate) fn stop(&self) {
+        self.shared.state.lock().stopped = true;
+        self.shared.changed.notify_all();
+        self.shared.event_added.notify_all();
+        let threads = std::mem::take(&mut *self.shared.threads.lock());
+        for thread in threads {
+            if thread.join().is_err() {
+                warn!("a thread of the node at {} has panicked", self.location());
             }
         }
     }
 
+    /// The driver's thread: wakes when the membership asks for it, until the node stops.
+    fn drive(&self) {
+        let shared = &self.shared;
+        let mut state = shared.state.lock();
+        while !state.stopped {
+            let now = shared.now();
+            let actions = state.membership.tick(now);
+            shared.collect(&mut state);
+            state = shared.publish(state);
+            if actions.is_empty() {
+                let sleep = state.membership.wake_at().saturating_sub(now.monotonic);
+                shared.changed.wait_for(&mut state, sleep);
+            } else {
+                drop(state);
+                self.dispatch(actions);
+                state = shared.state.lock();
+            }
+        }
+    }
+
+    /// Lets the membership decide at the current time, and wakes the driver, which publishes
+    /// what changed.
+    pub(super) fn decide<T>(&self, decision: impl FnOnce(&mut Membership, Now) -> T) -> T {
+        let mut state = self.shared.state.lock();
+        let decided = decision(&mut state.membership, self.shared.now());
+        self.shared.collect(&mut state);
+        drop(state);
+        self.shared.changed.notify_all();
+        decided
+    }
+
     /// Makes each call on a thread of its own. The membership limits how many are in flight.
-    pub fn dispatch(self: &Arc<Self>, actions: Vec<Action>) {
+    pub(super) fn dispatch(&self, actions: Vec<Action>) {
         for action in actions {
-            let shared = self.clone();
-            let call = move || shared.call_and_report(&action);
+            let node = self.clone();
+            let call = move || node.call_and_report(&action);
             if let Err(e) = thread::Builder::new().name("caller".into()).spawn(call) {
                 // The membership times the call out and blames no peer.
                 warn!("a call to a peer was not made: {e}");
@@ -49,15 +87,15 @@ impl Shared {
         }
     }
 
-    fn call_and_report(self: &Arc<Self>, action: &Action) {
-        let began = self.millis();
+    fn call_and_report(&self, action: &Action) {
+        let began = self.shared.millis();
         let Some(outcome) = self.perform(action) else {
             return;
         };
         let has_contact = matches!(outcome, Outcome::Gossip(_));
         let more = self.decide(|membership, now| membership.reply(now, action.token, outcome));
         if has_contact {
-            self.record_contact(began);
+            self.shared.record_contact(began);
         }
         self.dispatch(more);
     }
@@ -66,7 +104,9 @@ impl Shared {
     /// peer: the membership times the call out.
     fn perform(&self, action: &Action) -> Option<Outcome> {
         let peer = &action.peer;
-        let outcome = self.call_peer(action, |client, request| match request {
+        let timeout = self.shared.config.call_timeout;
+        let to_wire = |all: &[Location]| all.iter().map(Into::into).collect();
+        let outcome = self.call(timeout, peer, |client| match &action.request {
             Request::Exchange(gossip) => {
                 let reply = client.exchange(locator::Gossip::from(gossip))?;
                 Ok(Gossip::try_from(reply).map_or(Outcome::NoReply, Outcome::Gossip))
@@ -77,20 +117,12 @@ impl Shared {
                 let locations = all.iter().filter_map(|l| l.try_into().ok());
                 Ok(Outcome::All(locations.collect()))
             }
-            Request::Add {
-                location,
-                authorities,
-            } => {
-                let authorities = authorities.iter().map(Into::into).collect();
-                client.add(location.into(), authorities)?;
+            Request::Add(location, authorities) => {
+                client.add(location.into(), to_wire(authorities))?;
                 Ok(Outcome::Done)
             }
-            Request::Remove {
-                location,
-                authorities,
-            } => {
-                let authorities = authorities.iter().map(Into::into).collect();
-                client.remove(location.into(), authorities)?;
+            Request::Remove(location, authorities) => {
+                client.remove(location.into(), to_wire(authorities))?;
                 Ok(Outcome::Done)
             }
         });
@@ -107,25 +139,19 @@ impl Shared {
         }
     }
 
-    fn call_peer<T>(
+    /// Makes one call, with the same timeout to connect and to receive the reply.
+    pub(super) fn call<T>(
         &self,
-        action: &Action,
-        body: impl FnOnce(&mut Peer, &Request) -> thrift::Result<T>,
+        timeout: Duration,
+        peer: &Location,
+        body: impl FnOnce(&mut Peer) -> thrift::Result<T>,
     ) -> Result<T, Error> {
-        self.endpoint.dialer().call_with_timeouts(
-            same_timeouts(self.config.call_timeout),
-            LocatorSyncClient::new,
-            &action.peer,
-            |client| body(client, &action.request),
-        )
-    }
-}
-
-/// The same time to connect and to receive the reply.
-pub(super) fn same_timeouts(time: Duration) -> Timeouts {
-    Timeouts {
-        connect: time,
-        reply: time,
+        let timeouts = Timeouts {
+            connect: timeout,
+            reply: timeout,
+        };
+        self.dialer()
+            .call_with_timeouts(timeouts, LocatorSyncClient::new, peer, body)
     }
 }
 

@@ -9,15 +9,12 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use super::Node;
-use super::driver::same_timeouts;
 use super::shared::State;
 use crate::discover::find_peer;
 use crate::error::Error;
 use crate::location::Location;
-use crate::locator::{BaseSyncClient, TBaseSyncClient};
+use crate::locator::TBaseSyncClient;
 use crate::membership::{Change, Status};
-use crate::rpc::dialer::Dialer;
-use crate::shutdown::Shutdown;
 
 /// How long a peer that refuses connections is retried: it may be just starting.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,6 +22,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a peer that does not reply is retried, and how long the join itself may then
 /// take: hundreds of nodes may start on one host.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one attempt to call the peer may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pause between two attempts.
 const RETRY: Duration = Duration::from_millis(100);
@@ -54,8 +54,7 @@ impl Node {
             return Ok(true);
         };
         info!("Joining the network...");
-        self.shared
-            .decide(|membership, now| membership.seed(now, peer.clone()));
+        self.decide(|membership, now| membership.seed(now, peer.clone()));
         self.wait_for_member(&peer).map(|()| false)
     }
 
@@ -82,13 +81,29 @@ impl Node {
             return Ok(None);
         }
         let peer = Location::from(*socket);
-        wait_for_peer(
-            self.dialer(),
-            service_type,
-            &peer,
-            self.endpoint().shutdown(),
-        )?;
+        self.wait_for_peer(service_type, &peer)?;
         Ok(Some(peer))
+    }
+
+    /// Waits until the peer replies, and checks that it serves the same type.
+    fn wait_for_peer(&self, service_type: &str, peer: &Location) -> Result<(), Error> {
+        let began = Instant::now();
+        loop {
+            let failure = match self.call(CHECK_TIMEOUT, peer, |peer| peer.service_type()) {
+                Ok(found) if found == service_type => return Ok(()),
+                Ok(found) => return Err(wrong_network(peer, &found, service_type)),
+                Err(e) if !e.is_unreachable() || matches!(e, Error::Tls(..)) => return Err(e),
+                Err(e) => e,
+            };
+            let is_slow = matches!(failure, Error::Timeout(..) | Error::Unreachable(..));
+            let limit = if is_slow { JOIN_TIMEOUT } else { START_TIMEOUT };
+            if began.elapsed() + RETRY > limit {
+                return Err(failure);
+            }
+            if self.endpoint().shutdown().wait_for(RETRY) {
+                return Err(interrupted());
+            }
+        }
     }
 
     /// Waits until another member is known.
@@ -99,11 +114,7 @@ impl Node {
             if let Some((foreign, network)) = &state.foreign_peer
                 && foreign == peer
             {
-                return Err(Error::WrongNetwork {
-                    peer: peer.clone(),
-                    found: network.to_string(),
-                    expected: self.shared.network.to_string(),
-                });
+                return Err(wrong_network(peer, network, &self.shared.network));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -112,10 +123,10 @@ impl Node {
             if self.endpoint().shutdown().is_requested() {
                 return Err(interrupted());
             }
-            self.shared.wait(&mut state, left.min(RETRY));
+            self.shared.changed.wait_for(&mut state, left.min(RETRY));
         }
         drop(state);
-        self.shared.wait_until_published(RETRY);
+        self.wait_until_published(RETRY);
         Ok(())
     }
 
@@ -123,12 +134,13 @@ impl Node {
     ///
     /// The node continues to serve calls, but is off the ring. Blocks for two seconds at most.
     pub fn leave(&self) {
-        let actions = self.shared.decide(|membership, now| membership.leave(now));
-        self.shared.dispatch(actions);
+        let actions = self.decide(|membership, now| membership.leave(now));
+        self.dispatch(actions);
         let deadline = Instant::now() + LEAVE_TIMEOUT;
         let mut state = self.shared.state.lock();
         while !state.membership.left(self.shared.now()) && Instant::now() < deadline {
-            self.shared.wait(&mut state, Duration::from_millis(20));
+            let poll = Duration::from_millis(20);
+            self.shared.changed.wait_for(&mut state, poll);
         }
     }
 }
@@ -146,39 +158,10 @@ fn interrupted() -> Error {
     Error::NoPeer("ended before it had joined a network".into())
 }
 
-/// Waits until the peer replies, and checks that it serves the same type.
-fn wait_for_peer(
-    dialer: &Dialer,
-    service_type: &str,
-    peer: &Location,
-    shutdown: &Shutdown,
-) -> Result<(), Error> {
-    let began = Instant::now();
-    let timeouts = same_timeouts(Duration::from_secs(1));
-    loop {
-        let found = dialer.call_with_timeouts(timeouts, BaseSyncClient::new, peer, |peer| {
-            peer.service_type()
-        });
-        match found {
-            Ok(found) if found == service_type => return Ok(()),
-            Ok(found) => {
-                return Err(Error::WrongNetwork {
-                    peer: peer.clone(),
-                    found,
-                    expected: service_type.to_owned(),
-                });
-            }
-            Err(e) if !e.is_unreachable() || matches!(e, Error::Tls(..)) => return Err(e),
-            Err(e) => {
-                let is_slow = matches!(e, Error::Timeout(..) | Error::Unreachable(..));
-                let limit = if is_slow { JOIN_TIMEOUT } else { START_TIMEOUT };
-                if began.elapsed() + RETRY > limit {
-                    return Err(e);
-                }
-                if shutdown.wait_for(RETRY) {
-                    return Err(interrupted());
-                }
-            }
-        }
+fn wrong_network(peer: &Location, found: &str, expected: &str) -> Error {
+    Error::WrongNetwork {
+        peer: peer.clone(),
+        found: found.to_owned(),
+        expected: expected.to_owned(),
     }
 }

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use log::{info, warn};
 
-use super::shared::Shared;
+use super::Node;
 use crate::location::Location;
-use crate::membership::{Change, Event, Member, Membership, RemovalReason};
+use crate::membership::{Change, ChangeKind, Event, Member, Membership};
 
-impl Shared {
+impl Node {
     /// Logs every known member, and when it was last heard.
-    pub fn log_members(&self) {
+    pub fn debug(&self) {
         let ring = self.ring();
         let shares: HashMap<&Location, f64> = ring.shares().into_iter().collect();
-        let now = self.now().monotonic;
-        let state = self.state.lock();
+        let now = self.shared.now().monotonic;
+        let state = self.shared.state.lock();
         let membership = &state.membership;
         let line = |member: &Member| {
             let share = shares.get(&member.location).unwrap_or(&0.0) * 100.0;
@@ -35,8 +35,8 @@ impl Shared {
         drop(state);
         info!(
             "{} of network {} knows {live} live members, digest {digest:016x}:",
-            self.endpoint.location(),
-            self.network
+            self.location(),
+            self.shared.network
         );
         for line in lines {
             info!("  {line}");
@@ -44,13 +44,13 @@ impl Shared {
     }
 
     /// Logs events and passes ring changes to the handler until the node stops.
-    pub fn deliver_events(&self, on_change: impl Fn(&[Change])) {
-        while let Some(pending) = self.events.next() {
+    pub(super) fn deliver_events(&self, on_change: impl Fn(&[Change])) {
+        while let Some(pending) = self.next_events() {
             if pending.dropped > 0 {
                 warn!("{} membership events were not logged", pending.dropped);
             }
-            let own = self.endpoint.location();
-            let of_others = pending.changes.iter().filter(|c| c.location() != own);
+            let own = self.location();
+            let of_others = pending.changes.iter().filter(|c| c.location != *own);
             of_others.for_each(log_change);
             pending.events.iter().for_each(log_event);
             if !pending.changes.is_empty() {
@@ -76,15 +76,12 @@ fn last_contact(membership: &Membership, location: &Location, now: Duration) -> 
 fn log_event(event: &Event) {
     match event {
         Event::RingChanged(changes) => changes.iter().for_each(log_change),
-        Event::Refuted { incarnation } => {
+        Event::Refuted(incarnation) => {
             info!("refuted suspicion; incarnation is now {incarnation}");
         }
         Event::Suspected(peer) => info!("suspecting {peer}: no response"),
-        Event::LegacyPeer {
-            location,
-            is_legacy: true,
-        } => info!("{location} is a legacy node"),
-        Event::LegacyPeer { location, .. } => info!("{location} is not a legacy node"),
+        Event::LegacyPeer(peer) => info!("{peer} is a legacy node"),
+        Event::UpgradedPeer(peer) => info!("{peer} is not a legacy node"),
         Event::ForeignNetwork(peer, network) => warn!("{peer} is of another network: {network}"),
         Event::GossipRejected(peer, reason) => warn!("rejected gossip of {peer}: {reason}"),
         Event::ProcessPaused(time) => {
@@ -94,16 +91,11 @@ fn log_event(event: &Event) {
 }
 
 fn log_change(change: &Change) {
-    match change {
-        Change::Added { location, .. } => info!("added {location}"),
-        Change::Removed {
-            location,
-            reason: RemovalReason::Left,
-        } => info!("removed {location}: it left"),
-        Change::Removed {
-            location,
-            reason: RemovalReason::Down,
-        } => info!("removed {location}: it is down"),
-        Change::Restarted { location, .. } => info!("restarted {location}"),
+    let location = &change.location;
+    match change.kind {
+        ChangeKind::Added => info!("added {location}"),
+        ChangeKind::Down => info!("removed {location}: it is down"),
+        ChangeKind::Left => info!("removed {location}: it left"),
+        ChangeKind::Restarted => info!("restarted {location}"),
     }
 }

@@ -18,23 +18,15 @@ mod join;
 mod log;
 mod shared;
 
-use std::io;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
-use ::log::warn;
-
-use self::driver::{outcome_of, same_timeouts};
+use self::driver::outcome_of;
 use self::shared::Shared;
 use crate::endpoint::{BindOptions, Endpoint};
 use crate::error::Error;
-use crate::hash_ring::HashRing;
 use crate::location::Location;
-use crate::locator::{
-    self, BaseSyncClient, LocatorSyncClient, TBaseSyncClient, TLocatorSyncClient,
-};
-use crate::membership::{Change, Failure, Gossip, Member, Outcome, Status};
+use crate::locator::{self, TBaseSyncClient, TLocatorSyncClient};
+use crate::membership::{Failure, Gossip, Member, Membership, Outcome, Status};
 use crate::rpc::dialer::Dialer;
 
 /// A member of a network. A cheap handle; clones are the same node.
@@ -82,95 +74,55 @@ impl Node {
         self.shared.endpoint.location()
     }
 
-    /// The ring of the live members, as it is now. Never blocks for a call.
-    pub fn ring(&self) -> Arc<HashRing<Location>> {
-        self.shared.ring()
-    }
-
     /// The records of all members, those that are gone included, sorted by location.
     pub fn members(&self) -> Vec<Member> {
-        self.shared
-            .state
-            .lock()
-            .membership
-            .members()
-            .cloned()
-            .collect()
-    }
-
-    /// Logs all members.
-    pub fn debug(&self) {
-        self.shared.log_members();
-    }
-
-    /// Grows with every change of the membership. Never blocks.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.shared.epoch()
-    }
-
-    /// This node's own generation. It changes when the node learns that it was declared down.
-    /// Never blocks.
-    pub(crate) fn generation(&self) -> i64 {
-        self.shared.generation()
-    }
-
-    /// Has this node heard another member recently, or is it alone? Otherwise the others may
-    /// have declared it down. Never blocks.
-    pub(crate) fn has_contact(&self) -> bool {
-        self.shared.has_contact()
-    }
-
-    /// Grows with every isolation of this node, noticed or not. Never blocks.
-    pub(crate) fn isolations(&self) -> u64 {
-        self.shared.isolations()
+        self.read(|membership| membership.members().cloned().collect())
     }
 
     /// The processes that take part. Blocks for no call.
     pub(crate) fn snapshot(&self) -> MemberSnapshot {
-        let state = self.shared.state.lock();
-        let membership = &state.membership;
-        let live = membership.live().filter(|(_, generation)| *generation != 0);
-        let left = membership
-            .members()
-            .filter(|member| member.status == Status::Left && member.location != *self.location());
-        MemberSnapshot {
-            live: live
-                .map(|(location, generation)| (location.clone(), generation))
-                .collect(),
-            leaving: left
-                .map(|member| (member.location.clone(), member.generation))
-                .collect(),
-            generation: membership.generation(),
-        }
+        self.read(|membership| {
+            let members = membership.live();
+            let live = members.filter(|(_, generation)| *generation != 0);
+            let members = membership.members();
+            let left = members.filter(|member| {
+                member.status == Status::Left && member.location != *self.location()
+            });
+            MemberSnapshot {
+                live: live
+                    .map(|(location, generation)| (location.clone(), generation))
+                    .collect(),
+                leaving: left
+                    .map(|member| (member.location.clone(), member.generation))
+                    .collect(),
+                generation: membership.generation(),
+            }
+        })
     }
 
     /// Is this location known to be down?
     pub(crate) fn is_down(&self, location: &Location) -> bool {
-        let status = self.shared.state.lock().membership.status_of(location);
+        let status = self.read(|membership| membership.status_of(location));
         status.is_none_or(|status| status == Status::Down)
-    }
-
-    /// Are there legacy nodes among the members? Never blocks.
-    pub(crate) fn has_legacy(&self) -> bool {
-        self.shared.has_legacy()
     }
 
     /// Is this a legacy node?
     pub(crate) fn is_legacy(&self, location: &Location) -> bool {
-        self.shared.state.lock().membership.is_legacy(location)
+        self.read(|membership| membership.is_legacy(location))
     }
 
     /// The records of legacy nodes, those that are gone included.
     pub(crate) fn legacy_nodes(&self) -> Vec<Member> {
-        let state = self.shared.state.lock();
-        let legacy = state.membership.members().filter(|m| m.is_legacy());
-        legacy.cloned().collect()
+        self.read(|membership| {
+            let legacy = membership.members().filter(|member| member.is_legacy());
+            legacy.cloned().collect()
+        })
     }
 
     /// Are there other members, all of them legacy nodes, and no location that may turn out to be
     /// one of ours?
     pub(crate) fn has_only_legacy_peers(&self) -> bool {
-        self.has_legacy() && self.shared.state.lock().membership.has_only_legacy_peers()
+        self.has_legacy() && self.read(Membership::has_only_legacy_peers)
     }
 
     /// Exchanges all records with `location`, and waits until the ring accounts for them.
@@ -180,50 +132,21 @@ impl Node {
     /// See [`Error`]; it names the location.
     pub(crate) fn push_pull(&self, location: &Location) -> Result<bool, Error> {
         let gossip = self.full_state();
-        let timeouts = same_timeouts(self.shared.config.call_timeout);
-        let exchange = |peer: &mut LocatorSyncClient<_, _>| peer.exchange(gossip);
-        let dialer = self.dialer();
-        let reply =
-            dialer.call_with_timeouts(timeouts, LocatorSyncClient::new, location, exchange)?;
+        let timeout = self.shared.config.call_timeout;
+        let reply = self.call(timeout, location, |peer| peer.exchange(gossip))?;
         self.on_exchange(reply)
             .map_err(|e| Error::Remote(location.clone(), e))?;
-        Ok(self.wait_until_published(self.shared.config.call_timeout))
+        Ok(self.wait_until_published(timeout))
     }
 
-    /// Waits until the ring accounts for everything that was decided before, for `timeout` at
-    /// most. Returns whether it does.
-    pub(crate) fn wait_until_published(&self, timeout: Duration) -> bool {
-        self.shared.wait_until_published(timeout)
-    }
-
-    /// Ends the node's own threads and waits for them. The server can still reply from what
-    /// is known.
-    pub(crate) fn stop(&self) {
-        self.shared.stop();
-        let threads = std::mem::take(&mut *self.shared.threads.lock());
-        for thread in threads {
-            if thread.join().is_err() {
-                warn!("a thread of the node at {} has panicked", self.location());
-            }
-        }
-    }
-
-    /// A node asks to join: it is probed, and added once it replies.
-    pub(crate) fn join(&self, location: Location) {
-        self.shared
-            .decide(|membership, now| membership.join(now, location));
-    }
-
-    /// A node is said to be a member: it is probed, and added once it replies.
+    /// A node asks to join, or is said to be a member: it is probed, and added once it replies.
     pub(crate) fn add(&self, location: Location) {
-        self.shared
-            .decide(|membership, now| membership.add(now, location));
+        self.decide(|membership, now| membership.add(now, location));
     }
 
     /// A node is said to be gone: it is probed at once.
     pub(crate) fn remove(&self, location: Location) {
-        self.shared
-            .decide(|membership, now| membership.remove(now, location));
+        self.decide(|membership, now| membership.remove(now, location));
     }
 
     /// Reports a failed call to `location`, which is then probed at once. Does not block.
@@ -232,8 +155,7 @@ impl Node {
             Outcome::Refused => Failure::Refused,
             _ => Failure::NoReply,
         };
-        self.shared
-            .decide(|membership, now| membership.report_unreachable(now, location, failure));
+        self.decide(|membership, now| membership.report_unreachable(now, location, failure));
     }
 
     /// Replies to an `exchange`.
@@ -242,36 +164,24 @@ impl Node {
     /// The gossip is malformed.
     pub(crate) fn on_exchange(&self, gossip: locator::Gossip) -> thrift::Result<locator::Gossip> {
         let gossip = Gossip::try_from(gossip).map_err(|e| e.to_string())?;
-        let reply = self
-            .shared
-            .decide(|membership, now| membership.on_exchange(now, gossip));
+        let reply = self.decide(|membership, now| membership.on_exchange(now, gossip));
         Ok(locator::Gossip::from(&reply))
     }
 
     /// Does `location` reply to this node now? Blocks for the time of an indirect probe.
     pub(crate) fn ping(&self, location: &Location) -> bool {
-        let timeouts = same_timeouts(self.shared.config.ping_req_timeout);
-        let ping = |peer: &mut BaseSyncClient<_, _>| peer.ping();
-        let dialer = self.dialer();
-        dialer
-            .call_with_timeouts(timeouts, BaseSyncClient::new, location, ping)
-            .is_ok()
+        let timeout = self.shared.config.ping_req_timeout;
+        self.call(timeout, location, |peer| peer.ping()).is_ok()
     }
 
     /// All records, as `members` returns them.
     pub(crate) fn full_state(&self) -> locator::Gossip {
-        let gossip = self.shared.state.lock().membership.full_state();
+        let gossip = self.read(Membership::full_state);
         locator::Gossip::from(&gossip)
     }
 
-    /// Starts the node's own threads.
-    fn start(&self, on_change: impl Fn(&[Change]) + Send + 'static) -> io::Result<()> {
-        self.shared.events.open();
-        let (driver, events) = (self.shared.clone(), self.shared.clone());
-        let thread = |name: &str| thread::Builder::new().name(name.into());
-        let driver = thread("driver").spawn(move || driver.drive())?;
-        let events = thread("events").spawn(move || events.deliver_events(on_change))?;
-        self.shared.threads.lock().extend([driver, events]);
-        Ok(())
+    /// Reads the membership. Held briefly, never during a call.
+    fn read<T>(&self, query: impl FnOnce(&Membership) -> T) -> T {
+        query(&self.shared.state.lock().membership)
     }
 }

@@ -1,6 +1,7 @@
-//! `Shared`: the state of one node that its threads share.
+//! `Shared`: the state of one node that its threads share, and how decisions become the ring.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -8,13 +9,15 @@ use std::sync::atomic::{
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::events::EventQueue;
+use super::Node;
+use super::events::PendingEvents;
 use crate::endpoint::Endpoint;
 use crate::hash_ring::HashRing;
 use crate::location::Location;
-use crate::membership::{Change, Config, Event, Membership, Now};
+use crate::membership::{Change, ChangeKind, Config, Event, Membership, Now};
 
 /// A node that has heard no other member for this time may have been declared down: it is
 /// isolated. Less than the time that the others need to declare it down.
@@ -30,12 +33,12 @@ pub(super) struct Shared {
     /// The membership and what follows from it. Held to decide, never during a call or a log line.
     pub state: Mutex<State>,
     /// Notified when the driver may have to wake earlier, and when the ring has changed.
-    changed: Condvar,
-    /// The ring of the live members. Replaced while `state` is held.
-    ring: RwLock<Arc<HashRing<Location>>>,
-    /// Events for the log and the handler.
-    pub events: EventQueue,
-    /// Counts changes of the membership. Raised while `state` is held.
+    pub changed: Condvar,
+    /// Notified when there is an event for the event thread, and when the node stops.
+    pub event_added: Condvar,
+    /// The ring of the live members. Replaced by the driver.
+    ring: ArcSwap<HashRing<Location>>,
+    /// Counts changes of the membership.
     epoch: AtomicU64,
     /// When the last call started that another member answered, in milliseconds since the
     /// start. Not when the reply arrived: a process that was stopped in between finds old
@@ -60,6 +63,8 @@ pub(super) struct State {
     pub foreign_peer: Option<(Location, Arc<str>)>,
     /// Changes that the driver has not applied to the ring yet.
     changes: Vec<Change>,
+    /// Events for the log and the handler.
+    pub events: PendingEvents,
     /// How often events were collected, and how many of these times were published.
     collected: u64,
     published: u64,
@@ -69,60 +74,49 @@ pub(super) struct State {
 impl Shared {
     /// The state of a node that knows only itself.
     pub fn new(endpoint: Endpoint, network: &str) -> Shared {
+        let network: Arc<str> = network.into();
         let config = Config::default();
         let start = Instant::now();
         let now = now_since(start);
         let location = endpoint.location().clone();
-        let seed = random_seed(&location, now);
+        // Differs between nodes that start at the same moment.
+        let seed = RandomState::new().hash_one((&location, now.unix_millis));
+        let ring = [location.clone()].into_iter().collect();
         let mut membership = Membership::new(
             location,
-            network.into(),
+            network.clone(),
             Vec::new(),
             config.clone(),
             now,
             seed,
         );
-        let live = membership.live();
-        let ring = live.map(|(location, _)| location.clone()).collect();
         // The event that this node is on its own ring is not reported.
         membership.events();
-        let generation = AtomicI64::new(membership.generation());
-        let state = State {
-            membership,
-            foreign_peer: None,
-            changes: Vec::new(),
-            collected: 0,
-            published: 0,
-            stopped: false,
-        };
         Shared {
             endpoint,
-            network: network.into(),
+            network,
             config,
             start,
-            state: Mutex::new(state),
+            generation: AtomicI64::new(membership.generation()),
+            state: Mutex::new(State {
+                membership,
+                foreign_peer: None,
+                changes: Vec::new(),
+                events: PendingEvents::default(),
+                collected: 0,
+                published: 0,
+                stopped: false,
+            }),
             changed: Condvar::new(),
-            ring: RwLock::new(Arc::new(ring)),
-            events: EventQueue::default(),
+            event_added: Condvar::new(),
+            ring: ArcSwap::from_pointee(ring),
             epoch: AtomicU64::new(0),
             contact_at: AtomicU64::new(0),
             isolations: AtomicU64::new(0),
             is_alone: AtomicBool::new(true),
             has_legacy: AtomicBool::new(false),
-            generation,
             threads: Mutex::default(),
         }
-    }
-
-    /// Lets the membership decide at the current time, and wakes the driver, which publishes
-    /// what changed.
-    pub fn decide<T>(&self, decision: impl FnOnce(&mut Membership, Now) -> T) -> T {
-        let mut state = self.state.lock();
-        let decided = decision(&mut state.membership, self.now());
-        self.collect(&mut state);
-        drop(state);
-        self.changed.notify_all();
-        decided
     }
 
     /// Collects the events of the membership.
@@ -135,14 +129,15 @@ impl Shared {
         self.generation
             .store(state.membership.generation(), Release);
         for event in events {
-            match event {
-                Event::RingChanged(changes) => state.changes.extend(changes),
-                Event::ForeignNetwork(peer, network) => {
-                    state.foreign_peer = Some((peer.clone(), network.clone()));
-                    self.events.push(Event::ForeignNetwork(peer, network));
-                }
-                event => self.events.push(event),
+            if let Event::RingChanged(changes) = event {
+                state.changes.extend(changes);
+                continue;
             }
+            if let Event::ForeignNetwork(peer, network) = &event {
+                state.foreign_peer = Some((peer.clone(), network.clone()));
+            }
+            state.events.add(event);
+            self.event_added.notify_all();
         }
     }
 
@@ -165,82 +160,35 @@ impl Shared {
                 self.contact_at.fetch_max(self.millis(), Release);
             }
             self.epoch.fetch_add(1, Release);
-            if !changes.is_empty() {
-                self.events.push(Event::RingChanged(changes));
-            }
             state = self.state.lock();
+            if !changes.is_empty() {
+                state.events.add(Event::RingChanged(changes));
+                self.event_added.notify_all();
+            }
             state.published = collected;
             self.changed.notify_all();
         }
         state
     }
 
-    /// Waits until the driver has published everything that was decided before, for `timeout`
-    /// at most. Returns whether it has.
-    pub fn wait_until_published(&self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout;
-        let mut state = self.state.lock();
-        let collected = state.collected;
-        while state.published < collected && !state.stopped {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            self.wait(&mut state, left);
-        }
-        state.published >= collected
-    }
-
     fn change_ring(&self, changes: &[Change]) {
         // Of several changes of one location the last one counts.
-        let last: BTreeMap<&Location, &Change> =
-            changes.iter().map(|c| (c.location(), c)).collect();
+        let last: BTreeMap<&Location, ChangeKind> =
+            changes.iter().map(|c| (&c.location, c.kind)).collect();
         let mut added = Vec::new();
         let mut removed = Vec::new();
-        for (location, change) in last {
-            match change {
-                Change::Added { .. } => added.push((location.clone(), 1)),
-                Change::Removed { .. } => removed.push(location.clone()),
-                Change::Restarted { .. } => (),
+        for (location, kind) in last {
+            match kind {
+                ChangeKind::Added => added.push((location.clone(), 1)),
+                ChangeKind::Down | ChangeKind::Left => removed.push(location.clone()),
+                ChangeKind::Restarted => (),
             }
         }
         if added.is_empty() && removed.is_empty() {
             return;
         }
-        let ring = Arc::new(self.ring().updated(added, &removed));
-        *self.ring.write() = ring;
-    }
-
-    /// Waits until the membership may have changed, for `timeout` at most.
-    pub fn wait(&self, state: &mut MutexGuard<'_, State>, timeout: Duration) {
-        self.changed.wait_for(state, timeout);
-    }
-
-    /// Ends the driver and the delivery of events.
-    pub fn stop(&self) {
-        self.state.lock().stopped = true;
-        self.changed.notify_all();
-        self.events.close();
-    }
-
-    /// The ring as it is now. Never blocks for long.
-    pub fn ring(&self) -> Arc<HashRing<Location>> {
-        self.ring.read().clone()
-    }
-
-    /// Grows with every change of the membership.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Acquire)
-    }
-
-    /// This node's own generation. It changes when the node learns that it was declared down.
-    pub fn generation(&self) -> i64 {
-        self.generation.load(Acquire)
-    }
-
-    /// Are there legacy nodes among the members?
-    pub fn has_legacy(&self) -> bool {
-        self.has_legacy.load(Relaxed)
+        let ring = self.ring.load().updated(added, &removed);
+        self.ring.store(Arc::new(ring));
     }
 
     /// Records that a member has answered a call that started at `began` (see
@@ -250,16 +198,6 @@ impl Shared {
             self.isolations.fetch_add(1, Release);
         }
         self.contact_at.fetch_max(began, Release);
-    }
-
-    /// Has this node heard another member recently, or is it alone?
-    pub fn has_contact(&self) -> bool {
-        self.is_alone.load(Relaxed) || !self.is_isolated_at(self.millis())
-    }
-
-    /// Grows with every isolation that has ended.
-    pub fn isolations(&self) -> u64 {
-        self.isolations.load(Acquire)
     }
 
     fn is_isolated_at(&self, millis: u64) -> bool {
@@ -278,6 +216,53 @@ impl Shared {
     }
 }
 
+/// What can be read without the lock.
+impl Node {
+    /// The ring of the live members, as it is now. Never blocks.
+    pub fn ring(&self) -> Arc<HashRing<Location>> {
+        self.shared.ring.load_full()
+    }
+
+    /// Grows with every change of the membership. Never blocks.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.shared.epoch.load(Acquire)
+    }
+
+    /// This node's own generation. It changes when the node learns that it was declared down.
+    /// Never blocks.
+    pub(crate) fn generation(&self) -> i64 {
+        self.shared.generation.load(Acquire)
+    }
+
+    /// Has this node heard another member recently, or is it alone? Otherwise the others may
+    /// have declared it down. Never blocks.
+    pub(crate) fn has_contact(&self) -> bool {
+        let shared = &self.shared;
+        shared.is_alone.load(Relaxed) || !shared.is_isolated_at(shared.millis())
+    }
+
+    /// Grows with every isolation of this node, noticed or not. Never blocks.
+    pub(crate) fn isolations(&self) -> u64 {
+        self.shared.isolations.load(Acquire)
+    }
+
+    /// Are there legacy nodes among the members? Never blocks.
+    pub(crate) fn has_legacy(&self) -> bool {
+        self.shared.has_legacy.load(Relaxed)
+    }
+
+    /// Waits until the ring accounts for everything that was decided before, for `timeout` at
+    /// most. Returns whether it does.
+    pub(crate) fn wait_until_published(&self, timeout: Duration) -> bool {
+        let mut state = self.shared.state.lock();
+        let collected = state.collected;
+        let is_waiting = |state: &mut State| state.published < collected && !state.stopped;
+        let changed = &self.shared.changed;
+        changed.wait_while_for(&mut state, is_waiting, timeout);
+        state.published >= collected
+    }
+}
+
 fn now_since(start: Instant) -> Now {
     let unix = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -286,10 +271,4 @@ fn now_since(start: Instant) -> Now {
         monotonic: start.elapsed(),
         unix_millis: unix.as_millis() as i64,
     }
-}
-
-/// Differs between nodes that start at the same moment.
-fn random_seed(location: &Location, now: Now) -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one((location, now.unix_millis))
 }

@@ -19,7 +19,7 @@ use crate::diststore::{self as wire, StoreSyncHandler};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::handler::{BaseHandler, LocatorHandler, service_chain};
-use crate::membership::{Change, RemovalReason};
+use crate::membership::{Change, ChangeKind};
 use crate::node::Node;
 use crate::rpc::fast_path::FastPath;
 
@@ -138,12 +138,8 @@ impl LocatorHandler for StoreHandler {
         self.store.update_rebalance();
         // Afterwards: a call that fails here must not call the same node again.
         for change in changes {
-            if let Change::Removed {
-                location,
-                reason: RemovalReason::Down,
-            } = change
-            {
-                self.store.close_connections(location);
+            if change.kind == ChangeKind::Down {
+                self.store.close_connections(&change.location);
             }
         }
     }

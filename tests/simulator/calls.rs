@@ -91,11 +91,11 @@ impl Simulator {
             Request::Exchange(gossip) => Outcome::Gossip(self.serve_exchange(id, gossip)?),
             Request::PingReq(target) => return Some(self.serve_ping_req(id, target)),
             Request::GetAll => Outcome::All(self.get_all(id)),
-            Request::Add { location, .. } => {
+            Request::Add(location, _) => {
                 self.receive_add(id, location.clone());
                 Outcome::Done
             }
-            Request::Remove { location, .. } => {
+            Request::Remove(location, _) => {
                 self.receive_remove(id, location.clone());
                 Outcome::Done
             }

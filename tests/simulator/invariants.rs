@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use thrifty_p2p::location::Location;
-use thrifty_p2p::membership::{Change, Event, Member, Membership, RemovalReason, Status};
+use thrifty_p2p::membership::{Change, ChangeKind, Event, Member, Membership, Status};
 
 use super::{Id, Simulator};
 
@@ -34,13 +34,8 @@ type RecordKey = (Location, i64, Status, i64);
 
 /// The members that were removed from a ring because they were declared down.
 pub fn removed_as_down(events: &[Event]) -> impl Iterator<Item = &Location> {
-    changes(events).filter_map(|change| match change {
-        Change::Removed {
-            location,
-            reason: RemovalReason::Down,
-        } => Some(location),
-        _ => None,
-    })
+    let down = changes(events).filter(|change| change.kind == ChangeKind::Down);
+    down.map(|change| &change.location)
 }
 
 fn changes(events: &[Event]) -> impl Iterator<Item = &Change> {
@@ -136,10 +131,11 @@ impl Invariants {
     fn check_ring(&mut self, id: Id, node: &Membership, events: &[Event]) {
         let ring = self.rings.entry(id).or_default();
         for change in changes(events) {
-            let is_valid = match change {
-                Change::Added { location, .. } => ring.insert(location.clone()),
-                Change::Removed { location, .. } => ring.remove(location),
-                Change::Restarted { location, .. } => ring.contains(location),
+            let location = &change.location;
+            let is_valid = match change.kind {
+                ChangeKind::Added => ring.insert(location.clone()),
+                ChangeKind::Down | ChangeKind::Left => ring.remove(location),
+                ChangeKind::Restarted => ring.contains(location),
             };
             assert!(is_valid, "host {id} reported {change:?}");
         }

@@ -102,14 +102,12 @@ impl Simulator {
         let message = match request {
             Request::GetAll => return Outcome::All(self.get_all(id)),
             Request::Exchange(_) | Request::PingReq(_) => return Outcome::UnknownMethod,
-            Request::Add {
-                location,
-                authorities,
-            } => Oneway::Add(location.clone(), authorities.clone()),
-            Request::Remove {
-                location,
-                authorities,
-            } => Oneway::Remove(location.clone(), authorities.clone()),
+            Request::Add(location, authorities) => {
+                Oneway::Add(location.clone(), authorities.clone())
+            }
+            Request::Remove(location, authorities) => {
+                Oneway::Remove(location.clone(), authorities.clone())
+            }
         };
         self.deliver_to_legacy(id, message);
         Outcome::Done
@@ -127,8 +125,9 @@ impl Simulator {
         }
         self.step(to, |node, now| {
             match &message {
-                Oneway::Join(location) => node.join(now, location.clone()),
-                Oneway::Add(location, _) => node.add(now, location.clone()),
+                Oneway::Join(location) | Oneway::Add(location, _) => {
+                    node.add(now, location.clone());
+                }
                 Oneway::Remove(location, _) => node.remove(now, location.clone()),
             }
             Vec::new()

@@ -47,14 +47,7 @@ pub fn request(request: &Request) -> u64 {
         Request::Exchange(gossip) => exchange(gossip),
         Request::PingReq(target) => message("ping_req") + FIELD + location(target),
         Request::GetAll => message("get_all"),
-        Request::Add {
-            location: subject,
-            authorities,
-        }
-        | Request::Remove {
-            location: subject,
-            authorities,
-        } => {
+        Request::Add(subject, authorities) | Request::Remove(subject, authorities) => {
             let authorities = locations(authorities.len(), subject);
             message("remove") + FIELD + location(subject) + authorities
         }
