@@ -12,7 +12,7 @@ use super::limits::StoreLimits;
 use super::placement::{Key, NodeId, Placement};
 use super::rebalance::{DEFAULT_REPLICAS, Pull, RebalanceStatus};
 use super::store::Store;
-use super::table::{PAGE, PrimaryFilter, SCAN_LIMIT, SMALL_PAGE};
+use super::table::{PAGE, SCAN_LIMIT, SMALL_PAGE};
 use super::types::{Mutation, NOT_PRIMARY};
 use super::wire::{NOT_AN_OWNER, mutations, refused, to_read_result};
 use crate::diststore::{self as wire, StoreSyncHandler};
@@ -101,10 +101,8 @@ impl BaseHandler for StoreHandler {
     fn debug(&self) {
         self.node.debug();
         let (keys, bytes) = (self.store.table.keys(), self.store.table.bytes());
-        let (placement_id, phase) = {
-            let rebalance = self.store.rebalance();
-            (rebalance.current().id(), rebalance.phase())
-        };
+        let routing = self.store.routing();
+        let (placement_id, phase) = (routing.current().id(), routing.phase());
         info!("{keys} keys in {bytes} bytes, placement {placement_id:x} {phase:?}");
     }
 }
@@ -330,32 +328,20 @@ impl StoreSyncHandler for StoreHandler {
     }
 
     fn handle_stats(&self, count_primary: bool) -> thrift::Result<wire::NodeStats> {
-        let (current, me, replicas, phase, serving) = {
-            let rebalance = self.store.rebalance();
-            (
-                rebalance.current().clone(),
-                rebalance.me().clone(),
-                rebalance.replicas(),
-                rebalance.phase(),
-                rebalance.is_serving(),
-            )
-        };
-        let placement_id = current.id();
-        let filter = PrimaryFilter {
-            placement: current,
-            me,
-        };
+        let routing = self.store.routing().clone();
+        let (current, me) = (routing.current(), routing.me());
         let table = &self.store.table;
-        let primary_keys = count_primary.then(|| table.count_primary(&filter) as i64);
+        let is_primary = |key: Key<'_>| current.is_primary(me, key);
+        let primary_keys = count_primary.then(|| table.count(is_primary) as i64);
         Ok(wire::NodeStats {
             keys: Some(table.keys() as i64),
             primary_keys,
             bytes: Some(table.bytes() as i64),
-            replicas: replicas.map(|replicas| replicas as i32),
-            phase: Some(phase.into()),
-            serving: Some(serving),
+            replicas: routing.replicas().map(|replicas| replicas as i32),
+            phase: Some(routing.phase().into()),
+            serving: Some(routing.is_serving()),
             keys_received: Some(self.store.received.load(Relaxed) as i64),
-            placement_id: Some(placement_id as i64),
+            placement_id: Some(current.id() as i64),
             server: Some((&self.node.endpoint().stats()).into()),
         })
     }

@@ -287,8 +287,7 @@ impl Store {
 fn fitting(held: &[Option<Entry>]) -> usize {
     let mut bytes = 0;
     let fits = |entry: &&Option<Entry>| {
-        let value = entry.as_ref().and_then(|entry| entry.value.as_ref());
-        bytes += value.map_or(0, |value| value.len());
+        bytes += entry.as_ref().map_or(0, Entry::value_len);
         bytes <= MAX_REPLY
     };
     held.iter().take_while(fits).count().max(1).min(held.len())

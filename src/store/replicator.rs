@@ -54,7 +54,7 @@ impl ReplicaWrite {
 
 impl Item for ReplicaWrite {
     fn size(&self) -> usize {
-        self.key.len() + self.entry.value.as_ref().map_or(0, |v| v.len()) + OVERHEAD
+        self.key.len() + self.entry.value_len() + OVERHEAD
     }
 
     fn can_join(&self, first: &ReplicaWrite) -> bool {

@@ -230,7 +230,7 @@ pub fn from_key_value(
 
 fn mutation(pair: wire::KeyValue) -> Result<Mutation, DecodeError> {
     let key = pair.key.ok_or("a pair without a key")?;
-    let value = pair.value.map(|value| Value::of(&key, value));
+    let value = pair.value.map(|value| Value::of(&key, &value));
     Ok((key, value))
 }
 

@@ -50,7 +50,7 @@ impl Store {
     /// The key or the value is too long, an owner has no room, or no primary could be reached
     /// in that time. The write may have taken effect on some owners.
     pub fn write(&self, key: &[u8], value: Option<Vec<u8>>) -> Result<WriteResult, Refusal> {
-        let value = value.map(|value| Value::of(key, value));
+        let value = value.map(|value| Value::of(key, &value));
         let results = self.write_many(&[(key.to_vec(), value)])?;
         Ok(results.into_iter().next().unwrap_or_default())
     }
@@ -411,7 +411,7 @@ impl Store {
     ) -> ReplicateResult {
         if self.routing().current().id() != placement_id {
             // Before the copies are applied: a sweep then sees this, or has ended before.
-            self.stale_write_at.record();
+            *self.stale_write_at.lock() = Some(Instant::now());
         }
         let now = unix_millis();
         let apply = |(index, pair)| {
@@ -425,7 +425,7 @@ impl Store {
 
     fn apply_one(&self, key: &[u8], entry: Entry) -> Result<(), Refusal> {
         let key = Key::new(key);
-        self.check_room(std::iter::once((key, &entry)))?;
+        self.check_room([(key, &entry)])?;
         self.table.apply(key, entry);
         Ok(())
     }
