@@ -39,7 +39,6 @@ const MEMBERS_TIMEOUT: Duration = Duration::from_millis(500);
 /// A store node. A cheap handle; clones are the same store.
 #[derive(Clone)]
 pub struct StoreHandler {
-    node: Node,
     store: Arc<Store>,
     threads: Arc<Mutex<Vec<thread::JoinHandle<()>>>>,
 }
@@ -48,10 +47,8 @@ impl StoreHandler {
     /// A store on `node` that requires `replicas` copies of each key. Without a number it
     /// keeps as many as its network does, or three in a new one.
     pub fn new(node: Node, replicas: Option<usize>, limits: StoreLimits) -> StoreHandler {
-        let store = Arc::new(Store::new(node.clone(), replicas, limits));
         StoreHandler {
-            node,
-            store,
+            store: Arc::new(Store::new(node, replicas, limits)),
             threads: Arc::default(),
         }
     }
@@ -83,7 +80,7 @@ impl StoreHandler {
 
 impl BaseHandler for StoreHandler {
     fn endpoint(&self) -> &Endpoint {
-        self.node.endpoint()
+        self.store.node.endpoint()
     }
 
     fn service_types(&self) -> Vec<String> {
@@ -99,7 +96,7 @@ impl BaseHandler for StoreHandler {
     }
 
     fn debug(&self) {
-        self.node.debug();
+        self.store.node.debug();
         let (keys, bytes) = (self.store.table.keys(), self.store.table.bytes());
         let routing = self.store.routing();
         let (placement_id, phase) = (routing.current().id(), routing.phase());
@@ -109,7 +106,7 @@ impl BaseHandler for StoreHandler {
 
 impl LocatorHandler for StoreHandler {
     fn node(&self) -> &Node {
-        &self.node
+        &self.store.node
     }
 
     fn joined(&self, bootstrapped: bool) {
@@ -147,7 +144,7 @@ impl LocatorHandler for StoreHandler {
     }
 
     fn cleanup(&self) {
-        self.node.leave();
+        self.store.node.leave();
         self.store.wait_for_handoff();
         self.store.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
@@ -162,7 +159,7 @@ impl LocatorHandler for StoreHandler {
 impl StoreSyncHandler for StoreHandler {
     fn handle_get(&self, key: Vec<u8>) -> thrift::Result<Vec<u8>> {
         self.store.throttle.record_call();
-        let held = if self.node.has_legacy() {
+        let held = if self.store.node.has_legacy() {
             let deadline = Instant::now() + LEGACY_GET_TIMEOUT;
             self.store.fetch_until(&key, deadline)
         } else {
@@ -222,7 +219,7 @@ impl StoreSyncHandler for StoreHandler {
         let read = routing.read_placement();
         let read = read.filter(|read| read.id() != current.id());
         let read_members: Vec<wire::NodeId> = read.map(nodes).unwrap_or_default();
-        let has_legacy = self.node.has_legacy();
+        let has_legacy = self.store.node.has_legacy();
         Ok(wire::Topology::new(members, has_legacy, read_members))
     }
 
@@ -241,7 +238,7 @@ impl StoreSyncHandler for StoreHandler {
         let pairs = mutations(pairs).map_err(refused)?;
         let pairs: Vec<&Mutation> = pairs.iter().collect();
         let deadline = Instant::now() + FORWARDED_TIMEOUT;
-        let primary = NodeId::new(self.node.location().clone(), generation);
+        let primary = NodeId::new(self.store.node.location().clone(), generation);
         let results = self.store.write_as_primary(&primary, &pairs, deadline);
         let not_primary = || wire::WriteResult::new(NOT_PRIMARY, false);
         let results = results.map_err(refused)?.into_iter();
@@ -279,12 +276,12 @@ impl StoreSyncHandler for StoreHandler {
         let sender = status.sender.clone();
         // A reply that does not account for what this node knows could confirm a process that
         // was declared down.
-        let is_up_to_date = self.node.wait_until_published(MEMBERS_TIMEOUT)
+        let is_up_to_date = self.store.node.wait_until_published(MEMBERS_TIMEOUT)
             && self.store.wait_for_members(MEMBERS_TIMEOUT);
         if !is_up_to_date {
             return Err(refused("this node has not taken over its members yet"));
         }
-        let is_down = self.node.is_down(&sender.location);
+        let is_down = self.store.node.is_down(&sender.location);
         let mut rebalance = self.store.rebalance();
         rebalance.on_status(None, status, None);
         let history = rebalance.history().filter(|_| wants_history);
@@ -342,7 +339,7 @@ impl StoreSyncHandler for StoreHandler {
             serving: Some(routing.is_serving()),
             keys_received: Some(self.store.received.load(Relaxed) as i64),
             placement_id: Some(current.id() as i64),
-            server: Some((&self.node.endpoint().stats()).into()),
+            server: Some((&self.store.node.endpoint().stats()).into()),
         })
     }
 }

@@ -30,7 +30,7 @@ use super::limits::StoreLimits;
 use super::placement::{Key, NodeId};
 use super::rebalance::{MemberSnapshot, Rebalance, Routing, Rules};
 use super::remote_read::RemoteReader;
-use super::replicator::Replicator;
+use super::replicator::{Replicator, replicator};
 use super::table::Table;
 use super::throttle::Throttle;
 use super::types::{CALL_TIMEOUT, Client, PEER_TIMEOUTS, PRIMARY_TIMEOUTS, Refusal};
@@ -94,8 +94,8 @@ impl Store {
         Store {
             peers: pool(PEER_TIMEOUTS),
             primaries: pool(PRIMARY_TIMEOUTS),
-            replicator: Replicator::new(node.clone()),
-            remote_reader: RemoteReader::new(node.clone()),
+            replicator: replicator(&node),
+            remote_reader: RemoteReader::new(&node),
             node,
             table: Table::default(),
             limits,

@@ -185,18 +185,12 @@ impl Routing {
         } else {
             self.current()
         };
-        if read.is_primary(&self.me, key) && self.may_read_at(read.id()) {
-            return ReadRoute::Local;
-        }
-        let owners = read.owners(key, replicas);
-        let owners: Vec<NodeId> = owners
-            .filter(|node| !self.gone.contains(node))
-            .cloned()
-            .collect();
-        match owners.first() {
+        let is_left = |node: &&NodeId| !self.gone.contains(*node);
+        let owners = || read.owners(key, replicas).filter(is_left);
+        match owners().next() {
             None => ReadRoute::Unavailable,
             Some(first) if *first == self.me && self.may_read_at(read.id()) => ReadRoute::Local,
-            Some(_) => ReadRoute::Remote(read.id(), owners),
+            Some(_) => ReadRoute::Remote(read.id(), owners().cloned().collect()),
         }
     }
 
@@ -263,22 +257,19 @@ impl Routing {
         let Some(replicas) = self.replicas else {
             return Vec::new();
         };
-        let mut targets = Vec::new();
-        let mut add_owners = |placement: &Placement| {
-            for owner in placement.owners(key, replicas) {
-                let has_it = *owner == write.me || write.acked_by.contains(owner);
-                if !has_it && !targets.contains(owner) && !self.gone.contains(owner) {
-                    targets.push(owner.clone());
-                }
-            }
+        let placements: Vec<&Arc<Placement>> = match self.rules.has(Rule::WriteToAll) {
+            true => self.placements.iter().chain(&*write.placements).collect(),
+            false => vec![self.current()],
         };
-        if !self.rules.has(Rule::WriteToAll) {
-            add_owners(self.current());
-            return targets;
-        }
-        self.placements.iter().for_each(|known| add_owners(known));
-        if !Arc::ptr_eq(&write.placements, &self.placements) {
-            write.placements.iter().for_each(|known| add_owners(known));
+        let mut targets: Vec<NodeId> = Vec::new();
+        for owner in placements
+            .iter()
+            .flat_map(|known| known.owners(key, replicas))
+        {
+            let has_it = *owner == write.me || write.acked_by.contains(owner);
+            if !has_it && !targets.contains(owner) && !self.gone.contains(owner) {
+                targets.push(owner.clone());
+            }
         }
         targets
     }
