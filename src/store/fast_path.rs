@@ -29,84 +29,61 @@ impl FastPath for Store {
 
 impl Store {
     fn try_fetch(&self, call: &[u8], reply: &mut Vec<u8>) -> Option<usize> {
-        let call = Fetch::decode(call)?;
+        let (sequence, key, rest) = split_fetch(call)?;
         self.throttle.record_call();
-        let held = self.fetch(call.key);
-        put_reply_header(FETCH, call.sequence, reply);
+        let held = self.fetch(key);
+        put_reply_header(FETCH, sequence, reply);
         match held {
             Ok(held) => put_fetch_reply(held.as_ref(), reply),
             Err(reason) => put_refused(&reason, reply),
         }
-        Some(call.length)
+        Some(call.len() - rest.len())
     }
 
     fn try_fetch_as_owner(&self, call: &[u8], reply: &mut Vec<u8>) -> Option<usize> {
-        let call = FetchAsOwner::decode(call)?;
+        let (sequence, asked, rest) = split_fetch_as_owner(call)?;
         self.throttle.record_call();
-        let keys: Vec<Key<'_>> = call.keys.into_iter().map(Key::new).collect();
-        let held = self.read_as_owner(call.placement_id, &keys);
-        put_reply_header(FETCH_AS_OWNER, call.sequence, reply);
+        let keys: Vec<Key<'_>> = asked.keys.into_iter().map(Key::new).collect();
+        let held = self.read_as_owner(asked.placement_id, &keys);
+        put_reply_header(FETCH_AS_OWNER, sequence, reply);
         match held {
             Some(held) => put_fetch_as_owner_reply(&held, reply),
             None => put_refused(NOT_AN_OWNER, reply),
         }
-        Some(call.length)
+        Some(call.len() - rest.len())
     }
 }
 
-/// A call of `fetch`.
-#[derive(Debug, PartialEq, Eq)]
-struct Fetch<'a> {
-    sequence: [u8; 4],
-    key: &'a [u8],
-    /// The call's length in bytes.
-    length: usize,
+/// The sequence number and the key of the `fetch` at the start of `bytes`, and what follows
+/// it. None if it is not complete.
+fn split_fetch(bytes: &[u8]) -> Option<([u8; 4], &[u8], &[u8])> {
+    let (sequence, rest) = split_call(FETCH, bytes)?;
+    let (key, rest) = split_bytes(rest.strip_prefix(&string_field(1))?)?;
+    Some((sequence, key, rest.strip_prefix(&[STOP])?))
 }
 
-/// A call of `fetch_as_owner`.
+/// The arguments of `fetch_as_owner`.
 #[derive(Debug, PartialEq, Eq)]
 struct FetchAsOwner<'a> {
-    sequence: [u8; 4],
     keys: Vec<&'a [u8]>,
     placement_id: u64,
-    /// The call's length in bytes.
-    length: usize,
 }
 
-impl<'a> Fetch<'a> {
-    /// Decodes the `fetch` at the start of `bytes`, if it is complete.
-    fn decode(bytes: &'a [u8]) -> Option<Fetch<'a>> {
-        let (sequence, rest) = split_call(FETCH, bytes)?;
-        let (key, rest) = split_bytes(rest.strip_prefix(&string_field(1))?)?;
-        let rest = rest.strip_prefix(&[STOP])?;
-        Some(Fetch {
-            sequence,
-            key,
-            length: bytes.len() - rest.len(),
-        })
+/// The sequence number and the arguments of the `fetch_as_owner` at the start of `bytes`, and
+/// what follows it. None if it is not complete.
+fn split_fetch_as_owner(bytes: &[u8]) -> Option<([u8; 4], FetchAsOwner<'_>, &[u8])> {
+    let (sequence, rest) = split_call(FETCH_AS_OWNER, bytes)?;
+    let (count, mut rest) = split_count(rest.strip_prefix(&string_list_field(1))?)?;
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        let key;
+        (key, rest) = split_bytes(rest)?;
+        keys.push(key);
     }
-}
-
-impl<'a> FetchAsOwner<'a> {
-    /// Decodes the `fetch_as_owner` at the start of `bytes`, if it is complete.
-    fn decode(bytes: &'a [u8]) -> Option<FetchAsOwner<'a>> {
-        let (sequence, rest) = split_call(FETCH_AS_OWNER, bytes)?;
-        let (count, mut rest) = split_count(rest.strip_prefix(&string_list_field(1))?)?;
-        let mut keys = Vec::new();
-        for _ in 0..count {
-            let key;
-            (key, rest) = split_bytes(rest)?;
-            keys.push(key);
-        }
-        let (placement_id, rest) = rest.strip_prefix(&i64_field(2))?.split_first_chunk()?;
-        let rest = rest.strip_prefix(&[STOP])?;
-        Some(FetchAsOwner {
-            sequence,
-            keys,
-            placement_id: u64::from_be_bytes(*placement_id),
-            length: bytes.len() - rest.len(),
-        })
-    }
+    let (id, rest) = rest.strip_prefix(&i64_field(2))?.split_first_chunk()?;
+    let placement_id = u64::from_be_bytes(*id);
+    let arguments = FetchAsOwner { keys, placement_id };
+    Some((sequence, arguments, rest.strip_prefix(&[STOP])?))
 }
 
 /// Appends a `ReadResult`.
@@ -187,29 +164,22 @@ mod tests {
     fn complete_calls_of_the_generated_client_are_decoded_and_partial_ones_are_not() {
         for key in KEYS {
             let (sent, _) = call(|client| client.fetch(key.to_vec()), b"");
-            let (sequence, length) = (FIRST, sent.len());
-            let expected = Fetch {
-                sequence,
-                key,
-                length,
-            };
-            assert_eq!(Fetch::decode(&[&sent[..], &sent].concat()), Some(expected));
-            assert!((0..length).all(|part| Fetch::decode(&sent[..part]).is_none()));
+            let twice = [&sent[..], &sent].concat();
+            assert_eq!(split_fetch(&twice), Some((FIRST, key, &sent[..])));
+            assert!((0..sent.len()).all(|part| split_fetch(&sent[..part]).is_none()));
         }
         for count in 0..=KEYS.len() {
             let keys = KEYS[..count].to_vec();
             let list = keys.iter().map(|key| key.to_vec()).collect();
             let (sent, _) = call(|client| client.fetch_as_owner(list, -7), b"");
-            let (sequence, placement_id, length) = (FIRST, -7i64 as u64, sent.len());
-            let expected = FetchAsOwner {
-                sequence,
-                keys,
-                placement_id,
-                length,
-            };
             let twice = [&sent[..], &sent].concat();
-            assert_eq!(FetchAsOwner::decode(&twice), Some(expected));
-            assert!((0..length).all(|part| FetchAsOwner::decode(&sent[..part]).is_none()));
+            let arguments = FetchAsOwner {
+                keys,
+                placement_id: -7i64 as u64,
+            };
+            let expected = (FIRST, arguments, &sent[..]);
+            assert_eq!(split_fetch_as_owner(&twice), Some(expected));
+            assert!((0..sent.len()).all(|part| split_fetch_as_owner(&sent[..part]).is_none()));
         }
     }
 
@@ -220,7 +190,7 @@ mod tests {
         for (at, byte) in [(0, 0), (3, 4), (8, b'F'), (17, 12), (19, 2), (27, 2)] {
             let mut other = sent.clone();
             other[at] = byte;
-            assert_eq!(Fetch::decode(&other), None, "byte {at} is {byte}");
+            assert_eq!(split_fetch(&other), None, "byte {at} is {byte}");
         }
         let (sent, _) = call(
             |client| client.fetch_as_owner(vec![b"key".to_vec()], 1),
@@ -239,7 +209,7 @@ mod tests {
         ] {
             let mut other = sent.clone();
             other[at] = byte;
-            assert_eq!(FetchAsOwner::decode(&other), None, "byte {at} is {byte}");
+            assert_eq!(split_fetch_as_owner(&other), None, "byte {at} is {byte}");
         }
     }
 

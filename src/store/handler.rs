@@ -12,7 +12,7 @@ use super::limits::StoreLimits;
 use super::placement::{Key, NodeId, Placement};
 use super::rebalance::{DEFAULT_REPLICAS, Pull, RebalanceStatus};
 use super::store::Store;
-use super::table::{PAGE, PrimaryFilter, SCAN_LIMIT, SMALL_PAGE};
+use super::table::{PAGE, SCAN_LIMIT, SMALL_PAGE};
 use super::types::{Mutation, NOT_PRIMARY};
 use super::wire::{NOT_AN_OWNER, mutations, refused, to_read_result};
 use crate::diststore::{self as wire, StoreSyncHandler};
@@ -39,7 +39,6 @@ const MEMBERS_TIMEOUT: Duration = Duration::from_millis(500);
 /// A store node. A cheap handle; clones are the same store.
 #[derive(Clone)]
 pub struct StoreHandler {
-    node: Node,
     store: Arc<Store>,
     threads: Arc<Mutex<Vec<thread::JoinHandle<()>>>>,
 }
@@ -48,10 +47,8 @@ impl StoreHandler {
     /// A store on `node` that requires `replicas` copies of each key. Without a number it
     /// keeps as many as its network does, or three in a new one.
     pub fn new(node: Node, replicas: Option<usize>, limits: StoreLimits) -> StoreHandler {
-        let store = Arc::new(Store::new(node.clone(), replicas, limits));
         StoreHandler {
-            node,
-            store,
+            store: Arc::new(Store::new(node, replicas, limits)),
             threads: Arc::default(),
         }
     }
@@ -83,7 +80,7 @@ impl StoreHandler {
 
 impl BaseHandler for StoreHandler {
     fn endpoint(&self) -> &Endpoint {
-        self.node.endpoint()
+        self.store.node.endpoint()
     }
 
     fn service_types(&self) -> Vec<String> {
@@ -99,19 +96,17 @@ impl BaseHandler for StoreHandler {
     }
 
     fn debug(&self) {
-        self.node.debug();
+        self.store.node.debug();
         let (keys, bytes) = (self.store.table.keys(), self.store.table.bytes());
-        let (placement_id, phase) = {
-            let rebalance = self.store.rebalance();
-            (rebalance.current().id(), rebalance.phase())
-        };
+        let routing = self.store.routing();
+        let (placement_id, phase) = (routing.current().id(), routing.phase());
         info!("{keys} keys in {bytes} bytes, placement {placement_id:x} {phase:?}");
     }
 }
 
 impl LocatorHandler for StoreHandler {
     fn node(&self) -> &Node {
-        &self.node
+        &self.store.node
     }
 
     fn joined(&self, bootstrapped: bool) {
@@ -145,7 +140,7 @@ impl LocatorHandler for StoreHandler {
     }
 
     fn cleanup(&self) {
-        self.node.leave();
+        self.store.node.leave();
         self.store.wait_for_handoff();
         self.store.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
@@ -160,7 +155,7 @@ impl LocatorHandler for StoreHandler {
 impl StoreSyncHandler for StoreHandler {
     fn handle_get(&self, key: Vec<u8>) -> thrift::Result<Vec<u8>> {
         self.store.throttle.record_call();
-        let held = if self.node.has_legacy() {
+        let held = if self.store.node.has_legacy() {
             let deadline = Instant::now() + LEGACY_GET_TIMEOUT;
             self.store.fetch_until(&key, deadline)
         } else {
@@ -220,7 +215,7 @@ impl StoreSyncHandler for StoreHandler {
         let read = routing.read_placement();
         let read = read.filter(|read| read.id() != current.id());
         let read_members: Vec<wire::NodeId> = read.map(nodes).unwrap_or_default();
-        let has_legacy = self.node.has_legacy();
+        let has_legacy = self.store.node.has_legacy();
         Ok(wire::Topology::new(members, has_legacy, read_members))
     }
 
@@ -239,7 +234,7 @@ impl StoreSyncHandler for StoreHandler {
         let pairs = mutations(pairs).map_err(refused)?;
         let pairs: Vec<&Mutation> = pairs.iter().collect();
         let deadline = Instant::now() + FORWARDED_TIMEOUT;
-        let primary = NodeId::new(self.node.location().clone(), generation);
+        let primary = NodeId::new(self.store.node.location().clone(), generation);
         let results = self.store.write_as_primary(&primary, &pairs, deadline);
         let not_primary = || wire::WriteResult::new(NOT_PRIMARY, false);
         let results = results.map_err(refused)?.into_iter();
@@ -277,12 +272,12 @@ impl StoreSyncHandler for StoreHandler {
         let sender = status.sender.clone();
         // A reply that does not account for what this node knows could confirm a process that
         // was declared down.
-        let is_up_to_date = self.node.wait_until_published(MEMBERS_TIMEOUT)
+        let is_up_to_date = self.store.node.wait_until_published(MEMBERS_TIMEOUT)
             && self.store.wait_for_members(MEMBERS_TIMEOUT);
         if !is_up_to_date {
             return Err(refused("this node has not taken over its members yet"));
         }
-        let is_down = self.node.is_down(&sender.location);
+        let is_down = self.store.node.is_down(&sender.location);
         let mut rebalance = self.store.rebalance();
         rebalance.on_status(None, status, None);
         let history = rebalance.history().filter(|_| wants_history);
@@ -326,33 +321,21 @@ impl StoreSyncHandler for StoreHandler {
     }
 
     fn handle_stats(&self, count_primary: bool) -> thrift::Result<wire::NodeStats> {
-        let (current, me, replicas, phase, serving) = {
-            let rebalance = self.store.rebalance();
-            (
-                rebalance.current().clone(),
-                rebalance.me().clone(),
-                rebalance.replicas(),
-                rebalance.phase(),
-                rebalance.is_serving(),
-            )
-        };
-        let placement_id = current.id();
-        let filter = PrimaryFilter {
-            placement: current,
-            me,
-        };
+        let routing = self.store.routing().clone();
+        let (current, me) = (routing.current(), routing.me());
         let table = &self.store.table;
-        let primary_keys = count_primary.then(|| table.count_primary(&filter) as i64);
+        let is_primary = |key: Key<'_>| current.is_primary(me, key);
+        let primary_keys = count_primary.then(|| table.count(is_primary) as i64);
         Ok(wire::NodeStats {
             keys: Some(table.keys() as i64),
             primary_keys,
             bytes: Some(table.bytes() as i64),
-            replicas: replicas.map(|replicas| replicas as i32),
-            phase: Some(phase.into()),
-            serving: Some(serving),
+            replicas: routing.replicas().map(|replicas| replicas as i32),
+            phase: Some(routing.phase().into()),
+            serving: Some(routing.is_serving()),
             keys_received: Some(self.store.received.load(Relaxed) as i64),
-            placement_id: Some(placement_id as i64),
-            server: Some((&self.node.endpoint().stats()).into()),
+            placement_id: Some(current.id() as i64),
+            server: Some((&self.store.node.endpoint().stats()).into()),
         })
     }
 }

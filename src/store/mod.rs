@@ -60,6 +60,7 @@ pub mod handler;
 mod handoff;
 mod legacy;
 pub mod limits;
+mod owner_calls;
 pub mod placement;
 mod read;
 pub mod rebalance;

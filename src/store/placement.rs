@@ -1,7 +1,6 @@
 //! `Placement`: which processes hold which keys.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -17,12 +16,12 @@ const MAX_SHOWN: usize = 100;
 
 /// A key with its point on the ring, which is computed once for a call. Keys are ordered by
 /// their points, those of one point by their bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key<'a> {
-    /// The key's bytes.
-    pub bytes: &'a [u8],
     /// Its point on the ring.
     pub point: u32,
+    /// The key's bytes.
+    pub bytes: &'a [u8],
 }
 
 impl<'a> Key<'a> {
@@ -35,31 +34,14 @@ impl<'a> Key<'a> {
     }
 }
 
-impl Ord for Key<'_> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_point = self.point.cmp(&other.point);
-        by_point.then_with(|| self.bytes.cmp(other.bytes))
-    }
-}
-
-impl PartialOrd for Key<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
 impl fmt::Display for Key<'_> {
     /// The start of the key, escaped so that it fits a log line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = &self.bytes[..self.bytes.len().min(MAX_SHOWN)];
         let is_cut = shown.len() < self.bytes.len();
+        let ellipsis = if is_cut { "…" } else { "" };
         let shown = String::from_utf8_lossy(shown);
-        write!(
-            f,
-            "{}{}",
-            shown.escape_debug(),
-            if is_cut { "…" } else { "" }
-        )
+        write!(f, "{}{ellipsis}", shown.escape_debug())
     }
 }
 

@@ -11,7 +11,6 @@ use super::store::Store;
 use super::table::{Cursor, PAGE, Page, SCAN_LIMIT};
 use super::types::Refusal;
 use super::versions::Entry;
-use crate::location::Location;
 
 /// The most bytes of values in one reply. The keys beyond it are left to another call, so that
 /// a message is never too large, whatever its first value is.
@@ -22,18 +21,12 @@ struct RemoteKey<'a> {
     /// The index among the keys of the call.
     index: usize,
     key: Key<'a>,
-    /// Each owner is asked as an owner in this placement, in this order.
+    /// Each owner is asked as an owner in this placement.
     placement_id: u64,
-    owners: std::vec::IntoIter<NodeId>,
+    /// The owners left to ask, the next one first. At least one.
+    owners: Vec<NodeId>,
     /// The next owner's reply had no room for the value before.
     is_repeated: bool,
-}
-
-impl RemoteKey<'_> {
-    /// The owner to ask next.
-    fn owner(&self) -> Option<&Location> {
-        self.owners.as_slice().first().map(|owner| &owner.location)
-    }
 }
 
 impl Store {
@@ -55,41 +48,12 @@ impl Store {
         key: &[u8],
         deadline: Instant,
     ) -> Result<Option<Entry>, Refusal> {
-        let held = match self.try_fetch_once(Key::new(key)) {
-            Some(held) => held,
-            None => self
-                .read_latest(&[Key::new(key)], deadline, true)?
-                .pop()
-                .flatten(),
-        };
+        let held = self.read_latest(&[Key::new(key)], deadline, true)?;
+        let held = held.into_iter().next().flatten();
         if held.as_ref().is_some_and(|entry| !entry.is_tombstone()) {
             debug!("found {}", Key::new(key));
         }
         Ok(held)
-    }
-
-    /// Reads from this node or from the first owner. Nearly all calls end here.
-    fn try_fetch_once(&self, key: Key<'_>) -> Option<Option<Entry>> {
-        if self.node.has_legacy() {
-            return None;
-        }
-        match self.read_route(key) {
-            ReadRoute::Local => self.read_local(key, || self.read_route(key) == ReadRoute::Local),
-            ReadRoute::Remote(placement_id, owners) => {
-                let owners = self.remote_reader.healthy_first(owners);
-                let owner = owners.into_iter().next()?;
-                if owner.location == *self.node.location() {
-                    return None;
-                }
-                let request = ReadRequest::new(placement_id, key);
-                let replies = self.remote_reader.read(vec![(owner.location, request)]);
-                match replies.into_iter().next()? {
-                    ReadReply::Held(held) => Some(held),
-                    ReadReply::NoRoom | ReadReply::Refused => None,
-                }
-            }
-            ReadRoute::Unavailable => None,
-        }
     }
 
     /// [`fetch`](Store::fetch) of several keys: of as many of the first ones, at least one, as
@@ -152,7 +116,7 @@ impl Store {
                     index,
                     key: *key,
                     placement_id,
-                    owners: self.remote_reader.healthy_first(owners).into_iter(),
+                    owners: self.remote_reader.healthy_first(owners),
                     is_repeated: false,
                 }),
                 ReadRoute::Unavailable => (),
@@ -179,45 +143,41 @@ impl Store {
         deadline: Instant,
     ) {
         while !open.is_empty() && Instant::now() < deadline {
-            let replies = self.read_from_next_owners(&open);
-            let asked = std::mem::take(&mut open).into_iter().zip(replies);
-            for (mut remote, reply) in asked {
-                match reply {
-                    ReadReply::Held(held) => {
+            let mut replies = self.read_from_next_owners(&open).into_iter();
+            open.retain_mut(|remote| {
+                match replies.next().flatten() {
+                    Some(ReadReply::Held(held)) => {
                         results[remote.index] = Some(held);
-                        continue;
+                        return false;
                     }
-                    ReadReply::Refused => drop(remote.owners.next()),
-                    ReadReply::NoRoom => remote.is_repeated = true,
+                    Some(ReadReply::NoRoom) => remote.is_repeated = true,
+                    None => drop(remote.owners.remove(0)),
                 }
-                open.extend(remote.owner().is_some().then_some(remote));
-            }
+                !remote.owners.is_empty()
+            });
         }
     }
 
     /// Reads each key from its next owner, which may be this node.
-    fn read_from_next_owners(&self, open: &[RemoteKey<'_>]) -> Vec<ReadReply> {
-        let is_other = |owner: &&Location| *owner != self.node.location();
-        let requests = open.iter().filter_map(|remote| {
-            let owner = remote.owner().filter(is_other)?;
+    fn read_from_next_owners(&self, open: &[RemoteKey<'_>]) -> Vec<Option<ReadReply>> {
+        let is_here = |remote: &RemoteKey<'_>| remote.owners[0].location == *self.node.location();
+        let requests = open.iter().filter(|remote| !is_here(remote)).map(|remote| {
             let request = ReadRequest {
+                placement_id: remote.placement_id,
+                key: remote.key.bytes.to_vec(),
                 is_repeated: remote.is_repeated,
-                ..ReadRequest::new(remote.placement_id, remote.key)
             };
-            Some((owner.clone(), request))
+            (remote.owners[0].location.clone(), request)
         });
         let mut replies = self.remote_reader.read(requests.collect()).into_iter();
-        let reply = |remote: &RemoteKey<'_>| match remote.owner().filter(is_other) {
-            Some(_) => replies.next(),
-            None => {
-                let held = self.read_as_owner(remote.placement_id, &[remote.key])?;
-                held.into_iter().next().map(ReadReply::Held)
+        let reply = |remote: &RemoteKey<'_>| {
+            if !is_here(remote) {
+                return replies.next().flatten();
             }
+            let held = self.read_as_owner(remote.placement_id, &[remote.key])?;
+            held.into_iter().next().map(ReadReply::Held)
         };
-        let replies = open.iter().map(reply);
-        replies
-            .map(|reply| reply.unwrap_or(ReadReply::Refused))
-            .collect()
+        open.iter().map(reply).collect()
     }
 
     /// What this node holds as an owner in that placement, for as many of the first keys as
@@ -287,8 +247,7 @@ impl Store {
 fn fitting(held: &[Option<Entry>]) -> usize {
     let mut bytes = 0;
     let fits = |entry: &&Option<Entry>| {
-        let value = entry.as_ref().and_then(|entry| entry.value.as_ref());
-        bytes += value.map_or(0, |value| value.len());
+        bytes += entry.as_ref().map_or(0, Entry::value_len);
         bytes <= MAX_REPLY
     };
     held.iter().take_while(fits).count().max(1).min(held.len())

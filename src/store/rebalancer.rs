@@ -15,7 +15,6 @@ use super::placement::{Key, NodeId};
 use super::rebalance::{Phase, PlacementHistory, RebalanceStatus};
 use super::store::Store;
 use super::sweeper::Sweeper;
-use super::table::Page;
 use super::types::unix_millis;
 use super::wire::from_page;
 use crate::diststore::TStoreSyncClient;
@@ -56,19 +55,17 @@ impl Store {
         while !self.is_stopped() {
             let changes = self.changes();
             self.update_rebalance();
-            let (state, is_changed, peers) = {
-                let rebalance = self.rebalance();
-                let placement_id = rebalance.current().id();
-                let state = (placement_id, rebalance.phase(), rebalance.is_serving());
-                let is_changed = announced != Some(state);
-                let is_due = polled_at.elapsed() >= POLL_INTERVAL;
-                let peers = match (is_changed, is_due) {
-                    (true, _) => rebalance.peers(),
-                    (false, true) => rebalance.lagging_peers(),
-                    (false, false) => Vec::new(),
-                };
-                (state, is_changed, peers)
+            let rebalance = self.rebalance();
+            let placement_id = rebalance.current().id();
+            let state = (placement_id, rebalance.phase(), rebalance.is_serving());
+            let is_changed = announced != Some(state);
+            let is_due = polled_at.elapsed() >= POLL_INTERVAL;
+            let peers = match (is_changed, is_due) {
+                (true, _) => rebalance.peers(),
+                (false, true) => rebalance.lagging_peers(),
+                (false, false) => Vec::new(),
             };
+            drop(rebalance);
             if is_changed || !peers.is_empty() {
                 announced = Some(state);
                 polled_at = Instant::now();
@@ -125,10 +122,9 @@ impl Store {
     /// Ends this node if it requires another number of copies than its network keeps. Only a
     /// reply can show that: an unasked status may come from another network.
     fn has_other_replica_count(&self, status: &RebalanceStatus) -> bool {
-        let (ours, is_joining) = {
-            let rebalance = self.rebalance();
-            (rebalance.replicas(), rebalance.wants_history())
-        };
+        let rebalance = self.rebalance();
+        let (ours, is_joining) = (rebalance.replicas(), rebalance.wants_history());
+        drop(rebalance);
         let (Some(ours), Some(theirs)) = (ours, status.replicas) else {
             return false;
         };
@@ -167,10 +163,9 @@ impl Store {
                 let sources: Vec<NodeId> = pulls.into_iter().map(|(source, _)| source).collect();
                 self.pull_from(&sources);
             } else if !(is_settled && sweeper.sweep_if_due(self)) {
-                let interval = if is_settled {
-                    IDLE_INTERVAL
-                } else {
-                    POLL_INTERVAL
+                let interval = match is_settled {
+                    true => IDLE_INTERVAL,
+                    false => POLL_INTERVAL,
                 };
                 self.wait_for_change(changes, interval);
             }
@@ -202,11 +197,11 @@ impl Store {
     fn pull_page(&self, source: &NodeId) -> bool {
         let (attempt_id, pull) = {
             let rebalance = self.rebalance();
-            let pull = rebalance
-                .pulls()
-                .into_iter()
-                .find(|(node, _)| node == source);
-            (rebalance.attempt_id(), pull)
+            let mut pulls = rebalance.pulls().into_iter();
+            (
+                rebalance.attempt_id(),
+                pulls.find(|(node, _)| node == source),
+            )
         };
         let Some((_, pull)) = pull.filter(|_| !self.is_stopped()) else {
             return false;
@@ -223,7 +218,12 @@ impl Store {
         }
         match page.and_then(|page| from_page(page, unix_millis())) {
             Ok(page) => {
-                self.apply_page(&page);
+                self.received.fetch_add(page.entries.len() as u64, Relaxed);
+                for (key, entry) in page.entries {
+                    let key = Key::new(&key);
+                    debug!("received {key}");
+                    self.table.apply(key, entry);
+                }
                 self.rebalance().pulled(attempt_id, source, page.next);
                 true
             }
@@ -233,14 +233,5 @@ impl Store {
                 false
             }
         }
-    }
-
-    fn apply_page(&self, page: &Page) {
-        for (key, entry) in &page.entries {
-            let key = Key::new(key);
-            debug!("received {key}");
-            self.table.apply(key, entry.clone());
-        }
-        self.received.fetch_add(page.entries.len() as u64, Relaxed);
     }
 }

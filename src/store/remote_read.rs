@@ -1,7 +1,4 @@
 //! `RemoteReader`: asks other nodes for what they hold as owners.
-//!
-//! Reads of many clients are forwarded at the same time. Those for one owner go there in one
-//! call ([`Batcher`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,16 +7,15 @@ use std::time::{Duration, Instant};
 use log::debug;
 use parking_lot::Mutex;
 
-use super::placement::{Key, NodeId};
-use super::types::{OwnerClient, PEER_TIMEOUTS, owner_client};
+use super::owner_calls::{OwnerCalls, OwnerClient};
+use super::placement::NodeId;
 use super::versions::Entry;
 use super::wire::from_read_result;
 use crate::diststore::TStoreSyncClient;
 use crate::error::Error;
 use crate::location::Location;
 use crate::node::Node;
-use crate::rpc::batcher::{Batch, BatchCall, Batcher, Item};
-use crate::rpc::pool::Pool;
+use crate::rpc::batcher::{Batch, BatchCall, Item};
 
 /// The most bytes of keys, with [`OVERHEAD`] each, in one call.
 const MAX_BATCH: usize = 64 * 1024;
@@ -33,8 +29,7 @@ const BACKOFF: Duration = Duration::from_secs(1);
 
 /// Reads from other owners. Shared by threads.
 pub(super) struct RemoteReader {
-    pool: Arc<Pool<OwnerClient>>,
-    batcher: Batcher<ReadRequest, ReadReply>,
+    calls: OwnerCalls<ReadRequest, ReadReply>,
     health: Arc<Health>,
 }
 
@@ -47,17 +42,6 @@ pub(super) struct ReadRequest {
     pub is_repeated: bool,
 }
 
-impl ReadRequest {
-    /// A read of `key` in that placement.
-    pub fn new(placement_id: u64, key: Key<'_>) -> ReadRequest {
-        ReadRequest {
-            placement_id,
-            key: key.bytes.to_vec(),
-            is_repeated: false,
-        }
-    }
-}
-
 impl Item for ReadRequest {
     fn size(&self) -> usize {
         self.key.len() + OVERHEAD
@@ -68,40 +52,31 @@ impl Item for ReadRequest {
     }
 }
 
-/// The result of a read.
+/// The reply of an owner that did not refuse.
 pub(super) enum ReadReply {
     /// What the owner holds.
     Held(Option<Entry>),
     /// The value had no room in the message with those before it: ask again.
     NoRoom,
-    /// The owner refused, or could not be reached.
-    Refused,
 }
 
 impl RemoteReader {
     /// A reader for this node, to which it reports unreachable owners.
-    pub fn new(node: Node) -> RemoteReader {
-        let dialer = node.dialer().clone();
-        let pool = Arc::new(Pool::new(dialer, owner_client, PEER_TIMEOUTS));
+    pub fn new(node: &Node) -> RemoteReader {
         let health = Arc::new(Health {
-            node,
+            node: node.clone(),
             failed: Mutex::default(),
         });
-        let call = FetchAsOwner(health.clone());
         RemoteReader {
-            batcher: Batcher::over(pool.clone(), MAX_BATCH, call),
-            pool,
+            calls: OwnerCalls::new(node, MAX_BATCH, FetchAsOwner(health.clone())),
             health,
         }
     }
 
-    /// Asks owners, together with other threads' requests to them. Blocks for the timeouts of
-    /// a call to a peer, twice if a call is in flight.
-    pub fn read(&self, requests: Vec<(Location, ReadRequest)>) -> Vec<ReadReply> {
-        let replies = self.batcher.submit(requests).into_iter();
-        replies
-            .map(|reply| reply.unwrap_or(ReadReply::Refused))
-            .collect()
+    /// Asks owners, together with other threads' requests to them. No reply of an owner that
+    /// refused or could not be reached. Blocks as [`OwnerCalls::send`] does.
+    pub fn read(&self, requests: Vec<(Location, ReadRequest)>) -> Vec<Option<ReadReply>> {
+        self.calls.send(requests)
     }
 
     /// Sorts the owners of a key: those that could be reached recently first.
@@ -118,7 +93,7 @@ impl RemoteReader {
 
     /// Closes the connections to a node that is gone. Calls in progress fail.
     pub fn close(&self, location: &Location) {
-        self.pool.close_all(location);
+        self.calls.close(location);
     }
 }
 
@@ -158,12 +133,10 @@ impl BatchCall<OwnerClient, ReadRequest, ReadReply> for FetchAsOwner {
         let results = owner.receive(|receiver| receiver.fetch_as_owner(Vec::new(), 0))?;
         let held = results.into_iter().map(from_read_result);
         let mut replies: Vec<ReadReply> = held.map(ReadReply::Held).collect();
-        // An owner answers at least the first key.
-        let is_refusal = replies.is_empty();
-        replies.resize_with(batch.items.len(), || match is_refusal {
-            true => ReadReply::Refused,
-            false => ReadReply::NoRoom,
-        });
+        // An owner answers at least the first key, or refuses.
+        if !replies.is_empty() {
+            replies.resize_with(batch.items.len(), || ReadReply::NoRoom);
+        }
         Ok(replies)
     }
 

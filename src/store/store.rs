@@ -30,8 +30,8 @@ use super::limits::StoreLimits;
 use super::placement::{Key, NodeId};
 use super::rebalance::{MemberSnapshot, Rebalance, Routing, Rules};
 use super::remote_read::RemoteReader;
-use super::replicator::Replicator;
-use super::table::{Table, estimated_size};
+use super::replicator::{Replicator, replicator};
+use super::table::Table;
 use super::throttle::Throttle;
 use super::types::{CALL_TIMEOUT, Client, PEER_TIMEOUTS, PRIMARY_TIMEOUTS, Refusal};
 use super::versions::Entry;
@@ -62,9 +62,9 @@ pub struct Store {
     pub(super) replicator: Replicator,
     pub(super) remote_reader: RemoteReader,
     pub(super) write_locks: WriteLocks,
-    /// The last copy from a primary with another placement: keys that look superfluous may
-    /// soon be owned.
-    pub(super) stale_write_at: StaleWrites,
+    /// When the last copy came from a primary with another placement: keys that look
+    /// superfluous may soon be owned. Held briefly.
+    pub(super) stale_write_at: Mutex<Option<Instant>>,
     pub(super) throttle: Throttle,
     /// What legacy nodes may lack. Held to look or to change, never during a call.
     pub(super) doubts: Mutex<Doubts>,
@@ -94,8 +94,8 @@ impl Store {
         Store {
             peers: pool(PEER_TIMEOUTS),
             primaries: pool(PRIMARY_TIMEOUTS),
-            replicator: Replicator::new(node.clone()),
-            remote_reader: RemoteReader::new(node.clone()),
+            replicator: replicator(&node),
+            remote_reader: RemoteReader::new(&node),
             node,
             table: Table::default(),
             limits,
@@ -104,7 +104,7 @@ impl Store {
             rebalanced_epoch: AtomicU64::new(epoch),
             changes: ChangeSignal::default(),
             write_locks: WriteLocks::default(),
-            stale_write_at: StaleWrites::new(),
+            stale_write_at: Mutex::default(),
             throttle: Throttle::default(),
             doubts: Mutex::default(),
             waiting_puts: Mutex::default(),
@@ -189,15 +189,11 @@ impl Store {
 
     /// Blocks until there are more than `changes` changes, for `timeout` at most.
     pub(super) fn wait_for_change(&self, changes: u64, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
         let mut count = self.changes.count.lock();
-        while *count == changes && !self.is_stopped() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            self.changes.changed.wait_for(&mut count, left);
-        }
+        let is_same = |count: &mut u64| *count == changes && !self.is_stopped();
+        self.changes
+            .changed
+            .wait_while_for(&mut count, is_same, timeout);
     }
 
     /// Pauses before another attempt of a call, until the rebalance changes at most. False
@@ -221,26 +217,17 @@ impl Store {
     /// Why one of them does not.
     pub(super) fn check_room<'a>(
         &self,
-        entries: impl Iterator<Item = (Key<'a>, &'a Entry)> + Clone,
+        entries: impl IntoIterator<Item = (Key<'a>, &'a Entry)>,
     ) -> Result<(), Refusal> {
-        let used = self.table.bytes();
-        let total: usize = entries
-            .clone()
-            .map(|(key, entry)| estimated_size(key, entry))
-            .sum();
-        // What the table holds of a key already matters only when memory is short.
-        let is_ample = used.saturating_add(total) <= self.limits.memory;
-        let mut added = 0;
+        let mut used = self.table.bytes();
         for (key, entry) in entries {
-            let value = entry.value.as_ref().map_or(0, |value| value.len());
-            let growth = if is_ample || entry.is_tombstone() {
-                0
-            } else {
-                self.table.growth(key, entry)
+            let growth = match entry.is_tombstone() {
+                true => 0,
+                false => self.table.growth(key, entry),
             };
-            self.limits
-                .check(key.bytes.len(), value, growth, used + added)?;
-            added += growth;
+            let (key, value) = (key.bytes.len(), entry.value_len());
+            self.limits.check(key, value, growth, used)?;
+            used += growth;
         }
         Ok(())
     }
@@ -337,34 +324,5 @@ impl ChangeSignal {
     fn notify(&self) {
         *self.count.lock() += 1;
         self.changed.notify_all();
-    }
-}
-
-/// When a copy last came from a primary with another placement.
-pub(super) struct StaleWrites {
-    start: Instant,
-    /// Milliseconds since the start, plus one. 0 if there was none.
-    last: AtomicU64,
-}
-
-impl StaleWrites {
-    fn new() -> StaleWrites {
-        StaleWrites {
-            start: Instant::now(),
-            last: AtomicU64::new(0),
-        }
-    }
-
-    /// Records such a copy. Must be called before the copy is applied.
-    pub fn record(&self) {
-        let millis = self.start.elapsed().as_millis() as u64;
-        self.last.store(millis + 1, Relaxed);
-    }
-
-    /// Was there none for so long?
-    pub fn is_quiet(&self, time: Duration) -> bool {
-        let last = self.last.load(Relaxed);
-        let now = self.start.elapsed().as_millis() as u64;
-        last == 0 || now.saturating_sub(last - 1) > time.as_millis() as u64
     }
 }

@@ -15,7 +15,7 @@ use log::{debug, info};
 use super::placement::Key;
 use super::rebalance::Routing;
 use super::store::Store;
-use super::table::{PrimaryFilter, STRIPES};
+use super::table::STRIPES;
 use super::types::unix_millis;
 
 /// Nothing is dropped for this time after a copy came from a primary with another placement,
@@ -43,7 +43,7 @@ impl Sweeper {
         let is_due = self
             .swept
             .is_none_or(|(at, when)| at != placement_id || when.elapsed() > SWEEP_INTERVAL);
-        if !is_due || !store.stale_write_at.is_quiet(QUIET_BEFORE_SWEEP) {
+        if !is_due || !store.is_quiet() {
             return false;
         }
         self.swept = Some((placement_id, Instant::now()));
@@ -67,7 +67,7 @@ impl Store {
         };
         let may_drop = || {
             let is_same = self.is_settled_in(&routing);
-            is_same && self.stale_write_at.is_quiet(QUIET_BEFORE_SWEEP)
+            is_same && self.is_quiet()
         };
         let mut dropped = 0;
         for stripe in 0..STRIPES {
@@ -76,10 +76,6 @@ impl Store {
                 None => return debug!("the sweep was interrupted"),
             }
         }
-        self.table.count_primary(&PrimaryFilter {
-            placement: current.clone(),
-            me: me.clone(),
-        });
         let received = self.received.swap(0, Relaxed);
         if received > 0 {
             info!("rebalance: received {received} keys");
@@ -87,6 +83,12 @@ impl Store {
         if dropped > 0 {
             info!("dropped {dropped} keys");
         }
+    }
+
+    /// Has no primary with another placement sent a copy recently?
+    fn is_quiet(&self) -> bool {
+        let last = *self.stale_write_at.lock();
+        last.is_none_or(|at| at.elapsed() > QUIET_BEFORE_SWEEP)
     }
 
     /// Is this node still settled in the placement of that snapshot?

@@ -8,8 +8,6 @@
 //! A key and its value are one allocation. With its share of the tree's nodes a small key
 //! costs about 100 bytes beyond its own.
 
-mod primary_count;
-
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::{Bound, RangeInclusive};
@@ -20,9 +18,6 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::placement::Key;
 use super::versions::{Entry, Value, written_at};
-use primary_count::PrimaryCount;
-
-pub use primary_count::PrimaryFilter;
 
 /// Stripes of a table: enough that threads rarely meet in one, few enough that an empty
 /// table is small.
@@ -72,11 +67,7 @@ pub struct Table {
     bytes: AtomicI64,
 }
 
-#[derive(Debug, Default)]
-struct Stripe {
-    rows: BTreeSet<Row<'static>>,
-    primary: PrimaryCount,
-}
+type Stripe = BTreeSet<Row<'static>>;
 
 impl Default for Table {
     fn default() -> Table {
@@ -92,39 +83,33 @@ impl Default for Table {
 impl Table {
     /// The entry of `key`, which may be a tombstone.
     pub fn read(&self, key: Key<'_>) -> Option<Entry> {
-        self.stripe(stripe_of(key)).find(key).map(Row::entry)
+        find(&self.stripe(stripe_of(key)), key).map(Row::entry)
     }
 
     /// The version of the entry of `key`, which may be a tombstone.
     pub fn version(&self, key: Key<'_>) -> Option<i64> {
-        self.stripe(stripe_of(key)).find(key).map(Row::version)
+        find(&self.stripe(stripe_of(key)), key).map(|row| row.version)
     }
 
     /// Keeps `entry` unless the table has the same or a larger version. Returns whether it was
     /// kept. A key has at most 4 GiB.
     pub fn apply(&self, key: Key<'_>, entry: Entry) -> bool {
         let row = Row::new(key, entry);
-        let version = row.version();
         let mut stripe = self.stripe(stripe_of(key));
-        self.count(&mut stripe, &row, 1);
-        let mut replaced = stripe.rows.replace(row);
-        let is_stale = replaced
-            .as_ref()
-            .is_some_and(|old| old.version() >= version);
-        if is_stale {
-            // Rare, and so cheaper than a look-up before every insertion.
-            replaced = replaced.and_then(|old| stripe.rows.replace(old));
+        let held = find(&stripe, key);
+        if held.is_some_and(|held| held.version >= row.version) {
+            return false;
         }
-        if let Some(removed) = replaced {
-            self.count(&mut stripe, &removed, -1);
+        self.add(&row, 1);
+        if let Some(replaced) = stripe.replace(row) {
+            self.add(&replaced, -1);
         }
-        !is_stale
+        true
     }
 
     /// How many bytes the table would grow by if `entry` were kept for `key`.
     pub fn growth(&self, key: Key<'_>, entry: &Entry) -> usize {
-        let stripe = self.stripe(stripe_of(key));
-        let held = stripe.find(key).map_or(0, Row::size);
+        let held = find(&self.stripe(stripe_of(key)), key).map_or(0, Row::size);
         estimated_size(key, entry).saturating_sub(held)
     }
 
@@ -149,7 +134,7 @@ impl Table {
             }
             let stripe = self.stripe(at.stripe);
             let mut last = None;
-            for row in stripe.after(at.after.as_deref()).take(LOCKED_SCAN) {
+            for row in rows_after(&stripe, at.after.as_deref()).take(LOCKED_SCAN) {
                 if bytes >= max_bytes || scanned >= max_scanned {
                     break;
                 }
@@ -192,37 +177,44 @@ impl Table {
                 return None;
             }
             let (mut last, mut rejected) = (None, Vec::new());
-            for row in locked.after(after.as_deref()).take(LOCKED_SCAN) {
-                last = Some(row);
+            for row in rows_after(&locked, after.as_deref()).take(LOCKED_SCAN) {
+                last = Some(row.key().bytes);
                 if !keep(row.key(), row.deleted_at()) {
-                    rejected.push(Row::stored(row.key()));
+                    rejected.push(Row::new(row.key(), Entry::default()));
                 }
             }
-            let last = last.map(|row| row.key().bytes.to_vec());
+            after = last.map(<[u8]>::to_vec);
             for wanted in &rejected {
-                if let Some(row) = locked.rows.take(wanted) {
-                    self.count(&mut locked, &row, -1);
-                    dropped += usize::from(!row.is_tombstone());
+                if let Some(row) = locked.take(wanted) {
+                    self.add(&row, -1);
+                    dropped += usize::from(!row.is_tombstone);
                 }
             }
-            after = last;
             if after.is_none() {
                 return Some(dropped);
             }
         }
     }
 
-    /// The number of keys with a value whose primary is this node, by `filter`. Counts once for
-    /// each filter, in bounded scans, and is kept up to date by later changes.
-    pub fn count_primary(&self, filter: &PrimaryFilter) -> usize {
-        let count = |stripe: usize| loop {
-            let mut locked = self.stripe(stripe);
-            let Stripe { rows, primary } = &mut *locked;
-            if let Some(count) = primary.advance(rows, filter, LOCKED_SCAN) {
-                return count;
+    /// The number of keys with a value that `wanted` selects. Scans the table.
+    pub fn count(&self, wanted: impl Fn(Key<'_>) -> bool) -> usize {
+        let mut count = 0;
+        for stripe in 0..STRIPES {
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let mut last = None;
+                let locked = self.stripe(stripe);
+                for row in rows_after(&locked, after.as_deref()).take(LOCKED_SCAN) {
+                    last = Some(row.key().bytes);
+                    count += usize::from(!row.is_tombstone && wanted(row.key()));
+                }
+                after = last.map(<[u8]>::to_vec);
+                if after.is_none() {
+                    break;
+                }
             }
-        };
-        (0..STRIPES).map(count).sum()
+        }
+        count
     }
 
     /// Keys with a value.
@@ -235,11 +227,11 @@ impl Table {
         self.bytes.load(Relaxed).max(0) as usize
     }
 
-    fn count(&self, stripe: &mut Stripe, row: &Row<'_>, sign: i64) {
+    /// Adds a row to the totals, or with the sign -1 subtracts it.
+    fn add(&self, row: &Row<'_>, sign: i64) {
         self.bytes.fetch_add(sign * row.size() as i64, Relaxed);
-        if !row.is_tombstone() {
+        if !row.is_tombstone {
             self.keys.fetch_add(sign, Relaxed);
-            stripe.primary.adjust(row.key(), sign);
         }
     }
 
@@ -249,16 +241,8 @@ impl Table {
     }
 }
 
-impl Stripe {
-    fn find<'a>(&'a self, key: Key<'a>) -> Option<&'a Row<'a>> {
-        let rows: &'a BTreeSet<Row<'a>> = &self.rows;
-        rows.get(&Row::wanted(key))
-    }
-
-    /// The rows after that key, or all.
-    fn after<'a>(&'a self, key: Option<&'a [u8]>) -> impl Iterator<Item = &'a Row<'a>> {
-        rows_after(&self.rows, key)
-    }
+fn find<'a>(rows: &'a BTreeSet<Row<'a>>, key: Key<'a>) -> Option<&'a Row<'a>> {
+    rows.get(&Row::wanted(key))
 }
 
 /// The rows after that key, or all.
@@ -289,9 +273,8 @@ fn next_stripe(stripe: usize) -> Option<Cursor> {
 }
 
 /// The estimated bytes of an entry in a table.
-pub(super) fn estimated_size(key: Key<'_>, entry: &Entry) -> usize {
-    let value = entry.value.as_ref().map_or(0, |value| value.len());
-    key.bytes.len() + value + OVERHEAD
+fn estimated_size(key: Key<'_>, entry: &Entry) -> usize {
+    key.bytes.len() + entry.value_len() + OVERHEAD
 }
 
 /// A key with its entry in one allocation, or a key alone to search by. Rows are ordered like
@@ -329,15 +312,6 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Searches for the row of that key, with a copy of the key.
-    fn stored(key: Key<'_>) -> Row<'a> {
-        let tombstone = Entry {
-            version: 0,
-            value: None,
-        };
-        Row::new(key, tombstone)
-    }
-
     /// Searches for the row of that key.
     fn wanted(key: Key<'a>) -> Row<'a> {
         Row {
@@ -368,14 +342,6 @@ impl<'a> Row<'a> {
             version: self.version,
             value,
         }
-    }
-
-    fn version(&self) -> i64 {
-        self.version
-    }
-
-    fn is_tombstone(&self) -> bool {
-        self.is_tombstone
     }
 
     /// When the key was deleted, in milliseconds since 1970, if this is a tombstone.

@@ -22,7 +22,6 @@ pub(super) struct Throttle {
 }
 
 /// The state at the end of the last window.
-#[derive(Clone, Copy)]
 struct Window {
     end: Instant,
     calls: u64,
@@ -39,26 +38,21 @@ impl Throttle {
     pub fn is_busy(&self, now: Instant) -> bool {
         let calls = self.calls.load(Relaxed);
         let mut last = self.last.lock();
-        let Some(before) = *last else {
-            *last = Some(Window {
-                end: now,
-                calls,
-                is_busy: false,
-            });
-            return false;
-        };
-        let elapsed = now.saturating_duration_since(before.end);
-        if elapsed < WINDOW {
-            return before.is_busy;
-        }
-        let limit = BUSY_CALLS as f64 * elapsed.as_secs_f64() / WINDOW.as_secs_f64();
-        let is_busy = (calls - before.calls) as f64 > limit;
-        *last = Some(Window {
+        let last = last.get_or_insert(Window {
             end: now,
             calls,
-            is_busy,
+            is_busy: false,
         });
-        is_busy
+        let elapsed = now.saturating_duration_since(last.end);
+        if elapsed >= WINDOW {
+            let limit = BUSY_CALLS as f64 * elapsed.as_secs_f64() / WINDOW.as_secs_f64();
+            *last = Window {
+                end: now,
+                calls,
+                is_busy: (calls - last.calls) as f64 > limit,
+            };
+        }
+        last.is_busy
     }
 }
 

@@ -5,20 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::diststore::{Refused, StoreSyncClient};
 use crate::error::Error;
 use crate::rpc::dialer::{Input, Output, Timeouts};
-use crate::rpc::fanout::{EmptyInput, SinkOutput, SplitClient};
 use crate::store::versions::Value;
 
 /// A client of another store.
 pub type Client = StoreSyncClient<Input, Output>;
-
-/// A client of an owner, for batched calls.
-pub(super) type OwnerClient =
-    SplitClient<StoreSyncClient<EmptyInput, Output>, StoreSyncClient<Input, SinkOutput>>;
-
-/// The client of an owner on a new connection.
-pub(super) fn owner_client(input: Input, output: Output) -> OwnerClient {
-    SplitClient::new(StoreSyncClient::new, StoreSyncClient::new, (input, output))
-}
 
 /// Why a call was refused, for a person to read.
 pub type Refusal = String;

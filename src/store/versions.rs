@@ -15,11 +15,8 @@ const WRITER_BITS: u32 = 16;
 /// a key in one millisecond. Further ones make the version run ahead of the clock.
 const BELOW_MILLIS: u32 = WRITER_BITS + 4;
 
-/// A key and a value of at most this many bytes are joined without a temporary allocation.
-const SMALL: usize = 256;
-
 /// What a node holds for a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entry {
     /// Larger versions win. 0 is older than any that was written.
     pub version: i64,
@@ -38,21 +35,8 @@ pub struct Value {
 
 impl Value {
     /// A value in one allocation with its key.
-    pub fn of(key: &[u8], mut value: Vec<u8>) -> Value {
-        let start = key.len();
-        let mut small = [0; SMALL];
-        let key_and_value = match small.get_mut(..start + value.len()) {
-            Some(both) => {
-                both[..start].copy_from_slice(key);
-                both[start..].copy_from_slice(&value);
-                Arc::from(&*both)
-            }
-            None => {
-                value.splice(..0, key.iter().copied());
-                Arc::from(value)
-            }
-        };
-        Value::from_parts(key_and_value, start)
+    pub fn of(key: &[u8], value: &[u8]) -> Value {
+        Value::from_parts([key, value].concat().into(), key.len())
     }
 
     /// The same value in one allocation with that key.
@@ -60,7 +44,7 @@ impl Value {
         if self.key_and_value[..self.start] == *key {
             self
         } else {
-            Value::of(key, self.to_vec())
+            Value::of(key, &self)
         }
     }
 
@@ -111,6 +95,11 @@ impl Entry {
     /// Is this a deletion?
     pub fn is_tombstone(&self) -> bool {
         self.value.is_none()
+    }
+
+    /// The length of the value, 0 for a tombstone.
+    pub fn value_len(&self) -> usize {
+        self.value.as_ref().map_or(0, |value| value.len())
     }
 }
 

@@ -25,14 +25,6 @@ pub(super) const NOT_AN_OWNER: &str = "this node does not answer for that placem
 /// Why a message could not be decoded.
 pub type DecodeError = String;
 
-const PHASES: [(Phase, wire::Phase); 5] = [
-    (Phase::Installed, wire::Phase::INSTALLED),
-    (Phase::Drained, wire::Phase::DRAINED),
-    (Phase::Synced, wire::Phase::SYNCED),
-    (Phase::Switched, wire::Phase::SWITCHED),
-    (Phase::Settled, wire::Phase::SETTLED),
-];
-
 /// The exception of the interface for a refusal.
 pub fn refused(reason: impl Into<String>) -> thrift::Error {
     wire::Refused::new(reason.into()).into()
@@ -40,20 +32,26 @@ pub fn refused(reason: impl Into<String>) -> thrift::Error {
 
 impl From<Phase> for wire::Phase {
     fn from(phase: Phase) -> wire::Phase {
-        let mut phases = PHASES.iter();
-        phases
-            .find(|(ours, _)| *ours == phase)
-            .map_or(wire::Phase::INSTALLED, |(_, wire)| *wire)
+        match phase {
+            Phase::Installed => wire::Phase::INSTALLED,
+            Phase::Drained => wire::Phase::DRAINED,
+            Phase::Synced => wire::Phase::SYNCED,
+            Phase::Switched => wire::Phase::SWITCHED,
+            Phase::Settled => wire::Phase::SETTLED,
+        }
     }
 }
 
 impl From<wire::Phase> for Phase {
     /// An unknown phase counts as the first one, because of which no step is taken.
     fn from(phase: wire::Phase) -> Phase {
-        let mut phases = PHASES.iter();
-        phases
-            .find(|(_, wire)| *wire == phase)
-            .map_or(Phase::Installed, |(ours, _)| *ours)
+        match phase {
+            wire::Phase::DRAINED => Phase::Drained,
+            wire::Phase::SYNCED => Phase::Synced,
+            wire::Phase::SWITCHED => Phase::Switched,
+            wire::Phase::SETTLED => Phase::Settled,
+            _ => Phase::Installed,
+        }
     }
 }
 
@@ -103,7 +101,6 @@ impl TryFrom<wire::RebalanceStatus> for RebalanceStatus {
 
     fn try_from(status: wire::RebalanceStatus) -> Result<RebalanceStatus, DecodeError> {
         let ids = status.placement_ids.unwrap_or_default().into_iter();
-        let replicas = status.replicas;
         Ok(RebalanceStatus {
             sender: sender(status.sender)?,
             placement_id: status.placement_id.unwrap_or(0) as u64,
@@ -112,7 +109,7 @@ impl TryFrom<wire::RebalanceStatus> for RebalanceStatus {
             read_placement_id: status.read_placement_id.map(|id| id as u64),
             placement_ids: ids.map(|id| id as u64).collect(),
             seen_generation: status.seen_generation,
-            replicas: replicas.and_then(|replicas| usize::try_from(replicas).ok()),
+            replicas: status.replicas.and_then(|count| count.try_into().ok()),
             sequence: status.sequence.unwrap_or(0) as u64,
             gave_up: status.gave_up.unwrap_or(false),
         })
@@ -168,12 +165,13 @@ impl TryFrom<wire::Cursor> for Cursor {
     type Error = DecodeError;
 
     fn try_from(cursor: wire::Cursor) -> Result<Cursor, DecodeError> {
-        let stripe = usize::try_from(cursor.stripe.unwrap_or(0)).ok();
-        let stripe = stripe.filter(|stripe| *stripe < STRIPES);
-        let stripe = stripe.ok_or("a cursor to a stripe that does not exist")?;
-        let after = cursor.after;
-        let is_elsewhere = |key: &[u8]| stripe_of(Key::new(key)) != stripe;
-        if after.as_deref().is_some_and(is_elsewhere) {
+        let wire::Cursor { stripe, after } = cursor;
+        let stripe = usize::try_from(stripe.unwrap_or(0)).unwrap_or(STRIPES);
+        if stripe >= STRIPES {
+            return Err("a cursor to a stripe that does not exist".into());
+        }
+        let is_elsewhere = |key: &Vec<u8>| stripe_of(Key::new(key)) != stripe;
+        if after.as_ref().is_some_and(is_elsewhere) {
             return Err("a cursor after a key of another stripe".into());
         }
         Ok(Cursor { stripe, after })
@@ -230,7 +228,7 @@ pub fn from_key_value(
 
 fn mutation(pair: wire::KeyValue) -> Result<Mutation, DecodeError> {
     let key = pair.key.ok_or("a pair without a key")?;
-    let value = pair.value.map(|value| Value::of(&key, value));
+    let value = pair.value.map(|value| Value::of(&key, &value));
     Ok((key, value))
 }
 

@@ -1,17 +1,17 @@
 //! Writing keys: at their primary, which brings each write to all owners.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::limits::MAX_VALUE;
 use super::placement::{Key, NodeId};
-use super::rebalance::WriteTicket;
-use super::replicator::{ReplicaResult, ReplicaWrite};
+use super::rebalance::{Routing, WriteTicket};
+use super::replicator::ReplicaWrite;
 use super::store::Store;
 use super::types::{Client, Mutation, NOT_PRIMARY, Refusal, refusal, unix_millis};
 use super::versions::{Entry, Value};
-use super::wire::{from_key_value, to_key_value};
+use super::wire::from_key_value;
 use crate::diststore::{KeyValue, Rejection, ReplicateResult, TStoreSyncClient, WriteResult};
-use crate::location::Location;
 use crate::parallel::parallel_map;
 
 /// Primaries called at the same time for the pairs of one call.
@@ -50,7 +50,7 @@ impl Store {
     /// The key or the value is too long, an owner has no room, or no primary could be reached
     /// in that time. The write may have taken effect on some owners.
     pub fn write(&self, key: &[u8], value: Option<Vec<u8>>) -> Result<WriteResult, Refusal> {
-        let value = value.map(|value| Value::of(key, value));
+        let value = value.map(|value| Value::of(key, &value));
         let results = self.write_many(&[(key.to_vec(), value)])?;
         Ok(results.into_iter().next().unwrap_or_default())
     }
@@ -65,7 +65,7 @@ impl Store {
         let deadline = Store::deadline();
         let mut results: Vec<Option<WriteResult>> = vec![None; pairs.len()];
         loop {
-            let groups = self.group_by_primary(pairs, &results);
+            let groups: Vec<_> = self.group_by_primary(pairs, &results).into_iter().collect();
             let replies = parallel_map(&groups, PARALLEL, |(primary, indexes)| {
                 let pairs: Vec<&Mutation> = indexes.iter().map(|index| &pairs[*index]).collect();
                 (indexes, self.write_at(primary, &pairs, deadline))
@@ -105,22 +105,21 @@ impl Store {
         &self,
         pairs: &[Mutation],
         results: &[Option<WriteResult>],
-    ) -> Vec<(NodeId, Vec<usize>)> {
-        let mut groups: Vec<(NodeId, Vec<usize>)> = Vec::new();
+    ) -> BTreeMap<NodeId, Vec<usize>> {
+        let mut groups: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
         let routing = self.routing();
         for (index, (key, _)) in pairs.iter().enumerate() {
-            let primary = routing.primary(Key::new(key));
-            let Some(primary) = primary.filter(|_| results[index].is_none()) else {
-                continue;
-            };
-            match groups.iter_mut().find(|(node, _)| node == primary) {
-                Some((_, indexes)) => indexes.push(index),
-                None => groups.push((primary.clone(), vec![index])),
+            if results[index].is_none()
+                && let Some(primary) = routing.primary(Key::new(key))
+            {
+                groups.entry(primary.clone()).or_default().push(index);
             }
         }
         groups
     }
 
+    /// Writes at the primary. No result for pairs whose primary it is not, and none at all if
+    /// it could not be reached.
     fn write_at(
         &self,
         primary: &NodeId,
@@ -128,22 +127,11 @@ impl Store {
         deadline: Instant,
     ) -> Result<Vec<Option<WriteResult>>, Refusal> {
         if primary.location == *self.node.location() {
-            self.write_as_primary(primary, pairs, deadline)
-        } else {
-            self.forward_to_primary(primary, pairs)
+            return self.write_as_primary(primary, pairs, deadline);
         }
-    }
-
-    /// Forwards writes to their primary. No result for pairs whose primary it is not, and none
-    /// at all if it could not be reached.
-    fn forward_to_primary(
-        &self,
-        primary: &NodeId,
-        pairs: &[&Mutation],
-    ) -> Result<Vec<Option<WriteResult>>, Refusal> {
         let to_wire = |(key, value): &&Mutation| {
-            let value = value.clone();
-            to_key_value(key.clone(), &Entry { version: 0, value })
+            let value = value.as_ref().map(|value| value.to_vec());
+            KeyValue::new(key.clone(), value, 0)
         };
         let send = |client: &mut Client| {
             client.write_as_primary(pairs.iter().map(to_wire).collect(), primary.generation)
@@ -181,12 +169,10 @@ impl Store {
         let mut results = vec![None; pairs.len()];
         let keys: Vec<Key<'_>> = pairs.iter().map(|(key, _)| Key::new(key)).collect();
         // After the deadline the caller has given up, and may have written newer values.
-        let Some(_locked) = self.write_locks.lock(&keys, deadline) else {
+        let locked = self.write_locks.lock(&keys, deadline);
+        let Some(_locked) = locked.filter(|_| Instant::now() < deadline) else {
             return Ok(results);
         };
-        if Instant::now() >= deadline {
-            return Ok(results);
-        }
         // Versions have the time at which this node was known to be the primary: a node that is
         // stopped here and declared down must not return with larger versions.
         let now = unix_millis();
@@ -293,30 +279,24 @@ impl Store {
     fn assign_versions(
         &self,
         pending: &mut [PendingWrite<'_>],
-        mut latest: Vec<Option<Entry>>,
+        latest: Vec<Option<Entry>>,
         now: i64,
     ) {
-        let mut order: Vec<usize> = (0..pending.len()).collect();
-        order.sort_by_key(|at| pending[*at].key);
+        let keys = pending.iter().map(|write| write.key);
+        let mut latest: BTreeMap<Key<'_>, Option<Entry>> = keys.zip(latest).collect();
         let routing = self.routing();
-        for nth in 0..order.len() {
-            let at = order[nth];
-            let before = nth.checked_sub(1).map(|nth| order[nth]);
-            let before = before.filter(|before| pending[*before].key == pending[at].key);
-            let latest = match before {
-                Some(before) => Some(pending[before].entry.clone()),
-                None => latest[at].take(),
-            };
-            let write = &mut pending[at];
+        for write in pending {
+            let latest = latest.entry(write.key).or_default();
             write.existed = latest.as_ref().is_some_and(|entry| !entry.is_tombstone());
-            let latest = latest.map_or(0, |entry| entry.version);
+            let version = latest.as_ref().map_or(0, |entry| entry.version);
             if write.entry.value.is_none() && !write.existed {
-                write.entry.version = latest;
+                write.entry.version = version;
                 write.state = WriteState::Replicated;
                 continue;
             }
             let own = self.table.version(write.key).unwrap_or_default();
-            write.entry.version = routing.next_version(now, latest.max(own));
+            write.entry.version = routing.next_version(now, version.max(own));
+            *latest = Some(write.entry.clone());
         }
     }
 
@@ -332,17 +312,26 @@ impl Store {
     ) -> Result<(), Refusal> {
         let mut rejection = Ok(());
         loop {
-            let (copies, owners) = self.missing_copies(pending);
-            if copies.is_empty() {
+            let routing = self.routing().clone();
+            let missing = missing_copies(&routing, pending);
+            if missing.is_empty() {
                 return rejection;
             }
+            let copy = |(at, owner): &(usize, NodeId)| {
+                let (write, placement_id) = (&pending[*at], routing.current().id());
+                let copy = ReplicaWrite::new(write.key, &write.entry, placement_id);
+                (owner.location.clone(), copy)
+            };
+            let copies = missing.iter().map(copy).collect();
             let mut all_reached = true;
-            let results = self.replicator.send(copies);
-            for (result, (at, owner)) in results.into_iter().zip(owners) {
-                match self.has_copy(&owner, result) {
-                    Ok(true) => pending[at].ticket.add_ack(owner),
-                    Ok(false) => all_reached = false,
-                    Err(why) => {
+            for ((at, owner), result) in missing.into_iter().zip(self.replicator.send(copies)) {
+                match result {
+                    Some(Ok(placement_id)) if self.catch_up_with(&owner, placement_id) => {
+                        pending[at].ticket.add_ack(owner);
+                    }
+                    // An owner that is gone is no target once the routing accounts for that.
+                    Some(Ok(_)) | None => all_reached = false,
+                    Some(Err(why)) => {
                         pending[at].state = WriteState::Rejected;
                         rejection = Err(why);
                     }
@@ -354,52 +343,13 @@ impl Store {
         }
     }
 
-    /// The copies that are still to be sent, and for each the position of its write and its
-    /// owner.
-    #[allow(clippy::type_complexity)]
-    fn missing_copies(
-        &self,
-        pending: &mut [PendingWrite<'_>],
-    ) -> (Vec<(Location, ReplicaWrite)>, Vec<(usize, NodeId)>) {
-        let (mut copies, mut owners) = (Vec::new(), Vec::new());
-        let routing = self.routing();
-        let placement_id = routing.current().id();
-        for (at, write) in pending.iter_mut().enumerate() {
-            if write.state != WriteState::Replicating {
-                continue;
-            }
-            let targets = routing.targets(&write.ticket, write.key);
-            if targets.is_empty() {
-                write.state = WriteState::Replicated;
-            }
-            for owner in targets {
-                let copy = ReplicaWrite::new(write.key, &write.entry, placement_id);
-                copies.push((owner.location.clone(), copy));
-                owners.push((at, owner));
-            }
-        }
-        (copies, owners)
-    }
-
-    /// Has the owner the copy, and does this node know its placement?
-    fn has_copy(&self, owner: &NodeId, result: ReplicaResult) -> Result<bool, Refusal> {
-        match result {
-            ReplicaResult::Kept(theirs) if self.routing().knows(theirs) => Ok(true),
-            ReplicaResult::Kept(_) => Ok(self.catch_up_with(&owner.location)),
-            // An owner that is gone is no target once the routing accounts for that.
-            ReplicaResult::Unreachable => Ok(false),
-            ReplicaResult::Rejected(why) => Err(why),
-        }
-    }
-
-    /// Exchanges the membership with an owner that has another placement, and waits until this
-    /// node's routing accounts for it: the write must reach the owners in it too. False if that
-    /// failed or took too long.
-    fn catch_up_with(&self, owner: &Location) -> bool {
-        self.node
-            .push_pull(owner)
-            .is_ok_and(|is_published| is_published)
-            && self.wait_for_members(CATCH_UP_TIMEOUT)
+    /// Does this node know the current placement of an owner? If not, it exchanges the
+    /// membership with the owner and waits until the routing accounts for it: a write must reach
+    /// the owners in that placement too. False if that failed or took too long.
+    fn catch_up_with(&self, owner: &NodeId, placement_id: u64) -> bool {
+        self.routing().knows(placement_id)
+            || (self.node.push_pull(&owner.location).unwrap_or(false)
+                && self.wait_for_members(CATCH_UP_TIMEOUT))
     }
 
     /// Keeps copies from a primary with that current placement, except those that there is no
@@ -411,22 +361,33 @@ impl Store {
     ) -> ReplicateResult {
         if self.routing().current().id() != placement_id {
             // Before the copies are applied: a sweep then sees this, or has ended before.
-            self.stale_write_at.record();
+            *self.stale_write_at.lock() = Some(Instant::now());
         }
         let now = unix_millis();
-        let apply = |(index, pair)| {
-            let applied =
-                from_key_value(pair, now).and_then(|(key, entry)| self.apply_one(&key, entry));
-            Some(Rejection::new(index as i32, applied.err()?))
+        let apply = |pair| -> Result<(), Refusal> {
+            let (key, entry) = from_key_value(pair, now)?;
+            let key = Key::new(&key);
+            self.check_room([(key, &entry)])?;
+            self.table.apply(key, entry);
+            Ok(())
         };
-        let rejections: Vec<_> = pairs.into_iter().enumerate().filter_map(apply).collect();
+        let rejected = |(index, pair)| Some(Rejection::new(index as i32, apply(pair).err()?));
+        let rejections: Vec<_> = pairs.into_iter().enumerate().filter_map(rejected).collect();
         ReplicateResult::new(self.routing().current().id() as i64, rejections)
     }
+}
 
-    fn apply_one(&self, key: &[u8], entry: Entry) -> Result<(), Refusal> {
-        let key = Key::new(key);
-        self.check_room(std::iter::once((key, &entry)))?;
-        self.table.apply(key, entry);
-        Ok(())
+/// The writes, by their indexes, with the owners that each must still reach.
+fn missing_copies(routing: &Routing, pending: &mut [PendingWrite<'_>]) -> Vec<(usize, NodeId)> {
+    let mut missing = Vec::new();
+    for (at, write) in pending.iter_mut().enumerate() {
+        if write.state == WriteState::Replicating {
+            let targets = routing.targets(&write.ticket, write.key);
+            if targets.is_empty() {
+                write.state = WriteState::Replicated;
+            }
+            missing.extend(targets.into_iter().map(|owner| (at, owner)));
+        }
     }
+    missing
 }

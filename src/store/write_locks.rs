@@ -70,15 +70,10 @@ impl Shard {
     /// False if the key is still locked at the deadline.
     fn lock(&self, key: Key<'_>, deadline: Instant) -> bool {
         let mut locked = self.locked.lock();
-        while locked.contains(key.bytes) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            self.unlocked.wait_for(&mut locked, left);
-        }
-        locked.insert(key.bytes.to_vec());
-        true
+        let is_locked = |locked: &mut HashSet<Vec<u8>>| locked.contains(key.bytes);
+        self.unlocked
+            .wait_while_until(&mut locked, is_locked, deadline);
+        locked.insert(key.bytes.to_vec())
     }
 }
 

@@ -43,8 +43,8 @@ mod tests;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 
 use super::placement::{NodeId, Placement};
 use super::table::Cursor;
@@ -73,29 +73,13 @@ pub struct MemberSnapshot {
 /// One node's part in the rebalancing of its network.
 #[derive(Debug)]
 pub struct Rebalance {
-    me: NodeId,
-    rules: Rules,
-    /// Copies of each key. None until the network's number is known.
-    replicas: Option<usize>,
+    /// The part of the state that requests use.
+    routing: Routing,
     members: MemberSnapshot,
     /// Leaving members whose process has exited.
     exited: BTreeSet<NodeId>,
-    /// From the last settled placement to the current one. Never empty.
-    placements: Arc<Vec<Arc<Placement>>>,
-    /// The placement that reads use, one of `placements`. None before a list was adopted.
-    read: Option<Arc<Placement>>,
-    /// This node holds what it owns in the read placement. False at first where no member
-    /// was admitted: each member must first receive what the others hold.
-    holds_read: bool,
-    phase: Phase,
-    admitted: bool,
-    /// None while this node may serve. After an isolation: the members that have confirmed
-    /// since then that they have it in their placement. It serves again when all have.
-    lease: Option<BTreeSet<NodeId>>,
     /// A member has gone on without this node, which is leaving and did not reply to it.
     was_given_up: bool,
-    /// The node's isolations that this state accounts for.
-    isolations: u64,
     /// This node has known another member.
     had_peers: bool,
     /// This node offers all it holds: it was declared down and has rejoined, or it started a
@@ -107,14 +91,10 @@ pub struct Rebalance {
     statuses: BTreeMap<NodeId, RebalanceStatus>,
     /// Grows with everything that others are told or that a waiting thread may wait for.
     changes: u64,
-    /// Writes that start now belong to this epoch. Each placement starts another one.
-    epoch: Arc<WriteEpoch>,
     /// The snapshot of this epoch was published: no later write belongs to an older one.
     is_published: bool,
     /// Older epochs with writes in progress.
     draining: Vec<Arc<WriteEpoch>>,
-    /// The largest version of a write that failed after some owners had received it.
-    abandoned: Arc<AtomicI64>,
     /// The current attempt to copy.
     attempt_id: AttemptId,
     /// Where copying from each source continues. None when it is done.
@@ -125,7 +105,6 @@ impl Rebalance {
     /// A node that knows no other member and is not admitted. `replicas` is the number of
     /// copies it requires; None accepts the network's.
     pub fn new(me: NodeId, replicas: Option<usize>, rules: Rules) -> Rebalance {
-        let alone = Arc::new(Placement::new([me.clone()]));
         let live = BTreeSet::from([me.clone()]);
         Rebalance {
             members: MemberSnapshot {
@@ -133,27 +112,16 @@ impl Rebalance {
                 live,
                 leaving: BTreeSet::new(),
             },
-            me,
-            rules,
-            replicas,
+            routing: Routing::new(me, replicas, rules),
             exited: BTreeSet::new(),
-            placements: Arc::new(vec![alone]),
-            read: None,
-            holds_read: false,
-            phase: Phase::Installed,
-            admitted: false,
-            lease: None,
             was_given_up: false,
-            isolations: 0,
             had_peers: false,
             offers_all: false,
             confirmed_by: BTreeSet::new(),
             statuses: BTreeMap::new(),
             changes: 0,
-            epoch: Arc::default(),
             is_published: false,
             draining: Vec::new(),
-            abandoned: Arc::default(),
             attempt_id: 0,
             sources: BTreeMap::new(),
         }
@@ -162,12 +130,13 @@ impl Rebalance {
     /// Starts a network: this node holds all there is. Keeps `replicas` copies unless the node
     /// requires another number.
     pub fn bootstrap(&mut self, replicas: usize) {
-        self.replicas.get_or_insert(replicas);
         let current = self.current().clone();
-        self.admitted = true;
-        self.read = Some(current.clone());
-        self.holds_read = false;
-        self.placements = Arc::new(vec![current]);
+        let routing = &mut self.routing;
+        routing.replicas.get_or_insert(replicas);
+        routing.is_admitted = true;
+        routing.read = Some(current.clone());
+        routing.holds_read = false;
+        routing.placements = Arc::new(vec![current]);
         self.restart();
     }
 
@@ -181,9 +150,8 @@ impl Rebalance {
         }
         self.members = members;
         // A peer may have come and left between two updates.
-        let is_other = |node: &NodeId| *node != self.me;
-        self.had_peers |=
-            !self.members.leaving.is_empty() || self.members.live.iter().any(is_other);
+        let is_alone = self.members.live.iter().all(|node| *node == self.me);
+        self.had_peers |= !is_alone || !self.members.leaving.is_empty();
         let placement = Placement::new(self.members.live.iter().cloned());
         if placement.id() != self.current().id() {
             self.install(Arc::new(placement));
@@ -227,46 +195,18 @@ impl Rebalance {
         if before != (self.phase, self.is_serving()) {
             self.changes += 1;
         }
+        let members = self.placements.iter().flat_map(|known| known.members());
+        self.routing.gone = members.filter(|node| self.is_gone(node)).cloned().collect();
     }
 
-    /// This process.
-    pub fn me(&self) -> &NodeId {
-        &self.me
-    }
-
-    /// The current placement.
-    pub fn current(&self) -> &Arc<Placement> {
-        &self.placements[self.placements.len() - 1]
-    }
-
-    /// The placement that reads use. None before a list was adopted.
-    pub fn read_placement(&self) -> Option<&Arc<Placement>> {
-        self.read.as_ref()
+    /// A snapshot of the part of the state that requests use.
+    pub fn routing(&self) -> Routing {
+        self.routing.clone()
     }
 
     /// Grows with everything that others are told or that a waiting thread may wait for.
     pub fn changes(&self) -> u64 {
         self.changes
-    }
-
-    /// How far this node is with its current placement.
-    pub fn phase(&self) -> Phase {
-        self.phase
-    }
-
-    /// Is the rebalance over, as far as this node knows?
-    pub fn is_settled(&self) -> bool {
-        self.phase == Phase::Settled && self.admitted
-    }
-
-    /// Does this node serve clients?
-    pub fn is_serving(&self) -> bool {
-        self.admitted && self.read.is_some() && self.lease.is_none()
-    }
-
-    /// Copies kept of each key. None while unknown.
-    pub fn replicas(&self) -> Option<usize> {
-        self.replicas
     }
 
     /// The other processes that take part: live members, and leaving ones that still reply.
@@ -275,13 +215,6 @@ impl Rebalance {
         let leaving = leaving.filter(|node| !self.exited.contains(*node));
         let all = self.members.live.iter().chain(leaving);
         all.filter(|node| **node != self.me).cloned().collect()
-    }
-
-    /// Is that placement on this node's list? If not, its sender has newer membership.
-    pub fn knows(&self, placement_id: u64) -> bool {
-        self.placements
-            .iter()
-            .any(|known| known.id() == placement_id)
     }
 
     /// Has this process exited, or is it down?
@@ -304,7 +237,7 @@ impl Rebalance {
     }
 
     fn install(&mut self, placement: Arc<Placement>) {
-        let placements = Arc::make_mut(&mut self.placements);
+        let placements = Arc::make_mut(&mut self.routing.placements);
         placements.retain(|known| known.id() != placement.id());
         placements.push(placement);
         self.restart();
@@ -312,10 +245,10 @@ impl Rebalance {
 
     /// Starts over with the current placement.
     fn restart(&mut self) {
-        self.draining.push(std::mem::take(&mut self.epoch));
+        self.draining.push(std::mem::take(&mut self.routing.epoch));
         self.is_published = false;
         self.changes += 1;
-        self.phase = Phase::Installed;
+        self.routing.phase = Phase::Installed;
         self.restart_transfer();
         self.advance();
     }
@@ -327,38 +260,36 @@ impl Rebalance {
         }
         self.attempt_id += 1;
         let is_member = self.current().contains(&self.me);
-        let sources = if is_member { self.peers() } else { Vec::new() };
+        let sources = self.peers().into_iter().filter(|_| is_member);
         self.sources = sources
-            .into_iter()
             .map(|node| (node, Some(Cursor::default())))
             .collect();
     }
 
     /// This node was declared down, and the others went on without it: it joins again.
     fn rejoin_as(&mut self, me: NodeId) {
-        self.me = me;
-        self.admitted = false;
-        self.lease = None;
         self.was_given_up = false;
         self.offers_all = true;
         self.confirmed_by.clear();
-        self.read = None;
-        self.placements = Arc::new(vec![self.current().clone()]);
+        let current = self.current().clone();
+        let routing = &mut self.routing;
+        routing.me = me;
+        routing.is_admitted = false;
+        routing.lease = None;
+        routing.read = None;
+        routing.placements = Arc::new(vec![current]);
         self.restart();
     }
 
     fn adopt_history(&mut self, history: PlacementHistory) {
         let current = self.current().clone();
-        self.replicas.get_or_insert(history.replicas);
-        let mut placements = history.placements;
-        let is_read = |placement: &&Arc<Placement>| placement.id() == history.read_placement_id;
-        self.read = placements.iter().find(is_read).cloned();
-        self.holds_read = false;
-        placements.retain(|placement| placement.id() != current.id());
-        placements.push(current);
-        self.placements = Arc::new(placements);
+        let routing = &mut self.routing;
+        routing.replicas.get_or_insert(history.replicas);
+        routing.placements = Arc::new(history.placements);
+        routing.read = routing.placement(history.read_placement_id).cloned();
+        routing.holds_read = false;
         self.confirmed_by.clear();
-        self.restart();
+        self.install(current);
     }
 
     fn take_steps(&mut self) {
@@ -366,24 +297,24 @@ impl Rebalance {
         self.admit_if_confirmed();
         self.bootstrap_if_no_member_did();
         if self.phase == Phase::Installed && (self.is_drained() || !self.rules.has(Rule::Drain)) {
-            self.phase = Phase::Drained;
+            self.routing.phase = Phase::Drained;
         }
         let is_copied = self.sources.values().all(Option::is_none);
         if self.phase == Phase::Drained && is_copied && self.read.is_some() {
-            self.phase = Phase::Synced;
-            self.holds_read |= self.reads_by_current();
+            self.routing.phase = Phase::Synced;
+            self.routing.holds_read |= self.reads_by_current();
         }
         if self.phase == Phase::Synced && self.all_have_reached(Phase::Synced) {
-            self.read = Some(self.current().clone());
-            self.holds_read = true;
-            self.phase = Phase::Switched;
+            self.routing.read = Some(self.current().clone());
+            self.routing.holds_read = true;
+            self.routing.phase = Phase::Switched;
         }
         let all_switched =
             !self.rules.has(Rule::SettleAfterSwitch) || self.all_peers_have_switched();
         if self.phase == Phase::Switched && all_switched {
-            self.placements = Arc::new(vec![self.current().clone()]);
+            self.routing.placements = Arc::new(vec![self.current().clone()]);
             self.offers_all = false;
-            self.phase = Phase::Settled;
+            self.routing.phase = Phase::Settled;
         }
     }
 
@@ -422,7 +353,7 @@ impl Rebalance {
     fn bootstrap_if_no_member_did(&mut self) {
         let current = self.current();
         let is_first = current.members().next() == Some(&self.me);
-        if self.admitted || self.read.is_some() || !self.had_peers || !is_first {
+        if self.is_admitted || self.read.is_some() || !self.had_peers || !is_first {
             return;
         }
         let none_is_admitted = self.peers().iter().all(|node| {
@@ -438,8 +369,17 @@ impl Rebalance {
 
     fn admit_if_confirmed(&mut self) {
         let is_confirmed = |node: &NodeId| *node == self.me || self.confirmed_by.contains(node);
-        self.admitted |= self.read.is_some()
+        let is_admitted = self.read.is_some()
             && self.current().contains(&self.me)
             && self.current().members().all(is_confirmed);
+        self.routing.is_admitted |= is_admitted;
+    }
+}
+
+impl Deref for Rebalance {
+    type Target = Routing;
+
+    fn deref(&self) -> &Routing {
+        &self.routing
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst, fence};
 
-use super::{Phase, Rebalance, Rule, Rules};
+use super::{Phase, Rule, Rules};
 use crate::store::placement::{Key, NodeId, Placement};
 use crate::store::versions::next_version;
 
@@ -30,22 +30,31 @@ pub enum ReadRoute {
 
 /// The state of the rebalance that requests need. Immutable, except for the counters that it
 /// shares with later snapshots.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Routing {
-    me: NodeId,
-    writer_id: u16,
-    rules: Rules,
-    replicas: Option<usize>,
-    placements: Arc<Vec<Arc<Placement>>>,
-    read: Option<Arc<Placement>>,
-    holds_read: bool,
-    phase: Phase,
-    is_admitted: bool,
-    has_lease: bool,
-    isolations: u64,
+    pub(super) me: NodeId,
+    pub(super) rules: Rules,
+    /// Copies of each key. None until the network's number is known.
+    pub(super) replicas: Option<usize>,
+    /// From the last settled placement to the current one. Never empty.
+    pub(super) placements: Arc<Vec<Arc<Placement>>>,
+    /// The placement that reads use, one of `placements`. None before a list was adopted.
+    pub(super) read: Option<Arc<Placement>>,
+    /// This node holds what it owns in the read placement. False at first where no member
+    /// was admitted: each member must first receive what the others hold.
+    pub(super) holds_read: bool,
+    pub(super) phase: Phase,
+    pub(super) is_admitted: bool,
+    /// None while this node may serve. After an isolation: the members that have confirmed
+    /// since then that they have it in their placement. It serves again when all have.
+    pub(super) lease: Option<BTreeSet<NodeId>>,
+    /// The node's isolations that this state accounts for.
+    pub(super) isolations: u64,
     /// Members of the placements that are gone.
-    gone: BTreeSet<NodeId>,
-    epoch: Arc<WriteEpoch>,
+    pub(super) gone: BTreeSet<NodeId>,
+    /// Writes that start now belong to this epoch. Each placement starts another one.
+    pub(super) epoch: Arc<WriteEpoch>,
+    /// The largest version of a write that failed after some owners had received it.
     abandoned: Arc<AtomicI64>,
 }
 
@@ -94,30 +103,27 @@ impl Drop for WriteTicket {
     }
 }
 
-impl Rebalance {
-    /// A snapshot of the current state.
-    pub fn routing(&self) -> Routing {
-        let members = self.placements.iter().flat_map(|known| known.members());
+impl Routing {
+    /// That of a node that knows no other member and is not admitted.
+    pub(super) fn new(me: NodeId, replicas: Option<usize>, rules: Rules) -> Routing {
+        let alone = Arc::new(Placement::new([me.clone()]));
         Routing {
-            me: self.me.clone(),
-            writer_id: self.me.writer_id(),
-            rules: self.rules,
-            replicas: self.replicas,
-            placements: self.placements.clone(),
-            read: self.read.clone(),
-            holds_read: self.holds_read,
-            phase: self.phase,
-            is_admitted: self.admitted,
-            has_lease: self.lease.is_none(),
-            isolations: self.isolations,
-            gone: members.filter(|node| self.is_gone(node)).cloned().collect(),
-            epoch: self.epoch.clone(),
-            abandoned: self.abandoned.clone(),
+            me,
+            rules,
+            replicas,
+            placements: Arc::new(vec![alone]),
+            read: None,
+            holds_read: false,
+            phase: Phase::Installed,
+            is_admitted: false,
+            lease: None,
+            isolations: 0,
+            gone: BTreeSet::new(),
+            epoch: Arc::default(),
+            abandoned: Arc::default(),
         }
     }
-}
 
-impl Routing {
     /// This process.
     pub fn me(&self) -> &NodeId {
         &self.me
@@ -138,14 +144,19 @@ impl Routing {
         self.replicas
     }
 
-    /// The node's isolations that this snapshot accounts for.
+    /// How far this node is with its current placement.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The node's isolations that this state accounts for.
     pub fn isolations(&self) -> u64 {
         self.isolations
     }
 
     /// Does this node serve clients?
     pub fn is_serving(&self) -> bool {
-        self.is_admitted && self.read.is_some() && self.has_lease
+        self.is_admitted && self.read.is_some() && self.lease.is_none()
     }
 
     /// Is the rebalance over, as far as this node knows?
@@ -153,11 +164,14 @@ impl Routing {
         self.phase == Phase::Settled && self.is_admitted
     }
 
-    /// Is that placement on this node's list?
+    /// Is that placement on this node's list? If not, its sender has newer membership.
     pub fn knows(&self, placement_id: u64) -> bool {
-        self.placements
-            .iter()
-            .any(|known| known.id() == placement_id)
+        self.placement(placement_id).is_some()
+    }
+
+    /// The placement of that id on this node's list.
+    pub(super) fn placement(&self, id: u64) -> Option<&Arc<Placement>> {
+        self.placements.iter().find(|known| known.id() == id)
     }
 
     /// Where `key` is read now.
@@ -171,18 +185,12 @@ impl Routing {
         } else {
             self.current()
         };
-        if read.is_primary(&self.me, key) && self.may_read_at(read.id()) {
-            return ReadRoute::Local;
-        }
-        let owners = read.owners(key, replicas);
-        let owners: Vec<NodeId> = owners
-            .filter(|node| !self.gone.contains(node))
-            .cloned()
-            .collect();
-        match owners.first() {
+        let is_left = |node: &&NodeId| !self.gone.contains(*node);
+        let owners = || read.owners(key, replicas).filter(is_left);
+        match owners().next() {
             None => ReadRoute::Unavailable,
             Some(first) if *first == self.me && self.may_read_at(read.id()) => ReadRoute::Local,
-            Some(_) => ReadRoute::Remote(read.id(), owners),
+            Some(_) => ReadRoute::Remote(read.id(), owners().cloned().collect()),
         }
     }
 
@@ -191,7 +199,7 @@ impl Routing {
         if !self.rules.has(Rule::ReadByOld) {
             return true;
         }
-        if !self.has_lease {
+        if self.lease.is_some() {
             return false;
         }
         let index = |id: u64| self.placements.iter().position(|known| known.id() == id);
@@ -235,7 +243,7 @@ impl Routing {
     /// node abandoned and that some owner may have.
     pub fn next_version(&self, unix_millis: i64, newest: i64) -> i64 {
         let newest = newest.max(self.abandoned.load(SeqCst));
-        next_version(unix_millis, newest, self.writer_id)
+        next_version(unix_millis, newest, self.me.writer_id())
     }
 
     /// A write of that version has failed, and some owners may have it.
@@ -249,22 +257,19 @@ impl Routing {
         let Some(replicas) = self.replicas else {
             return Vec::new();
         };
-        let mut targets = Vec::new();
-        let mut add_owners = |placement: &Placement| {
-            for owner in placement.owners(key, replicas) {
-                let has_it = *owner == write.me || write.acked_by.contains(owner);
-                if !has_it && !targets.contains(owner) && !self.gone.contains(owner) {
-                    targets.push(owner.clone());
-                }
-            }
+        let placements: Vec<&Arc<Placement>> = match self.rules.has(Rule::WriteToAll) {
+            true => self.placements.iter().chain(&*write.placements).collect(),
+            false => vec![self.current()],
         };
-        if !self.rules.has(Rule::WriteToAll) {
-            add_owners(self.current());
-            return targets;
-        }
-        self.placements.iter().for_each(|known| add_owners(known));
-        if !Arc::ptr_eq(&write.placements, &self.placements) {
-            write.placements.iter().for_each(|known| add_owners(known));
+        let mut targets: Vec<NodeId> = Vec::new();
+        for owner in placements
+            .iter()
+            .flat_map(|known| known.owners(key, replicas))
+        {
+            let has_it = *owner == write.me || write.acked_by.contains(owner);
+            if !has_it && !targets.contains(owner) && !self.gone.contains(owner) {
+                targets.push(owner.clone());
+            }
         }
         targets
     }

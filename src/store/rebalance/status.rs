@@ -74,16 +74,10 @@ impl Rebalance {
         // A confirmation from before this isolation proves nothing after it.
         let is_fresh = self.lease.as_ref().is_some_and(BTreeSet::is_empty);
         if self.isolations != isolations || (has_peers && !is_fresh) {
-            self.isolations = isolations;
+            self.routing.isolations = isolations;
+            self.routing.lease = has_peers.then(BTreeSet::new);
             self.changes += 1;
-            self.lease = has_peers.then(BTreeSet::new);
         }
-    }
-
-    /// The isolations accounted for. To be passed to [`on_status`](Rebalance::on_status) with
-    /// the reply to a status that is sent now.
-    pub fn isolations(&self) -> u64 {
-        self.isolations
     }
 
     /// The status to send to `receiver`.
@@ -95,7 +89,7 @@ impl Rebalance {
             sender: self.me.clone(),
             placement_id: self.current().id(),
             phase: self.phase,
-            admitted: self.admitted,
+            admitted: self.is_admitted,
             read_placement_id: self.read.as_ref().map(|read| read.id()),
             placement_ids: self.placements.iter().map(|known| known.id()).collect(),
             seen_generation: is_known.then_some(receiver.generation),
@@ -107,7 +101,7 @@ impl Rebalance {
 
     /// The list of placements, for a node that is not admitted. None while this one is not.
     pub fn history(&self) -> Option<PlacementHistory> {
-        let read = self.read.as_ref().filter(|_| self.admitted)?;
+        let read = self.read.as_ref().filter(|_| self.is_admitted)?;
         Some(PlacementHistory {
             placements: self.placements.to_vec(),
             read_placement_id: read.id(),
@@ -117,7 +111,7 @@ impl Rebalance {
 
     /// Does this node need the list of an admitted one?
     pub fn wants_history(&self) -> bool {
-        !self.admitted
+        !self.is_admitted
     }
 
     /// The peers whose status this node waits for: those that have not reached its phase of
@@ -128,7 +122,7 @@ impl Rebalance {
         peers.retain(|node| {
             !self.has_reached(node, self.phase)
                 || lease.is_some_and(|confirmed| !confirmed.contains(node))
-                || (!self.admitted && !self.confirmed_by.contains(node))
+                || (!self.is_admitted && !self.confirmed_by.contains(node))
         });
         peers
     }
@@ -155,7 +149,7 @@ impl Rebalance {
         }
         if asked_at == Some(self.isolations)
             && self.is_seen_by(&status)
-            && let Some(confirmed) = &mut self.lease
+            && let Some(confirmed) = &mut self.routing.lease
         {
             confirmed.insert(status.sender.clone());
         }
@@ -183,7 +177,7 @@ impl Rebalance {
     fn should_adopt_list_of(&self, status: &RebalanceStatus) -> bool {
         // A leaving node is in no placement. It needs a list only to hand its keys over.
         let is_lasting = self.is_seen_by(status) || !self.current().contains(&self.me);
-        if self.admitted || !status.admitted || !is_lasting || self.shares_list_with(status) {
+        if self.is_admitted || !status.admitted || !is_lasting || self.shares_list_with(status) {
             return false;
         }
         let is_older = |read: &Arc<Placement>| status.placement_ids.contains(&read.id());
@@ -211,7 +205,7 @@ impl Rebalance {
             others.all(|node| confirmed.contains(node))
         });
         if is_confirmed {
-            self.lease = None;
+            self.routing.lease = None;
         }
     }
 }

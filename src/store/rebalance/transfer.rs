@@ -101,13 +101,11 @@ impl Rebalance {
         let (Some(read), Phase::Drained) = (&self.read, self.phase) else {
             return Vec::new();
         };
-        let members = self.placements.iter().flat_map(|known| known.members());
-        let down: Vec<NodeId> = members.filter(|node| self.is_gone(node)).cloned().collect();
         let pull = |cursor: &Cursor| Pull {
             puller: self.me.clone(),
             placement_id: self.current().id(),
             read_placement_id: read.id(),
-            down: down.clone(),
+            down: self.gone.iter().cloned().collect(),
             cursor: cursor.clone(),
         };
         let open = |(node, cursor): (&NodeId, &Option<Cursor>)| {
@@ -137,8 +135,7 @@ impl Rebalance {
         if !is_drained || may_be_old || (self.read.is_none() && !self.offers_all) {
             return None;
         }
-        let is_shared = |known: &&Arc<Placement>| known.id() == pull.read_placement_id;
-        let shared = self.placements.iter().find(is_shared);
+        let shared = self.placement(pull.read_placement_id);
         let before = shared.filter(|_| !self.offers_all);
         Some(TransferFilter {
             replicas: self.replicas?,

@@ -84,7 +84,7 @@ fn keys_of_one_point_are_distinguished_and_swept_in_parts() {
     assert!(keys.iter().all(|key| key.point == 0));
     for (version, key) in (1..).zip(&keys) {
         assert_eq!(table.read(*key), None);
-        let value = Some(Value::of(b"another key", b"value".to_vec()));
+        let value = Some(Value::of(b"another key", b"value"));
         assert!(table.apply(*key, Entry { version, value }));
     }
     for (version, key) in (1..).zip(&keys) {
@@ -144,10 +144,7 @@ fn the_table_grows_by_the_estimated_growth() {
 #[test]
 fn primary_keys_are_counted_while_keys_come_and_go() {
     let node = |port| NodeId::new(Location::new("127.0.0.1", port).unwrap(), 1);
-    let filter = |members: u16| PrimaryFilter {
-        placement: Arc::new(Placement::new((1..=members).map(node))),
-        me: node(1),
-    };
+    let placement = |members: u16| Placement::new((1..=members).map(node));
     let table = Table::default();
     let names: Vec<String> = (0..5000).map(|i| format!("key{i}")).collect();
     let put = |names: &[String], version| {
@@ -155,19 +152,17 @@ fn primary_keys_are_counted_while_keys_come_and_go() {
             table.apply(Key::new(name.as_bytes()), entry(version, "value"));
         }
     };
-    let expected = |filter: &PrimaryFilter, names: &[String]| {
+    let counted = |placement: &Placement| table.count(|key| placement.is_primary(&node(1), key));
+    let expected = |placement: &Placement, names: &[String]| {
         let keys = names.iter().map(|name| Key::new(name.as_bytes()));
-        keys.filter(|key| filter.placement.is_primary(&filter.me, *key))
+        keys.filter(|key| placement.is_primary(&node(1), *key))
             .count()
     };
     put(&names[..3000], 1);
-    let three = filter(3);
-    assert_eq!(
-        table.count_primary(&three),
-        expected(&three, &names[..3000])
-    );
+    let three = placement(3);
+    assert_eq!(counted(&three), expected(&three, &names[..3000]));
     put(&names, 2);
-    assert_eq!(table.count_primary(&three), expected(&three, &names));
+    assert_eq!(counted(&three), expected(&three, &names));
     for name in &names[..1000] {
         let tombstone = Entry {
             version: 3,
@@ -175,21 +170,13 @@ fn primary_keys_are_counted_while_keys_come_and_go() {
         };
         table.apply(Key::new(name.as_bytes()), tombstone);
     }
-    assert_eq!(
-        table.count_primary(&three),
-        expected(&three, &names[1000..])
-    );
-    let four = filter(4);
-    // A stripe that is counted in part while it changes.
-    let mut stripe = table.stripe(0);
-    let Stripe { rows, primary } = &mut *stripe;
-    primary.advance(rows, &four, 2);
-    drop(stripe);
+    assert_eq!(counted(&three), expected(&three, &names[1000..]));
     put(&names[..1000], 4);
-    assert_eq!(table.count_primary(&four), expected(&four, &names));
+    let four = placement(4);
+    assert_eq!(counted(&four), expected(&four, &names));
     for number in 0..STRIPES {
         table.sweep(number, || true, |_, _| false);
     }
-    assert_eq!(table.count_primary(&four), 0);
+    assert_eq!(counted(&four), 0);
     assert_eq!((table.keys(), table.bytes()), (0, 0));
 }
