@@ -90,7 +90,9 @@ impl Membership {
             self.exchange_with(&seed, Purpose::Probe);
         }
         // All nodes together call as many DOWN members as there are, in a network of any size.
-        let chance = self.table.down() as f64 / (self.table.live() + 1) as f64;
+        // Legacy nodes call none.
+        let callers = self.ring.iter().filter(|peer| !self.is_legacy(peer));
+        let chance = self.table.down() as f64 / callers.count().max(1) as f64;
         if self.rng.fraction() < chance
             && let Some(down) = self.table.sample_down(&mut self.rng).cloned()
         {

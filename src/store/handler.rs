@@ -15,6 +15,7 @@ use super::store::Store;
 use super::table::{PAGE, SCAN_LIMIT, SMALL_PAGE};
 use super::types::{Mutation, NOT_PRIMARY};
 use super::wire::{NOT_AN_OWNER, mutations, refused, to_read_result};
+use super::write::Origin;
 use crate::diststore::{self as wire, StoreSyncHandler};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -235,7 +236,9 @@ impl StoreSyncHandler for StoreHandler {
         let pairs: Vec<&Mutation> = pairs.iter().collect();
         let deadline = Instant::now() + FORWARDED_TIMEOUT;
         let primary = NodeId::new(self.store.node.location().clone(), generation);
-        let results = self.store.write_as_primary(&primary, &pairs, deadline);
+        let results = self
+            .store
+            .write_as_primary(&primary, &pairs, Origin::Client, deadline);
         let not_primary = || wire::WriteResult::new(NOT_PRIMARY, false);
         let results = results.map_err(refused)?.into_iter();
         Ok(results.map(|one| one.unwrap_or_else(not_primary)).collect())

@@ -32,6 +32,15 @@ struct PendingWrite<'a> {
     state: WriteState,
 }
 
+/// Where a write comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A client.
+    Client,
+    /// A read has found it at the legacy node that the key belongs to.
+    LegacyOwner,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WriteState {
     /// Some owners may not have it.
@@ -127,7 +136,7 @@ impl Store {
         deadline: Instant,
     ) -> Result<Vec<Option<WriteResult>>, Refusal> {
         if primary.location == *self.node.location() {
-            return self.write_as_primary(primary, pairs, deadline);
+            return self.write_as_primary(primary, pairs, Origin::Client, deadline);
         }
         let to_wire = |(key, value): &&Mutation| {
             let value = value.as_ref().map(|value| value.to_vec());
@@ -164,6 +173,7 @@ impl Store {
         &self,
         primary: &NodeId,
         pairs: &[&Mutation],
+        origin: Origin,
         deadline: Instant,
     ) -> Result<Vec<Option<WriteResult>>, Refusal> {
         let mut results = vec![None; pairs.len()];
@@ -177,7 +187,7 @@ impl Store {
         // stopped here and declared down must not return with larger versions.
         let now = unix_millis();
         let mut pending = self.begin_writes(primary, pairs, &keys);
-        let executed = self.execute(&mut pending, now, deadline);
+        let executed = self.execute(&mut pending, origin, now, deadline);
         for write in pending {
             let result = WriteResult::new(write.entry.version, write.existed);
             let is_replicated = write.state == WriteState::Replicated;
@@ -239,6 +249,7 @@ impl Store {
     fn execute(
         &self,
         pending: &mut [PendingWrite<'_>],
+        origin: Origin,
         now: i64,
         deadline: Instant,
     ) -> Result<(), Refusal> {
@@ -252,7 +263,9 @@ impl Store {
         let entries = pending.iter().map(|write| (write.key, &write.entry));
         let mut executed = self.check_room(entries);
         if executed.is_ok() {
-            self.put_pending_to_legacy_owners(pending);
+            if origin == Origin::Client {
+                self.put_pending_to_legacy_owners(pending);
+            }
             executed = self.replicate(pending, deadline);
         }
         for write in pending {

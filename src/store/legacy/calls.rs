@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
+use super::puts::WaitingPut;
 use crate::diststore::{StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
@@ -48,7 +49,7 @@ impl Store {
             let read = self.call_legacy(&peer, |client| {
                 for index in asked {
                     let value = client.get(keys[index].bytes.to_vec())?;
-                    self.merge_legacy_value(&peer, &mut held[index], value);
+                    self.merge_legacy_value(&peer, keys[index], &mut held[index], value);
                     if Instant::now() >= deadline {
                         break;
                     }
@@ -141,7 +142,13 @@ impl Store {
             .is_none_or(|entry| is_primary && !self.doubts.lock().may_lack(peer, entry))
     }
 
-    fn merge_legacy_value(&self, peer: &Location, held: &mut Option<Entry>, value: Vec<u8>) {
+    fn merge_legacy_value(
+        &self,
+        peer: &Location,
+        key: Key<'_>,
+        held: &mut Option<Entry>,
+        value: Vec<u8>,
+    ) {
         let known = held.as_ref().and_then(|entry| entry.value.as_deref());
         if value.is_empty() {
             if known.is_some_and(|known| !known.is_empty()) {
@@ -149,6 +156,12 @@ impl Store {
                 self.doubts.lock().add(peer, unix_millis());
             }
         } else if known != Some(&value) {
+            let put = WaitingPut {
+                value: value.clone(),
+                at: unix_millis(),
+                is_at_owner: true,
+            };
+            self.waiting_puts.lock().add_if_none(key.bytes, put);
             let version = held.as_ref().map_or(UNVERSIONED, |entry| entry.version);
             *held = Some(Entry {
                 version,

@@ -1,8 +1,9 @@
-//! `WaitingPuts`: one-way puts that arrived when they could not be executed.
+//! `WaitingPuts`: values of legacy nodes that are still to be written.
 //!
-//! A legacy node that hands keys over deletes them as soon as it has sent them, so such a put
-//! may be the only copy. It waits until the node serves, and is executed unless the key was
-//! written later.
+//! A legacy node that hands keys over deletes them as soon as it has sent them, so a put that
+//! arrives when it cannot be executed may be the only copy. It waits until the node serves, and
+//! is executed unless the key was written later. So does a value that a read has found at a
+//! legacy node: our nodes keep copies of it from then on.
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,8 @@ pub struct WaitingPut {
     pub value: Vec<u8>,
     /// When it arrived, in milliseconds since 1970.
     pub at: i64,
+    /// The legacy node that the key belongs to has it.
+    pub is_at_owner: bool,
 }
 
 impl WaitingPuts {
@@ -41,6 +44,13 @@ impl WaitingPuts {
         has_room
     }
 
+    /// Adds a put if none of the key waits and there is room for it.
+    pub fn add_if_none(&mut self, key: &[u8], put: WaitingPut) {
+        if !self.contains(key) {
+            self.add(key.to_vec(), put);
+        }
+    }
+
     /// Some put that waits.
     pub fn first(&self) -> Option<(Vec<u8>, WaitingPut)> {
         let (key, put) = self.puts.first_key_value()?;
@@ -52,6 +62,11 @@ impl WaitingPuts {
         if self.puts.get(key) == Some(put) {
             self.remove(key);
         }
+    }
+
+    /// Does a put of this key wait?
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.puts.contains_key(key)
     }
 
     /// How many puts wait.
@@ -78,6 +93,7 @@ mod tests {
         WaitingPut {
             value: value.to_vec(),
             at,
+            is_at_owner: false,
         }
     }
 

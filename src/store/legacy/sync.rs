@@ -16,7 +16,8 @@ use crate::store::rebalance::{DEFAULT_REPLICAS, Phase};
 use crate::store::store::Store;
 use crate::store::table::Cursor;
 use crate::store::types::{Client, Refusal, unix_millis};
-use crate::store::versions::{Entry, written_at};
+use crate::store::versions::{Entry, Value, written_at};
+use crate::store::write::Origin;
 
 /// The time between two looks at the legacy nodes.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -79,8 +80,9 @@ impl Store {
         let put = WaitingPut {
             value,
             at: unix_millis(),
+            is_at_owner: false,
         };
-        let must_wait = !self.routing().is_serving() || self.waiting_puts.lock().len() > 0;
+        let must_wait = !self.routing().is_serving() || self.waiting_puts.lock().contains(&key);
         if !must_wait && self.execute_put(&key, &put).is_ok() {
             return;
         }
@@ -157,7 +159,15 @@ impl Store {
                 return Ok(());
             }
         }
-        self.write(key, Some(put.value.clone())).map(drop)
+        if !put.is_at_owner {
+            return self.write(key, Some(put.value.clone())).map(drop);
+        }
+        // Not put to the owner again, which may have a newer value by now.
+        let pair = (key.to_vec(), Some(Value::of(key, &put.value)));
+        let me = self.routing().me().clone();
+        let deadline = Store::deadline();
+        self.write_as_primary(&me, &[&pair], Origin::LegacyOwner, deadline)
+            .map(drop)
     }
 
     /// The last node of ours has nobody to ask where a put belongs.
