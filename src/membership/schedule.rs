@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use super::action::Purpose;
 use super::core::Membership;
+use super::member::{Member, Status};
 use super::rng::Rng;
 use crate::location::Location;
 
 /// Seeds that a node calls at once while it knows no other member. 3: one of them is likely to
 /// run.
 const JOIN_FANOUT: usize = 3;
+
+/// DOWN legacy nodes that are called in one `reconnect_interval`.
+const MAX_LEGACY_CALLS: usize = 8;
 
 impl Membership {
     /// Starts gossip, or continues it: a record has changed.
@@ -89,14 +93,30 @@ impl Membership {
         for seed in self.sample_missing_seeds(fanout) {
             self.exchange_with(&seed, Purpose::Probe);
         }
-        // All nodes together call as many DOWN members as there are, in a network of any size.
-        // Legacy nodes call none.
-        let callers = self.ring.iter().filter(|peer| !self.is_legacy(peer));
-        let chance = self.table.down() as f64 / callers.count().max(1) as f64;
+        // All nodes of ours together call as many DOWN members as there are, in a network of any
+        // size.
+        let ours = self.ring.iter().filter(|peer| !self.is_legacy(peer));
+        let ours = ours.count().max(1) as f64;
+        self.reconnect_legacy(ours);
+        let chance = self.table.down() as f64 / ours;
         if self.rng.fraction() < chance
             && let Some(down) = self.table.sample_down(&mut self.rng).cloned()
         {
             self.exchange_with(&down, Purpose::Probe);
+        }
+    }
+
+    /// A legacy node that returns calls nobody, so each one that is DOWN is called by two nodes.
+    fn reconnect_legacy(&mut self, ours: f64) {
+        let is_down = |member: &&Member| member.status == Status::Down && member.is_legacy();
+        let down = self.table.iter().filter(is_down);
+        let mut down: Vec<Location> = down.map(|member| member.location.clone()).collect();
+        self.rng.shuffle(&mut down);
+        down.truncate(MAX_LEGACY_CALLS);
+        for peer in &down {
+            if self.rng.fraction() < 2.0 / ours {
+                self.exchange_with(peer, Purpose::Probe);
+            }
         }
     }
 

@@ -20,14 +20,15 @@ use crate::store::store::Store;
 use crate::store::types::{Client, unix_millis};
 use crate::store::versions::{Entry, written_at};
 
-/// For each call of a connection. With the connecting, a read waits for one second at most.
+/// For each call of a connection. A read that waits for another one, to the same node of ours,
+/// takes one second at most.
 const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_millis(300),
-    reply: Duration::from_millis(500),
+    connect: Duration::from_millis(200),
+    reply: Duration::from_millis(400),
 };
 
 /// How long the calls of one read may take together.
-const READ_TIME: Duration = Duration::from_millis(500);
+const READ_TIME: Duration = Duration::from_millis(400);
 
 /// The version of what only a legacy node holds: older than any of ours.
 const UNVERSIONED: i64 = 1;
@@ -47,6 +48,7 @@ impl Store {
             }
             let deadline = Instant::now() + READ_TIME;
             let read = self.call_legacy(&peer, |client| {
+                self.check_ring_after_change(&peer, client)?;
                 for index in asked {
                     let value = client.get(keys[index].bytes.to_vec())?;
                     self.merge_legacy_value(&peer, keys[index], &mut held[index], value);
@@ -70,6 +72,7 @@ impl Store {
         }
         for (peer, indexes) in self.by_legacy_owner(entries.iter().map(|(key, _)| *key)) {
             let put = self.call_legacy(&peer, |client| {
+                self.check_ring_after_change(&peer, client)?;
                 for index in &indexes {
                     let (key, entry) = &entries[*index];
                     let value = entry.value.as_deref().unwrap_or_default();
@@ -110,6 +113,15 @@ impl Store {
             }
         }
         result
+    }
+
+    /// A legacy node that does not know of a change yet forwards what it is asked, perhaps to a
+    /// node that does not reply, and waits for that for ever.
+    fn check_ring_after_change(&self, peer: &Location, client: &mut Client) -> thrift::Result<()> {
+        if self.doubts.lock().has_ring_changed(unix_millis()) {
+            self.check_ring(peer, client)?;
+        }
+        Ok(())
     }
 
     /// The legacy node that the key belongs to, if there is one.

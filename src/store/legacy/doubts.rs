@@ -149,6 +149,11 @@ impl Doubts {
         self.peers.get(peer)?.unsure_since
     }
 
+    /// Has the ring changed lately, so that others may not know?
+    pub fn has_ring_changed(&self, now: i64) -> bool {
+        self.changes.values().any(|at| now - at <= HANDOVER)
+    }
+
     /// Did a legacy node hand this key over when it may not have had `entry` yet, which ours
     /// have? Such a put is older than the entry. It cannot be told from a put of a client.
     pub fn is_late_handover(&self, key: Key<'_>, entry: &Entry, now: i64) -> bool {

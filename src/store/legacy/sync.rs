@@ -265,7 +265,7 @@ impl Store {
     /// A legacy node with another ring forwards calls, perhaps to this node, and would seem to
     /// have what it asks this node for. As a leaving node of the original does, this node tells
     /// it first that it leaves.
-    fn check_ring(&self, peer: &Location, client: &mut Client) -> thrift::Result<()> {
+    pub(super) fn check_ring(&self, peer: &Location, client: &mut Client) -> thrift::Result<()> {
         let ring = self.node.ring();
         let me = self.node.location();
         let mut theirs = client.get_all()?;
