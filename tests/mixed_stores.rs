@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::legacy::{LegacyNode, wait_for_rings};
 use common::network::print_time;
-use common::{NodeProcess, SOON, eventually, run};
+use common::{NodeProcess, SOON, eventually, run, run_with_input};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient};
@@ -170,4 +170,61 @@ fn a_ring_client_lets_a_node_route_its_calls_while_there_is_a_legacy_node() {
         client.primary(b"key 1").is_some()
     });
     assert_eq!(client.get(b"key 1").unwrap(), Some(b"value 1".to_vec()));
+}
+
+#[test]
+fn a_key_that_only_a_legacy_store_holds_is_deleted_through_ours() {
+    let x = LegacyNode::start_store(None);
+    let a = join_store(&x.location, &[], &[&x]);
+    let (key, _) = &owned_by(&x, &a, &some_pairs())[0].clone();
+    call(StoreSyncClient::new, &x.location, |legacy| {
+        legacy.put(key.clone().into_bytes(), b"value".to_vec())
+    })
+    .unwrap();
+    let delete = || run("storedel", &["-h", a.at(), key]).status.code();
+    assert_eq!(delete(), Some(0));
+    assert_eq!(x.value_of(key).as_deref(), Some(&b""[..]));
+    assert_eq!(delete(), Some(1), "it is gone already");
+}
+
+/// Loads so many pairs through one of ours.
+fn load(node: &NodeProcess, pairs: usize) {
+    let lines: String = (0..pairs).map(|i| format!("key {i}\tvalue {i}\n")).collect();
+    let loaded = run_with_input("storeload", &["-h", node.at()], lines.as_bytes());
+    assert!(loaded.status.success());
+}
+
+#[test]
+fn the_last_of_ours_hands_everything_over_to_legacy_stores() {
+    let a = NodeProcess::start_bootstrap("storeserver");
+    let x = LegacyNode::start_store(Some(&a.location));
+    let y = LegacyNode::start_store(Some(&x.location));
+    wait_for_rings(&[&a], &[&x, &y]);
+    load(&a, 1_500);
+    let mut a = a;
+    a.signal("TERM");
+    assert!(a.wait().success());
+    for number in 0..1_500 {
+        let key = format!("key {number}");
+        let held = [&x, &y].map(|node| node.value_of(&key).unwrap_or_default());
+        let expected = format!("value {number}").into_bytes();
+        assert!(held.contains(&expected), "{key}: {held:?}");
+    }
+}
+
+#[test]
+fn what_could_not_be_handed_over_is_counted_and_is_a_failure() {
+    let mut a = NodeProcess::start_bootstrap("storeserver");
+    let x = LegacyNode::start_store(Some(&a.location));
+    wait_for_rings(&[&a], &[&x]);
+    x.hang();
+    load(&a, 10);
+    a.signal("TERM");
+    let mut status = None;
+    eventually("it gives up", 3 * SOON, || {
+        status = a.try_wait();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(4));
+    assert!(a.says("10 keys were not handed over"), "{:?}", a.lines());
 }

@@ -210,6 +210,11 @@ impl NodeProcess {
         status.unwrap()
     }
 
+    /// The exit status, if the process has ended.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Sends SIGINT, as ctrl-C does, and waits until the process has ended.
     pub fn interrupt(&mut self) -> ExitStatus {
         self.signal("INT");

@@ -40,7 +40,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 /// What became of the keys of one connection.
 #[derive(Default)]
 struct Synced {
-    /// Keys that the legacy node had or has now.
+    /// Keys with values that the legacy node had or has now.
     in_place: usize,
     /// Keys that were put to it.
     put: usize,
@@ -104,7 +104,8 @@ impl Store {
         loop {
             self.update_doubts();
             self.apply_waiting_puts();
-            let (in_place, missing) = self.hand_over_once();
+            let in_place = self.hand_over_once();
+            let missing = self.table.keys().saturating_sub(in_place);
             if missing == 0 {
                 return Ok(in_place);
             }
@@ -206,9 +207,9 @@ impl Store {
         !self.is_stopped()
     }
 
-    /// Returns how many keys are in place at legacy nodes, and how many are not.
-    fn hand_over_once(&self) -> (usize, usize) {
-        let (mut in_place, mut missing) = (0, 0);
+    /// Returns how many keys are in place at legacy nodes.
+    fn hand_over_once(&self) -> usize {
+        let mut in_place = 0;
         for peer in self.node.legacy_nodes() {
             let peer = peer.location;
             let mut cursor = Some(Cursor::default());
@@ -217,11 +218,10 @@ impl Store {
                 let since = self.doubts.lock().since(&peer).unwrap_or(i64::MAX);
                 let synced = self.sync_keys(&peer, since, &keys).unwrap_or_default();
                 in_place += synced.in_place;
-                missing += keys.len() - synced.in_place;
                 cursor = next;
             }
         }
-        (in_place, missing)
+        in_place
     }
 
     /// Some keys that were written since then, belong to a legacy node and are this node's to
@@ -296,20 +296,20 @@ impl Store {
             return Ok(());
         };
         let Some(entry) = self.table.read(key) else {
-            synced.in_place += 1;
             return Ok(());
         };
+        let has_value = usize::from(!entry.is_tombstone());
         let ours = entry.value.as_deref().unwrap_or_default();
         let theirs = client.get(key.bytes.to_vec())?;
         let must_have = written_at(entry.version) >= since || theirs.is_empty();
         if theirs == ours || !must_have {
-            synced.in_place += 1;
+            synced.in_place += has_value;
             return Ok(());
         }
         client.put(key.bytes.to_vec(), ours.to_vec())?;
         synced.put += 1;
         if client.get(key.bytes.to_vec())? == ours {
-            synced.in_place += 1;
+            synced.in_place += has_value;
         } else {
             synced.open += 1;
         }
