@@ -187,9 +187,34 @@ fn a_key_that_only_a_legacy_store_holds_is_deleted_through_ours() {
     assert_eq!(delete(), Some(1), "it is gone already");
 }
 
+#[test]
+fn a_key_that_is_deleted_while_its_legacy_store_hangs_does_not_return_with_it() {
+    let x = LegacyNode::start_store(None);
+    let a = join_store(&x.location, &[], &[&x]);
+    let (key, _) = &owned_by(&x, &a, &some_pairs())[0].clone();
+    call(StoreSyncClient::new, &x.location, |legacy| {
+        legacy.put(key.clone().into_bytes(), b"value".to_vec())
+    })
+    .unwrap();
+    eventually("it has the key", SOON, || x.value_of(key).is_some());
+    x.hang();
+    // It is not known that there is a value.
+    let deleted = run("storedel", &["-h", a.at(), key]);
+    assert_eq!(deleted.status.code(), Some(1));
+    wait_for_rings(&[&a], &[]);
+    x.resume();
+    wait_for_rings(&[&a], &[&x]);
+    eventually("the key is gone from it", SOON, || {
+        x.value_of(key).as_deref() == Some(b"")
+    });
+    assert_eq!(run("storeget", &["-h", a.at(), key]).status.code(), Some(1));
+}
+
 /// Loads so many pairs through one of ours.
 fn load(node: &NodeProcess, pairs: usize) {
-    let lines: String = (0..pairs).map(|i| format!("key {i}\tvalue {i}\n")).collect();
+    let lines: String = (0..pairs)
+        .map(|i| format!("key {i}\tvalue {i}\n"))
+        .collect();
     let loaded = run_with_input("storeload", &["-h", node.at()], lines.as_bytes());
     assert!(loaded.status.success());
 }

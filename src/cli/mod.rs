@@ -5,19 +5,19 @@
 mod limits;
 mod log;
 mod options;
+mod signals;
 
 use std::io::{self, Read, Write};
 use std::process::{ExitCode, Termination};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use ::log::{LevelFilter, error, info};
+use ::log::{LevelFilter, error};
 use clap::Parser;
 
 use crate::error::Error;
-use crate::shutdown::Shutdown;
 
 pub use limits::LimitOptions;
 pub use options::{ClientOptions, NodeOptions, TlsOptions};
+pub use signals::end_on_signals;
 
 /// The exit statuses of a client program, for its `--help`.
 pub const STATUSES: &str =
@@ -28,16 +28,13 @@ pub const NODE_STATUSES: &str = "\
 Signals: at SIGINT (ctrl-C), SIGTERM or SIGHUP the node leaves the network; at a second one the \
 process exits immediately.\n\n\
 Exit status: 0 left gracefully, 2 wrong usage or port in use, 3 no peer, 4 this host or process \
-lacks a resource, 130 exited at a second signal.";
+lacks a resource, or keys could not be handed over, 130 exited at a second signal.";
 
 /// The exit status if the key is missing.
 pub const MISSING: u8 = 1;
 
 /// The exit status if a call failed.
 pub const FAILED: u8 = 4;
-
-/// The exit status of a node after a second signal, whichever it was: that of SIGINT.
-const INTERRUPTED: i32 = 130;
 
 /// Writes parts of an output to stdout. A closed pipe is not an error.
 ///
@@ -121,23 +118,4 @@ pub fn status(error: &Error) -> ExitCode {
         | Error::NotHandedOver(_)
         | Error::Io(_) => FAILED,
     })
-}
-
-/// Requests the shutdown at the first SIGINT (ctrl-C), SIGTERM or SIGHUP, and exits at the
-/// second. `at_risk` returns what is then lost, for the log.
-pub fn end_on_signals(shutdown: &Shutdown, at_risk: impl Fn() -> String + Send + 'static) {
-    let shutdown = shutdown.clone();
-    let is_repeated = AtomicBool::new(false);
-    let on_signal = move || {
-        if is_repeated.swap(true, Relaxed) {
-            error!("ended at once: {}", at_risk());
-            log::flush();
-            std::process::exit(INTERRUPTED);
-        }
-        info!("leaving the network; repeat the signal to exit immediately");
-        shutdown.request();
-    };
-    if let Err(e) = ctrlc::set_handler(on_signal) {
-        error!("signals will end this process before it leaves the network: {e}");
-    }
 }

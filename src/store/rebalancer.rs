@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::debug;
+use log::{debug, info};
 
 use super::placement::{Key, NodeId};
 use super::rebalance::{Phase, PlacementHistory, RebalanceStatus};
@@ -159,6 +159,9 @@ impl Store {
                 let rebalance = self.rebalance();
                 (rebalance.pulls(), rebalance.is_settled())
             };
+            if is_settled {
+                self.log_received();
+            }
             if !pulls.is_empty() {
                 let sources: Vec<NodeId> = pulls.into_iter().map(|(source, _)| source).collect();
                 self.pull_from(&sources);
@@ -169,6 +172,14 @@ impl Store {
                 };
                 self.wait_for_change(changes, interval);
             }
+        }
+    }
+
+    /// The rebalance is over.
+    fn log_received(&self) {
+        let received = self.received.swap(0, Relaxed);
+        if received > 0 {
+            info!("rebalance: received {received} keys");
         }
     }
 

@@ -7,7 +7,6 @@
 //! to own is therefore never dropped: its copy is either applied after the part, or its
 //! sender is seen by the check.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use log::{debug, info};
@@ -75,10 +74,6 @@ impl Store {
                 Some(count) => dropped += count,
                 None => return debug!("the sweep was interrupted"),
             }
-        }
-        let received = self.received.swap(0, Relaxed);
-        if received > 0 {
-            info!("rebalance: received {received} keys");
         }
         if dropped > 0 {
             info!("dropped {dropped} keys");

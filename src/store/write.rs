@@ -272,7 +272,7 @@ impl Store {
             let entry = write.entry.clone();
             if write.state != WriteState::Replicated {
                 self.routing().abandon(entry.version);
-            } else if entry.value.is_some() || write.existed {
+            } else if entry.version > 0 {
                 self.table.apply(write.key, entry);
             }
         }
@@ -288,7 +288,7 @@ impl Store {
 
     /// Assigns versions larger than the latest one of each key. For the second and later writes
     /// of one key in this call that is the version of the one before. The deletion of a
-    /// missing key is done already.
+    /// missing key is done already, unless a legacy node may have it.
     fn assign_versions(
         &self,
         pending: &mut [PendingWrite<'_>],
@@ -298,11 +298,13 @@ impl Store {
         let keys = pending.iter().map(|write| write.key);
         let mut latest: BTreeMap<Key<'_>, Option<Entry>> = keys.zip(latest).collect();
         let routing = self.routing();
+        // A legacy node that does not reply may have the key, and return with it.
+        let leaves_tombstone = self.doubts.lock().has_peers();
         for write in pending {
             let latest = latest.entry(write.key).or_default();
             write.existed = latest.as_ref().is_some_and(|entry| !entry.is_tombstone());
             let version = latest.as_ref().map_or(0, |entry| entry.version);
-            if write.entry.value.is_none() && !write.existed {
+            if write.entry.value.is_none() && !write.existed && !leaves_tombstone {
                 write.entry.version = version;
                 write.state = WriteState::Replicated;
                 continue;

@@ -149,6 +149,11 @@ impl Doubts {
         self.peers.get(peer)?.unsure_since
     }
 
+    /// Is a legacy node known, whether it replies or not? It may hold keys that ours do not know.
+    pub fn has_peers(&self) -> bool {
+        !self.peers.is_empty()
+    }
+
     /// Has the ring changed lately, so that others may not know?
     pub fn has_ring_changed(&self, now: i64) -> bool {
         self.changes.values().any(|at| now - at <= HANDOVER)
