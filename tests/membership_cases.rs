@@ -298,3 +298,25 @@ fn a_node_that_refutes_a_suspicion_after_it_was_declared_down_returns_with_a_new
     other.on_exchange(now(10_003), gossip(2, vec![returned]));
     assert_eq!(other.status_of(&location(2)), Some(Status::Alive));
 }
+
+/// A node may hang as soon as it leaves, and be declared down by nodes that have not heard of
+/// that. They continued without it, and must not wait for it or rely on it again.
+#[test]
+fn a_node_that_was_declared_down_while_it_left_leaves_with_a_new_generation() {
+    let (mut other, mut leaver) = (node(1), node(2));
+    let alive = record(&leaver, &location(2)).clone();
+    other.on_exchange(now(1), gossip(2, vec![alive.clone()]));
+    leaver.leave(now(1));
+    other.on_exchange(now(2), gossip(3, vec![alive.with_status(Status::Down)]));
+    let left = record(&leaver, &location(2)).clone();
+    assert_eq!(left.status, Status::Left);
+
+    let reply = other.on_exchange(now(10_001), gossip(2, vec![left.clone()]));
+    assert_eq!(other.status_of(&location(2)), Some(Status::Down));
+    leaver.on_exchange(now(10_002), reply);
+    let returned = record(&leaver, &location(2)).clone();
+    assert_eq!(returned.status, Status::Left);
+    assert!(returned.generation > left.generation);
+    other.on_exchange(now(10_003), gossip(2, vec![returned.clone()]));
+    assert_eq!(record(&other, &location(2)), &returned);
+}

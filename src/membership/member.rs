@@ -62,6 +62,14 @@ impl Member {
         if other.supersedes(&self) { other } else { self }
     }
 
+    /// Does `known` declare the process down that this record calls live or leaving? Then this
+    /// record does not replace `known`, even if it is larger: others have continued without the
+    /// process. A legacy node returns as it is.
+    pub fn was_declared_down(&self, known: &Member) -> bool {
+        let is_same = self.generation == known.generation && !self.is_legacy();
+        is_same && known.status == Status::Down && self.status != Status::Down
+    }
+
     /// The same record with another status, as a failure detector or a leaving member writes it.
     pub fn with_status(&self, status: Status) -> Member {
         Member {

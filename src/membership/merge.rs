@@ -125,9 +125,10 @@ impl Membership {
         if member.status.is_live() && is_new && is_full {
             return Err(RejectReason::TableFull);
         }
-        if known.is_some_and(|known| was_declared_down(member, known)) {
-            // The member refuted a suspicion and does not know that it was declared down since.
-            // The others continued without it, so it must return with a new generation.
+        if known.is_some_and(|known| member.was_declared_down(known)) {
+            // The member refuted a suspicion or leaves, and does not know that it was declared
+            // down since. The others continued without it, so it must return with a new
+            // generation, even if only to leave.
             self.apply(member.with_status(Status::Down));
             return Ok(Merge::Stale);
         }
@@ -140,7 +141,7 @@ impl Membership {
         if *received == own {
             return Ok(Merge::Unchanged);
         }
-        if received.supersedes(&own) || was_declared_down(&own, received) {
+        if received.supersedes(&own) || own.was_declared_down(received) {
             // Twice the limit of other records: a record that others accept must be refutable.
             if received.incarnation > self.max_incarnation(2) {
                 return Err(RejectReason::ClockSkew);
@@ -156,8 +157,9 @@ impl Membership {
         Ok(Merge::Stale)
     }
 
-    /// Writes ALIVE with an incarnation above `refuted`. If this node `was_removed` from the rings
-    /// of others, it gets a new generation: it has missed what they did since.
+    /// Writes ALIVE, or LEFT if this node leaves, with an incarnation above `refuted`. If this node
+    /// `was_removed` from the rings of others, it gets a new generation: it has missed what they
+    /// did since.
     fn refute(&mut self, own: Member, refuted: i64, was_removed: bool) {
         let incarnation = self.now.unix_millis.max(refuted + 1);
         let generation = if was_removed {
@@ -196,12 +198,4 @@ impl Membership {
         let now = self.now.unix_millis;
         now.saturating_add(skew.saturating_mul(times))
     }
-}
-
-/// Does `known` declare the process down that `live` is about? A legacy node returns as it is.
-fn was_declared_down(live: &Member, known: &Member) -> bool {
-    live.status.is_live()
-        && known.status == Status::Down
-        && live.generation == known.generation
-        && !live.is_legacy()
 }

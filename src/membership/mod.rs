@@ -48,7 +48,8 @@
 //!    2018).
 //! 5. A DOWN record is kept for a day as a tombstone, and the location is called now and then.
 //!    If the member runs after all, for example behind a healed network partition, that call
-//!    carries the DOWN record to it, and it refutes.
+//!    carries the DOWN record to it, and it refutes. No record of the same generation replaces
+//!    DOWN, neither ALIVE nor LEFT: the member returns with a new one, even if only to leave.
 //!
 //! The driver reports failed calls of the layer above
 //! ([`report_unreachable`](Membership::report_unreachable)). The member is then probed at once

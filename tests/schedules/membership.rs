@@ -9,7 +9,7 @@ use thrifty_p2p::membership::{Member, Merge, Status};
 use thrifty_p2p::store::placement::NodeId;
 
 use super::calls::{Unreachable, call_from};
-use super::process::Id;
+use super::process::{Id, Membership, Process};
 use super::tasks::pause;
 use super::world::{Net, World};
 
@@ -36,41 +36,36 @@ impl World {
         }
     }
 
-    /// Merges what another process knows. A process that learns that it was declared down
-    /// rejoins with a new generation.
+    /// Merges what another process knows, by the rules of the product.
     pub fn merge(&mut self, id: Id, records: Vec<Member>) {
         self.decide(id, |world| {
             for record in records {
-                world.merge_one(id, record);
-            }
-            let own = world.processes[id].own_record().clone();
-            if own.status == Status::Down {
-                let incarnation = world.now.max(own.incarnation + 1);
-                world.processes[id].membership.members.merge(Member {
-                    incarnation,
-                    generation: incarnation,
-                    status: Status::Alive,
-                    ..own
-                });
-                world.count("rejoins");
+                let has_grace = world.once_in(2);
+                if record.location == world.processes[id].location {
+                    world.merge_own(id, &record);
+                } else {
+                    world.processes[id].merge_other(record, has_grace);
+                }
             }
         });
     }
 
-    /// A member that is said to be down can stay on the ring for a while.
-    fn merge_one(&mut self, id: Id, record: Member) {
-        let has_grace = self.once_in(2);
-        let process = &mut self.processes[id];
-        let (location, status) = (record.location.clone(), record.status);
-        let is_own = location == process.location;
-        let Merge::Applied(before) = process.membership.members.merge(record) else {
-            return;
-        };
-        let was_live = before.is_some_and(|before| before.status.is_live());
-        let in_grace = &mut process.membership.in_grace;
-        in_grace.remove(&location);
-        if status == Status::Down && was_live && !is_own && has_grace {
-            in_grace.insert(location);
+    /// A process that learns that it was declared down returns with a new generation, also
+    /// when it leaves.
+    fn merge_own(&mut self, id: Id, record: &Member) {
+        let own = self.processes[id].own_record().clone();
+        if own.was_declared_down(record) {
+            let incarnation = self.now.max(own.incarnation.max(record.incarnation) + 1);
+            self.processes[id].membership.members.merge(Member {
+                incarnation,
+                generation: incarnation,
+                ..own
+            });
+            self.count(if own.status == Status::Left {
+                "returns of leavers that were declared down"
+            } else {
+                "rejoins"
+            });
         }
     }
 
@@ -130,6 +125,29 @@ impl World {
             contact.contact_at = contact.contact_at.max(now);
         }
         process.membership.epoch = process.membership.decided;
+    }
+}
+
+impl Process {
+    /// Merges the record of another member. One that is said to be down can stay on the ring
+    /// for a while.
+    fn merge_other(&mut self, record: Member, has_grace: bool) {
+        let Membership {
+            members, in_grace, ..
+        } = &mut self.membership;
+        let (location, status) = (record.location.clone(), record.status);
+        let known = members.get(&location);
+        if known.is_some_and(|known| record.was_declared_down(known)) {
+            return;
+        }
+        let Merge::Applied(before) = members.merge(record) else {
+            return;
+        };
+        in_grace.remove(&location);
+        let was_live = before.is_some_and(|before| before.status.is_live());
+        if status == Status::Down && was_live && has_grace {
+            in_grace.insert(location);
+        }
     }
 }
 
