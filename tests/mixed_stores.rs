@@ -11,7 +11,8 @@ use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::location::Location;
-use thrifty_p2p::rpc::dialer::call;
+use thrifty_p2p::rpc::dialer::{Dialer, call};
+use thrifty_p2p::status::store::StoreStatus;
 
 /// How long a program may take for one key in a settled network.
 const CALL_BOUND: Duration = Duration::from_secs(5);
@@ -252,4 +253,29 @@ fn what_could_not_be_handed_over_is_counted_and_is_a_failure() {
     });
     assert_eq!(status.unwrap().code(), Some(4));
     assert!(a.says("10 keys were not handed over"), "{:?}", a.lines());
+}
+
+#[test]
+fn a_store_that_is_settled_after_a_kill_stays_so() {
+    let x = LegacyNode::start_store(None);
+    let a = join_store(&x.location, &[], &[&x]);
+    let b = join_store(&a.location, &[&a], &[&x]);
+    let mut c = join_store(&a.location, &[&a, &b], &[&x]);
+    load(&a, 2_000);
+    c.kill();
+    let ours = [&a.location, &b.location, &x.location].map(Clone::clone);
+    let is_settled = || {
+        StoreStatus::ask(&Dialer::default(), &a.location).is_ok_and(|status| {
+            let all = status
+                .nodes
+                .iter()
+                .all(|node| ours.contains(&node.location));
+            all && status.is_settled()
+        })
+    };
+    eventually("the store is settled", SOON, is_settled);
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        assert!(is_settled());
+    }
 }

@@ -151,7 +151,7 @@ struct ServerStats {
 struct NodeStats {
     /** Keys with a value. */
     1: i64 keys,
-    /** Of these, the keys whose primary the node is, if it was asked to count them. */
+    /** Of these, the keys whose primary the node is, if it was asked. Of many keys an estimate. */
     2: optional i64 primary_keys,
     /** Estimated memory for keys and values, in bytes. */
     3: i64 bytes,

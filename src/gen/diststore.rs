@@ -1636,7 +1636,7 @@ impl Default for ServerStats {
 pub struct NodeStats {
   /// Keys with a value.
   pub keys: Option<i64>,
-  /// Of these, the keys whose primary the node is, if it was asked to count them.
+  /// Of these, the keys whose primary the node is, if it was asked. Of many keys an estimate.
   pub primary_keys: Option<i64>,
   /// Estimated memory for keys and values, in bytes.
   pub bytes: Option<i64>,

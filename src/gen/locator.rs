@@ -175,7 +175,7 @@ pub struct Member {
   pub incarnation: Option<i64>,
   pub status: Option<Status>,
   /// The incarnation with which the process became a member. Changed by a restart and by a
-  /// return after being declared down, not by refuting a suspicion.
+  /// return after being declared down, not by refuting a suspicion. 0 for a legacy node.
   pub generation: Option<i64>,
 }
 

@@ -324,6 +324,8 @@ impl StoreSyncHandler for StoreHandler {
     }
 
     fn handle_stats(&self, count_primary: bool) -> thrift::Result<wire::NodeStats> {
+        // Otherwise a node could seem settled that has not taken over a change of its ring.
+        self.store.wait_for_members(MEMBERS_TIMEOUT);
         let routing = self.store.routing().clone();
         let (current, me) = (routing.current(), routing.me());
         let table = &self.store.table;

@@ -142,6 +142,18 @@ fn the_table_grows_by_the_estimated_growth() {
 }
 
 #[test]
+fn of_many_keys_the_count_is_an_estimate() {
+    let table = Table::default();
+    for number in 0..2 * COUNTED {
+        let name = format!("key{number}");
+        let value = Some(vec![].into());
+        table.apply(Key::new(name.as_bytes()), Entry { version: 1, value });
+    }
+    let half = table.count(|key| key.bytes.last().is_some_and(|digit| digit % 2 == 0));
+    assert!(half.abs_diff(COUNTED) < COUNTED / 20, "{half}");
+}
+
+#[test]
 fn primary_keys_are_counted_while_keys_come_and_go() {
     let node = |port| NodeId::new(Location::new("127.0.0.1", port).unwrap(), 1);
     let placement = |members: u16| Placement::new((1..=members).map(node));
