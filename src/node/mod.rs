@@ -1,6 +1,6 @@
 //! `Node`: a member of a network, which knows all members and the ring.
 //!
-//! The membership core ([`Membership`](crate::membership::Membership)) decides. A node gives
+//! The membership core ([`Membership`]) decides. A node gives
 //! it the time, makes the calls that it asks for, and keeps the ring up to date. Threads:
 //!
 //! * the **driver**, one for each node: wakes when the core asks for it and starts callers;

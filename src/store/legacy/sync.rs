@@ -34,6 +34,12 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the last node of ours tries to hand its keys over without any success.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
 
+/// How long a put is tried, in milliseconds. One minute.
+const PUT_TIMEOUT: i64 = 60_000;
+
+/// The time between two log lines about the progress.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How long a key that is being written is waited for.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -83,7 +89,12 @@ impl Store {
             is_at_owner: false,
         };
         let must_wait = !self.routing().is_serving() || self.waiting_puts.lock().contains(&key);
-        if !must_wait && self.execute_put(&key, &put).is_ok() {
+        let is_mixed = self.doubts.lock().has_peers();
+        let execute = || match is_mixed {
+            true => self.execute_put(&key, &put),
+            false => self.write(&key, Some(put.value.clone())).map(drop),
+        };
+        if !must_wait && execute().is_ok() {
             return;
         }
         let lost = format!("the put of {} was lost", Key::new(&key));
@@ -112,7 +123,6 @@ impl Store {
             if in_place > progress.0 {
                 progress = (in_place, Instant::now());
             }
-            info!("handoff: {in_place} of {} keys", in_place + missing);
             if progress.1.elapsed() > GIVE_UP_AFTER || self.is_stopped() {
                 return Err(Error::NotHandedOver(missing));
             }
@@ -121,11 +131,14 @@ impl Store {
     }
 
     fn update_doubts(&self) {
-        let (members, ring) = (self.node.legacy_nodes(), self.node.ring());
-        let me = self.node.location();
-        self.doubts
-            .lock()
-            .update(me, &members, &ring, unix_millis());
+        let has_some = self.node.has_legacy() || self.doubts.lock().has_peers();
+        let members = match has_some {
+            true => self.node.legacy_nodes(),
+            false => Vec::new(),
+        };
+        let (me, ring) = (self.node.location(), self.node.ring());
+        let mut doubts = self.doubts.lock();
+        doubts.update(me, &members, &ring, unix_millis());
     }
 
     /// A node that has joined legacy nodes only is the first of its kind.
@@ -140,7 +153,10 @@ impl Store {
             let first = self.waiting_puts.lock().first();
             let Some((key, put)) = first else { return };
             if let Err(why) = self.execute_put(&key, &put) {
-                return debug!("the put of {} waits: {why}", Key::new(&key));
+                if unix_millis() - put.at < PUT_TIMEOUT {
+                    return debug!("the put of {} waits: {why}", Key::new(&key));
+                }
+                warn!("the put of {} was lost: {why}", Key::new(&key));
             }
             self.waiting_puts.lock().finish(&key, &put);
         }
@@ -209,7 +225,7 @@ impl Store {
 
     /// Returns how many keys are in place at legacy nodes.
     fn hand_over_once(&self) -> usize {
-        let mut in_place = 0;
+        let (mut in_place, mut logged_at) = (0, Instant::now());
         for peer in self.node.legacy_nodes() {
             let peer = peer.location;
             let mut cursor = Some(Cursor::default());
@@ -219,6 +235,10 @@ impl Store {
                 let synced = self.sync_keys(&peer, since, &keys).unwrap_or_default();
                 in_place += synced.in_place;
                 cursor = next;
+                if logged_at.elapsed() >= LOG_INTERVAL {
+                    logged_at = Instant::now();
+                    info!("handoff: {in_place} of {} keys", self.table.keys());
+                }
             }
         }
         in_place

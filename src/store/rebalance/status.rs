@@ -129,7 +129,7 @@ impl Rebalance {
 
     /// Takes over a member's status, with its list if this node asked for it.
     ///
-    /// `asked_at` is [`isolations`](Rebalance::isolations) when the status was asked for. None
+    /// `asked_at` is [`isolations`](super::Routing::isolations) when the status was asked for. None
     /// for a status that came unasked, which may be older than the last isolation.
     pub fn on_status(
         &mut self,
