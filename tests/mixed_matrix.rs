@@ -304,13 +304,16 @@ impl Mixed {
         let began = Instant::now();
         let client = StoreClient::new(self.ours[0].location.clone());
         let keys: Vec<String> = self.expected.keys().cloned().collect();
-        let (mut slowest, mut number) = (Duration::ZERO, 0);
+        let (mut slowest, mut slowest_later, mut number) = (Duration::ZERO, Duration::ZERO, 0);
         while began.elapsed() < HANG {
             number += 1;
             let key = &keys[number % keys.len()];
             let call = Instant::now();
             client.get(key.as_bytes()).unwrap();
             slowest = slowest.max(call.elapsed());
+            if began.elapsed() > HANG / 2 {
+                slowest_later = slowest_later.max(call.elapsed());
+            }
             if key.starts_with("written") {
                 let value = (number % 3 > 0).then(|| format!("while it hung {number}"));
                 match &value {
@@ -322,9 +325,14 @@ impl Mixed {
             thread::sleep(Duration::from_millis(20));
         }
         eprintln!("the slowest get beside a hung legacy node: {slowest:?}");
+        eprintln!("the same once it is suspected: {slowest_later:?}");
         assert!(
             slowest < Duration::from_millis(1_200),
             "{slowest:?} for a get"
+        );
+        assert!(
+            slowest_later < Duration::from_millis(500),
+            "{slowest_later:?} for a get beside a suspect"
         );
         self.legacy[0].resume();
     }

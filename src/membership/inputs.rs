@@ -85,8 +85,7 @@ impl Membership {
     pub fn remove(&mut self, now: Now, location: Location) {
         self.advance_to(now);
         if location == self.me {
-            let members = self.ring.iter().filter(|peer| self.is_legacy(peer));
-            let legacy: Vec<Location> = members.cloned().collect();
+            let legacy: Vec<Location> = self.table.legacy().iter().cloned().collect();
             for peer in &legacy {
                 self.probe_soon(peer);
             }

@@ -116,9 +116,9 @@ impl Membership {
 
     /// The ring has changed: a few of our nodes ask each legacy node soon whether it knows.
     pub(super) fn compare_legacy_soon(&mut self) {
-        let (legacy, ours): (Vec<Location>, Vec<_>) =
-            self.ring.iter().cloned().partition(|l| self.is_legacy(l));
-        let chance = COMPARERS / ours.len().max(1) as f64;
+        let legacy: Vec<Location> = self.table.legacy().iter().cloned().collect();
+        let ours = self.table.live() - legacy.len();
+        let chance = COMPARERS / ours.max(1) as f64;
         for peer in &legacy {
             if self.rng.fraction() < chance {
                 self.probe_later(peer, COMPARE_AFTER);
@@ -128,8 +128,7 @@ impl Membership {
 
     /// Removes this node from the lists of all legacy nodes: there may be no other node to do it.
     pub(super) fn notify_legacy_of_leave(&mut self) {
-        let members = self.ring.iter().filter(|peer| self.is_legacy(peer));
-        let legacy: Vec<Location> = members.cloned().collect();
+        let legacy: Vec<Location> = self.table.legacy().iter().cloned().collect();
         let me = self.me.clone();
         for peer in &legacy {
             self.remove_from_legacy(peer, &me);

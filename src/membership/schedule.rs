@@ -95,8 +95,8 @@ impl Membership {
         }
         // All nodes of ours together call as many DOWN members as there are, in a network of any
         // size.
-        let ours = self.ring.iter().filter(|peer| !self.is_legacy(peer));
-        let ours = ours.count().max(1) as f64;
+        let ours = self.table.live() - self.table.legacy().len();
+        let ours = ours.max(1) as f64;
         self.reconnect_legacy(ours);
         let chance = self.table.down() as f64 / ours;
         if self.rng.fraction() < chance

@@ -15,6 +15,8 @@ use crate::location::Location;
 pub struct MemberTable {
     records: BTreeMap<Location, Member>,
     down: BTreeSet<Location>,
+    /// The live members that are legacy nodes.
+    legacy: BTreeSet<Location>,
     live: usize,
     digest: u64,
 }
@@ -68,6 +70,11 @@ impl MemberTable {
         self.digest
     }
 
+    /// The live members that are legacy nodes, sorted.
+    pub fn legacy(&self) -> &BTreeSet<Location> {
+        &self.legacy
+    }
+
     /// A random DOWN member.
     pub fn sample_down(&self, rng: &mut Rng) -> Option<&Location> {
         rng.choose(&self.down)
@@ -88,6 +95,9 @@ impl MemberTable {
         if let Some(before) = &before {
             self.uncount(before);
         }
+        if member.status.is_live() && member.is_legacy() {
+            self.legacy.insert(member.location.clone());
+        }
         if member.status == Status::Down {
             self.down.insert(member.location.clone());
         }
@@ -100,6 +110,7 @@ impl MemberTable {
         if member.status.is_live() {
             self.live -= 1;
             self.digest = self.digest.wrapping_sub(member.digest());
+            self.legacy.remove(&member.location);
         }
         if member.status == Status::Down {
             self.down.remove(&member.location);

@@ -30,6 +30,9 @@ const TIMEOUTS: Timeouts = Timeouts {
 /// How long the calls of one read may take together.
 const READ_TIME: Duration = Duration::from_millis(400);
 
+/// Puts that are confirmed together: a legacy node takes some milliseconds for them.
+const PUTS: usize = 64;
+
 /// The version of what only a legacy node holds: older than any of ours.
 const UNVERSIONED: i64 = 1;
 
@@ -73,13 +76,16 @@ impl Store {
         for (peer, indexes) in self.by_legacy_owner(entries.iter().map(|(key, _)| *key)) {
             let put = self.call_legacy(&peer, |client| {
                 self.check_ring_after_change(&peer, client)?;
-                for index in &indexes {
-                    let (key, entry) = &entries[*index];
-                    let value = entry.value.as_deref().unwrap_or_default();
-                    client.put(key.bytes.to_vec(), value.to_vec())?;
+                for some in indexes.chunks(PUTS) {
+                    for index in some {
+                        let (key, entry) = &entries[*index];
+                        let value = entry.value.as_deref().unwrap_or_default();
+                        client.put(key.bytes.to_vec(), value.to_vec())?;
+                    }
+                    // It processes what arrives on a connection in order.
+                    client.ping()?;
                 }
-                // It processes what arrives on a connection in order.
-                client.ping()
+                Ok(())
             });
             if let Err(e) = put {
                 debug!("not put to a legacy node yet: {e}");
