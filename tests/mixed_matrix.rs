@@ -231,20 +231,22 @@ impl Mixed {
             .retain(|key, _| held_by.get(key) != Some(location));
     }
 
-    /// Can it happen in this network, so that a node is left?
+    /// Can it happen in this network, so that a node is left? Legacy nodes alone do not always
+    /// agree, so the next thing then is that one of ours joins.
     fn is_possible(&self, event: Event) -> bool {
         let (ours, legacy) = (self.ours.len(), self.legacy.len());
         let has_room = ours + legacy < 7;
         match event {
-            OurNodeJoins | LegacyNodeJoins | TwoOfOursJoin | TwoLegacyNodesJoin => has_room,
+            OurNodeJoins => has_room,
+            LegacyNodeJoins | TwoOfOursJoin | TwoLegacyNodesJoin => has_room && ours > 0,
             OurNodeLeaves => ours > 0 && ours + legacy > 1,
-            LegacyNodeLeaves => legacy > 0 && ours + legacy > 1,
             OurNodeIsKilled => ours > 1,
-            LegacyNodeIsKilled => legacy > 0 && ours > 0,
-            LegacyNodeHangsAndReturns => legacy > 0 && ours > 0,
-            LegacyNodeRestarts => legacy > 0 && ours > 0,
-            OurLastNodeLeaves => ours > 0 && legacy > 0,
-            LastLegacyNodeLeaves => legacy > 0 && ours > 0,
+            LegacyNodeLeaves
+            | LegacyNodeIsKilled
+            | LegacyNodeHangsAndReturns
+            | LegacyNodeRestarts
+            | OurLastNodeLeaves
+            | LastLegacyNodeLeaves => legacy > 0 && ours > 0,
         }
     }
 

@@ -186,6 +186,25 @@ fn a_key_that_only_a_legacy_store_holds_is_deleted_through_ours() {
     assert_eq!(delete(), Some(0));
     assert_eq!(x.value_of(key).as_deref(), Some(&b""[..]));
     assert_eq!(delete(), Some(1), "it is gone already");
+
+    // Nor does a value return that a read has found at the legacy store.
+    let put = |value: &str| {
+        call(StoreSyncClient::new, &x.location, |legacy| {
+            legacy.put(key.clone().into_bytes(), value.into())
+        })
+        .unwrap();
+        eventually("the legacy store has it", SOON, || {
+            x.value_of(key).as_deref() == Some(value.as_bytes())
+        });
+    };
+    for round in 0..5 {
+        put(&format!("value {round}"));
+        run("storeget", &["-h", a.at(), key]);
+        assert_eq!(delete(), Some(0));
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(run("storeget", &["-h", a.at(), key]).status.code(), Some(1));
+        assert_eq!(x.value_of(key).as_deref(), Some(&b""[..]));
+    }
 }
 
 #[test]

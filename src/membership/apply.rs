@@ -163,6 +163,7 @@ impl Membership {
 
     fn forget(&mut self, location: &Location) {
         self.end_grace(location);
+        self.listed_by.remove(location);
         self.table.forget(location);
     }
 }

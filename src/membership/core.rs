@@ -94,6 +94,8 @@ pub struct Membership {
     pub(super) candidates: BTreeMap<Location, u32>,
     /// Nodes that do not know `exchange`.
     pub(super) legacy: BTreeSet<Location>,
+    /// Those of them whose last list had this node.
+    pub(super) listed_by: BTreeSet<Location>,
     /// The configured peers, each with the location that the node there uses for itself, if it is
     /// another one. A peer is called for as long as this node runs, while it is not live.
     pub(super) seeds: BTreeMap<Location, Option<Location>>,
@@ -161,6 +163,7 @@ impl Membership {
             probe_queue: Timers::default(),
             candidates: BTreeMap::new(),
             legacy: BTreeSet::new(),
+            listed_by: BTreeSet::new(),
             seeds: seeds.into_iter().map(|seed| (seed, None)).collect(),
             probe_round: Vec::new(),
             probed_round_robin: true,

@@ -99,7 +99,9 @@ impl Membership {
         self.mark_legacy_alive(peer);
         self.record_contact(peer, None);
         let listed: BTreeSet<&Location> = listed.iter().collect();
-        if !listed.contains(&self.me) {
+        if listed.contains(&self.me) {
+            self.listed_by.insert(peer.clone());
+        } else if self.listed_by.remove(peer) {
             self.note_legacy_restart(peer);
         }
         self.add_missing_to_legacy(peer, &listed);

@@ -132,6 +132,7 @@ impl LocatorHandler for StoreHandler {
 
     fn ring_changed(&self, changes: &[Change]) {
         self.store.update_rebalance();
+        self.store.update_doubts();
         // Afterwards: a call that fails here must not call the same node again.
         for change in changes {
             if change.kind == ChangeKind::Down {

@@ -126,7 +126,7 @@ impl Store {
             let local_keys: Vec<Key<'_>> = local.iter().map(|index| keys[*index]).collect();
             let entries = local.iter().map(|index| results[*index].take().flatten());
             let mut held: Vec<Option<Entry>> = entries.collect();
-            self.read_from_legacy(&local_keys, &mut held);
+            self.read_from_legacy(&local_keys, &mut held, true);
             for (index, held) in local.into_iter().zip(held) {
                 results[index] = Some(held);
             }
@@ -196,7 +196,7 @@ impl Store {
         }
         let held = keys.iter().map(|key| self.read_local(*key, may_read));
         let mut held = held.collect::<Option<Vec<_>>>()?;
-        self.read_from_legacy(keys, &mut held);
+        self.read_from_legacy(keys, &mut held, true);
         held.truncate(fitting(&held));
         Some(held)
     }

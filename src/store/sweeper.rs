@@ -59,7 +59,8 @@ impl Store {
         let Some(replicas) = routing.replicas().filter(|_| current.contains(me)) else {
             return;
         };
-        let expired = unix_millis() - TOMBSTONE_RETENTION_MS;
+        let oldest_missed = self.doubts.lock().oldest().unwrap_or(i64::MAX);
+        let expired = (unix_millis() - TOMBSTONE_RETENTION_MS).min(oldest_missed);
         let keep = |key: Key<'_>, deleted_at: Option<i64>| {
             let is_expired = deleted_at.is_some_and(|at| at < expired);
             !is_expired && current.owns(me, key, replicas)

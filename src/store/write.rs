@@ -37,8 +37,9 @@ struct PendingWrite<'a> {
 pub(super) enum Origin {
     /// A client.
     Client,
-    /// A read has found it at the legacy node that the key belongs to.
-    LegacyOwner,
+    /// A read has found it at the legacy node that the key belongs to, when our nodes had this
+    /// version. What was written since then counts.
+    LegacyOwner(i64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -255,9 +256,15 @@ impl Store {
     ) -> Result<(), Refusal> {
         let keys: Vec<Key<'_>> = pending.iter().map(|write| write.key).collect();
         let mut latest = self.read_latest(&keys, deadline, false)?;
+        if let Origin::LegacyOwner(seen) = origin {
+            let version = |entry: &Option<Entry>| entry.as_ref().map_or(0, |entry| entry.version);
+            if latest.iter().any(|latest| version(latest) != seen) {
+                return Ok(());
+            }
+        }
         if pending.iter().any(|write| write.entry.is_tombstone()) {
             // A value that only a legacy node holds is deleted too.
-            self.read_from_legacy(&keys, &mut latest);
+            self.read_from_legacy(&keys, &mut latest, false);
         }
         self.assign_versions(pending, latest, now);
         let entries = pending.iter().map(|write| (write.key, &write.entry));
@@ -299,7 +306,7 @@ impl Store {
         let mut latest: BTreeMap<Key<'_>, Option<Entry>> = keys.zip(latest).collect();
         let routing = self.routing();
         // A legacy node that does not reply may have the key, and return with it.
-        let leaves_tombstone = self.doubts.lock().has_peers();
+        let leaves_tombstone = self.node.has_legacy() || self.doubts.lock().has_peers();
         for write in pending {
             let latest = latest.entry(write.key).or_default();
             write.existed = latest.as_ref().is_some_and(|entry| !entry.is_tombstone());

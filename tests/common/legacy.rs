@@ -118,9 +118,10 @@ impl LegacyNode {
         LegacyNode { location, handler }
     }
 
-    /// Stops as the original does at SIGINT.
+    /// Stops as the original does at SIGINT: it answers nobody any more, but its port is open
+    /// until it has put its keys to others.
     pub fn leave(self) {
-        self.handler.state.is_leaving.store(true, Relaxed);
+        self.hang();
         self.handler.clean_up();
     }
 
@@ -182,7 +183,6 @@ struct Handler {
 struct State {
     is_dead: AtomicBool,
     is_hung: AtomicBool,
-    is_leaving: AtomicBool,
     /// The method that was called last has failed.
     has_failed: AtomicBool,
     /// The connection that is being served.
@@ -239,7 +239,7 @@ impl Handler {
         while is(&self.state.is_hung) && !is(&self.state.is_dead) {
             thread::sleep(Duration::from_millis(1));
         }
-        is(&self.state.is_dead) || is(&self.state.is_leaving)
+        is(&self.state.is_dead)
     }
 
     fn methods(&self) -> &[&str] {
@@ -360,8 +360,8 @@ impl BaseSyncHandler for Handler {
     }
 
     fn handle_die(&self) -> thrift::Result<()> {
-        self.state.is_leaving.store(true, Relaxed);
         self.clean_up();
+        self.state.is_dead.store(true, Relaxed);
         Ok(())
     }
 }

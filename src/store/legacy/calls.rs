@@ -24,11 +24,12 @@ use crate::store::versions::{Entry, written_at};
 /// takes one second at most.
 const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_millis(200),
-    reply: Duration::from_millis(400),
+    reply: Duration::from_millis(300),
 };
 
-/// How long the calls of one read may take together.
-const READ_TIME: Duration = Duration::from_millis(400);
+/// After this time the calls of one read or write start no more: the rest of a read is answered
+/// from our copies, the rest of a write is put later.
+const CALLS_TIME: Duration = Duration::from_millis(300);
 
 /// Puts that are confirmed together: a legacy node takes some milliseconds for them.
 const PUTS: usize = 64;
@@ -39,22 +40,29 @@ const UNVERSIONED: i64 = 1;
 impl Store {
     /// Replaces entries of ours by what legacy nodes hold, where that counts. Called for keys
     /// that this node reads as an owner. Blocks for a second at most.
-    pub(in crate::store) fn read_from_legacy(&self, keys: &[Key<'_>], held: &mut [Option<Entry>]) {
+    /// Our nodes `copy` what is new to them.
+    pub(in crate::store) fn read_from_legacy(
+        &self,
+        keys: &[Key<'_>],
+        held: &mut [Option<Entry>],
+        copy: bool,
+    ) {
         if !self.node.has_legacy() {
             return;
         }
+        let deadline = Instant::now() + CALLS_TIME;
         for (peer, indexes) in self.by_legacy_owner(keys.iter().copied()) {
             let is_asked = |index: &usize| self.should_ask(&peer, keys[*index], &held[*index]);
             let asked: Vec<usize> = indexes.into_iter().filter(is_asked).collect();
-            if asked.is_empty() {
+            if asked.is_empty() || Instant::now() >= deadline {
                 continue;
             }
-            let deadline = Instant::now() + READ_TIME;
             let read = self.call_legacy(&peer, |client| {
                 self.check_ring_after_change(&peer, client)?;
                 for index in asked {
                     let value = client.get(keys[index].bytes.to_vec())?;
-                    self.merge_legacy_value(&peer, keys[index], &mut held[index], value);
+                    let held = &mut held[index];
+                    self.merge_legacy_value(&peer, keys[index], held, value, copy);
                     if Instant::now() >= deadline {
                         break;
                     }
@@ -73,10 +81,14 @@ impl Store {
         if !self.node.has_legacy() {
             return;
         }
+        let deadline = Instant::now() + CALLS_TIME;
         for (peer, indexes) in self.by_legacy_owner(entries.iter().map(|(key, _)| *key)) {
             let put = self.call_legacy(&peer, |client| {
                 self.check_ring_after_change(&peer, client)?;
                 for some in indexes.chunks(PUTS) {
+                    if Instant::now() >= deadline {
+                        return Err("there are too many for one write".into());
+                    }
                     for index in some {
                         let (key, entry) = &entries[*index];
                         let value = entry.value.as_deref().unwrap_or_default();
@@ -91,7 +103,7 @@ impl Store {
                 debug!("not put to a legacy node yet: {e}");
                 let times = indexes.iter().map(|index| entries[*index].1.version);
                 if let Some(oldest) = times.map(written_at).min() {
-                    self.doubts.lock().add(&peer, oldest);
+                    self.doubts.lock().add(&peer, oldest, unix_millis());
                 }
             }
         }
@@ -166,21 +178,26 @@ impl Store {
         key: Key<'_>,
         held: &mut Option<Entry>,
         value: Vec<u8>,
+        copy: bool,
     ) {
         let known = held.as_ref().and_then(|entry| entry.value.as_deref());
         if value.is_empty() {
             if known.is_some_and(|known| !known.is_empty()) {
                 // It has lost the value, and perhaps others.
-                self.doubts.lock().add(peer, unix_millis());
+                let now = unix_millis();
+                self.doubts.lock().add(peer, now, now);
             }
         } else if known != Some(&value) {
-            let put = WaitingPut {
-                value: value.clone(),
-                at: unix_millis(),
-                is_at_owner: true,
-            };
-            self.waiting_puts.lock().add_if_none(key.bytes, put);
-            let version = held.as_ref().map_or(UNVERSIONED, |entry| entry.version);
+            let seen = held.as_ref().map(|entry| entry.version);
+            if copy {
+                let put = WaitingPut {
+                    value: value.clone(),
+                    at: unix_millis(),
+                    seen: Some(seen.unwrap_or(0)),
+                };
+                self.waiting_puts.lock().add_if_none(key.bytes, put);
+            }
+            let version = seen.unwrap_or(UNVERSIONED);
             *held = Some(Entry {
                 version,
                 value: Some(value.into()),

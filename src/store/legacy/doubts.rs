@@ -31,7 +31,7 @@ const NOTICE: i64 = 1_000;
 
 /// How long a legacy node that has joined or returned is put again what it may lack, and how
 /// often, in milliseconds: another legacy node may still put an older value to it.
-const REPEAT: i64 = 3_000;
+const REPEAT: i64 = HANDOVER;
 const REPEAT_INTERVAL: i64 = 500;
 
 /// What this node knows of each legacy node. All times are milliseconds since 1970.
@@ -61,6 +61,8 @@ struct Peer {
     is_repeat: bool,
     repeat_at: i64,
     repeat_until: i64,
+    /// It has missed writes since the first time. Until the second one it may put older values.
+    missed: (i64, i64),
 }
 
 /// A legacy node that is to be put what it may not have.
@@ -93,10 +95,35 @@ impl Doubts {
             .retain(|peer, _| members.iter().any(|member| member.location == *peer));
         if !Arc::ptr_eq(ring, &self.ring) {
             self.change_ring(me, ring, now);
-            // Until all knew of the changes, writes may have gone by the ring before.
-            let since = self.changes.values().min().unwrap_or(&now) - NOTICE;
-            self.peers.values_mut().for_each(|peer| peer.doubt(since));
+            self.doubt_all(now);
         }
+    }
+
+    /// The ring has changed. Until all knew, writes may have gone by the ring before; a node that
+    /// is gone may have failed to put some; and legacy nodes may put older values to each other.
+    fn doubt_all(&mut self, now: i64) {
+        let first = self.changes.values().min().unwrap_or(&now) - NOTICE;
+        let is_gone = self.changes.keys().any(|node| !self.ring.contains(node));
+        let gone = is_gone.then_some(now - MARGIN);
+        let inherited = self.handing_over(now).filter_map(|peer| peer.unsure_since);
+        let since = inherited.chain(gone).fold(first, i64::min);
+        let is_legacy = |node: &Location| self.peers.contains_key(node);
+        let repeats = self.changes.keys().any(is_legacy);
+        for peer in self.peers.values_mut() {
+            peer.doubt(since);
+            if repeats {
+                peer.repeat_until = now + REPEAT;
+            }
+        }
+    }
+
+    /// The legacy nodes that may be handing keys over: live ones, and those of the last changes.
+    fn handing_over(&self, now: i64) -> impl Iterator<Item = &Peer> {
+        let is_recent = move |at: &i64| now - at <= HANDOVER;
+        let active = self.peers.iter().filter(move |(node, peer)| {
+            peer.is_alive || self.changes.get(*node).is_some_and(is_recent)
+        });
+        active.map(|(_, peer)| peer)
     }
 
     fn change_ring(&mut self, me: &Location, ring: &Arc<HashRing<Location>>, now: i64) {
@@ -111,6 +138,9 @@ impl Doubts {
             self.changes.extend(changed.collect::<Vec<_>>());
         }
         let is_new = |node: &&Location| ring.contains(node);
+        if self.peers.is_empty() {
+            return;
+        }
         let (added, removed): (Vec<&Location>, Vec<_>) = self.changes.keys().partition(is_new);
         let added: Vec<Location> = added.into_iter().cloned().collect();
         let removed = removed.into_iter().map(|node| (node.clone(), 1));
@@ -118,9 +148,10 @@ impl Doubts {
     }
 
     /// A write of that time did not reach the legacy node.
-    pub fn add(&mut self, peer: &Location, since: i64) {
+    pub fn add(&mut self, peer: &Location, since: i64, now: i64) {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.doubt(since);
+            peer.miss(now);
         }
     }
 
@@ -162,6 +193,12 @@ impl Doubts {
     /// Did a legacy node hand this key over when it may not have had `entry` yet, which ours
     /// have? Such a put is older than the entry. It cannot be told from a put of a client.
     pub fn is_late_handover(&self, key: Key<'_>, entry: &Entry, now: i64) -> bool {
+        let written_at = written_at(entry.version);
+        // A node that has missed writes, because it hung or leaves, puts older values.
+        let mut handing_over = self.handing_over(now);
+        if handing_over.any(|peer| peer.has_missed(written_at, now)) {
+            return true;
+        }
         let recent = self.changes.values().filter(|at| now - **at <= HANDOVER);
         let Some(first) = recent.min() else {
             return false;
@@ -169,7 +206,13 @@ impl Doubts {
         let owner = self.before.owner_at(key.point);
         owner != self.ring.owner_at(key.point)
             && owner.is_some_and(|owner| self.peers.contains_key(owner))
-            && written_at(entry.version) >= first - NOTICE
+            && written_at >= first - NOTICE
+    }
+
+    /// Writes since then may be missing at some legacy node, so deletions must not be forgotten.
+    pub fn oldest(&self) -> Option<i64> {
+        let since = self.peers.values().filter_map(|peer| peer.unsure_since);
+        since.min()
     }
 
     /// The legacy nodes that can be put what they may not have.
@@ -224,17 +267,34 @@ impl Doubts {
             is_repeat: false,
             repeat_at: 0,
             repeat_until: if is_newcomer { now + REPEAT } else { 0 },
+            missed: (i64::MAX, 0),
         });
         if (peer.incarnation, peer.is_alive) != (member.incarnation, is_alive) {
             (peer.incarnation, peer.is_alive) = (member.incarnation, is_alive);
             peer.paused_until = 0;
             peer.repeat_until = now + REPEAT;
             peer.doubt(now - MARGIN);
+            peer.miss(now);
         }
     }
 }
 
 impl Peer {
+    /// It misses what it is in doubt about, for as long as it may take to hand keys over.
+    fn miss(&mut self, now: i64) {
+        let since = self.unsure_since.unwrap_or(i64::MAX);
+        let before = if now <= self.missed.1 {
+            self.missed.0
+        } else {
+            i64::MAX
+        };
+        self.missed = (since.min(before), now + HANDOVER);
+    }
+
+    fn has_missed(&self, written_at: i64, now: i64) -> bool {
+        now <= self.missed.1 && written_at >= self.missed.0
+    }
+
     fn doubt(&mut self, since: i64) {
         self.reasons += 1;
         (self.is_repeat, self.repeat_at) = (false, 0);
@@ -292,7 +352,7 @@ mod tests {
         doubts.resolve(&doubt, later + 1);
         assert!(doubts.open(later + 1).is_empty(), "it is put again later");
         assert!(doubts.open(later + 1 + REPEAT_INTERVAL)[0].is_repeat);
-        doubts.add(&location(1), later);
+        doubts.add(&location(1), later, later);
         doubts.resolve(&doubt, later + REPEAT);
         assert!(doubts.may_lack(&location(1), &written(NOW + 20_000)));
     }

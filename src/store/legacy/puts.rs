@@ -6,6 +6,7 @@
 //! legacy node: our nodes keep copies of it from then on.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// The most bytes of keys and values that wait. 64 MiB.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -27,8 +28,9 @@ pub struct WaitingPut {
     pub value: Vec<u8>,
     /// When it arrived, in milliseconds since 1970.
     pub at: i64,
-    /// The legacy node that the key belongs to has it.
-    pub is_at_owner: bool,
+    /// If a read has found it at the legacy node that the key belongs to: the version that our
+    /// nodes had then, 0 for none.
+    pub seen: Option<i64>,
 }
 
 impl WaitingPuts {
@@ -51,9 +53,11 @@ impl WaitingPuts {
         }
     }
 
-    /// Some put that waits.
-    pub fn first(&self) -> Option<(Vec<u8>, WaitingPut)> {
-        let (key, put) = self.puts.first_key_value()?;
+    /// The next put after that of this key, in the order of keys.
+    pub fn after(&self, key: Option<&[u8]>) -> Option<(Vec<u8>, WaitingPut)> {
+        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut later = self.puts.range::<[u8], _>((start, Bound::Unbounded));
+        let (key, put) = later.next()?;
         Some((key.clone(), put.clone()))
     }
 
@@ -93,7 +97,7 @@ mod tests {
         WaitingPut {
             value: value.to_vec(),
             at,
-            is_at_owner: false,
+            seen: None,
         }
     }
 
@@ -103,10 +107,11 @@ mod tests {
         assert!(puts.add(b"a".to_vec(), put(b"1", 1)));
         assert!(puts.add(b"a".to_vec(), put(b"2", 2)));
         puts.finish(b"a", &put(b"1", 1));
-        assert_eq!(puts.first(), Some((b"a".to_vec(), put(b"2", 2))));
+        assert_eq!(puts.after(None), Some((b"a".to_vec(), put(b"2", 2))));
+        assert_eq!(puts.after(Some(b"a")), None);
         assert!(!puts.add(b"b".to_vec(), put(&vec![0; MAX_BYTES], 3)));
         assert_eq!(puts.len(), 1);
         puts.finish(b"a", &put(b"2", 2));
-        assert_eq!((puts.first(), puts.bytes), (None, 0));
+        assert_eq!((puts.after(None), puts.bytes), (None, 0));
     }
 }

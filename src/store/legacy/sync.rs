@@ -1,6 +1,7 @@
 //! The thread that keeps legacy nodes in step: it puts to them what they may not have, checks
 //! that they have the rest, and executes puts that had to wait.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
@@ -14,7 +15,7 @@ use crate::locator::{self, TLocatorSyncClient};
 use crate::store::placement::Key;
 use crate::store::rebalance::{DEFAULT_REPLICAS, Phase};
 use crate::store::store::Store;
-use crate::store::table::Cursor;
+use crate::store::table::{Cursor, SCAN_LIMIT, stripe_of};
 use crate::store::types::{Client, Refusal, unix_millis};
 use crate::store::versions::{Entry, Value, written_at};
 use crate::store::write::Origin;
@@ -34,6 +35,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the last node of ours tries to hand its keys over without any success.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(20);
 
+/// How long it may take to copy a value that was read at a legacy node.
+const COPY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a put is tried, in milliseconds. One minute.
 const PUT_TIMEOUT: i64 = 60_000;
 
@@ -41,7 +45,7 @@ const PUT_TIMEOUT: i64 = 60_000;
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a key that is being written is waited for.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(200);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// What became of the keys of one connection.
 #[derive(Default)]
@@ -58,18 +62,20 @@ struct Synced {
 #[derive(Default)]
 struct Checker {
     checked_at: Option<Instant>,
-    cursor: Cursor,
+    /// Where to continue, for each legacy node.
+    cursors: BTreeMap<Location, Cursor>,
 }
 
 impl Store {
     /// The thread that keeps legacy nodes in step, until the store stops.
     pub(in crate::store) fn legacy_loop(&self) {
         let mut checker = Checker::default();
+        let mut executed = None;
         while !self.is_stopped() {
             let changes = self.changes();
             self.update_doubts();
             self.bootstrap_among_legacy_nodes();
-            self.execute_waiting_puts();
+            executed = self.execute_waiting_puts(executed);
             let open = self.doubts.lock().open(unix_millis());
             for doubt in open {
                 if self.put_all_in_doubt(&doubt) {
@@ -86,12 +92,12 @@ impl Store {
         let put = WaitingPut {
             value,
             at: unix_millis(),
-            is_at_owner: false,
+            seen: None,
         };
         let must_wait = !self.routing().is_serving() || self.waiting_puts.lock().contains(&key);
         let is_mixed = self.doubts.lock().has_peers();
         let execute = || match is_mixed {
-            true => self.execute_put(&key, &put),
+            true => self.execute_put(&key, &put, false),
             false => self.write(&key, Some(put.value.clone())).map(drop),
         };
         if !must_wait && execute().is_ok() {
@@ -130,7 +136,8 @@ impl Store {
         }
     }
 
-    fn update_doubts(&self) {
+    /// Takes over what is known of legacy nodes, and the ring.
+    pub(in crate::store) fn update_doubts(&self) {
         let has_some = self.node.has_legacy() || self.doubts.lock().has_peers();
         let members = match has_some {
             true => self.node.legacy_nodes(),
@@ -148,54 +155,85 @@ impl Store {
         }
     }
 
-    fn execute_waiting_puts(&self) {
-        while self.routing().is_serving() && !self.is_stopped() {
-            let first = self.waiting_puts.lock().first();
-            let Some((key, put)) = first else { return };
-            if let Err(why) = self.execute_put(&key, &put) {
-                if unix_millis() - put.at < PUT_TIMEOUT {
-                    return debug!("the put of {} waits: {why}", Key::new(&key));
-                }
-                warn!("the put of {} was lost: {why}", Key::new(&key));
+    /// Executes some of the puts after that of this key, until one fails. Returns where to
+    /// continue.
+    fn execute_waiting_puts(&self, mut after: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        for _ in 0..KEYS {
+            if !self.routing().is_serving() || self.is_stopped() {
+                return after;
             }
-            self.waiting_puts.lock().finish(&key, &put);
+            let next = self.waiting_puts.lock().after(after.as_deref());
+            let (key, put) = next?;
+            let executed = self.execute_put(&key, &put, true);
+            if let Err(why) = &executed {
+                debug!("the put of {} waits: {why}", Key::new(&key));
+            }
+            let is_over = unix_millis() - put.at >= PUT_TIMEOUT;
+            if executed.is_ok() || is_over || put.seen.is_some() {
+                self.waiting_puts.lock().finish(&key, &put);
+            }
+            if let Err(why) = executed {
+                if is_over {
+                    warn!("the put of {} was lost: {why}", Key::new(&key));
+                }
+                return Some(key);
+            }
+            after = Some(key);
+        }
+        after
+    }
+
+    /// Writes what was put, unless that is known, or older than what our nodes have.
+    fn execute_put(&self, key: &[u8], put: &WaitingPut, has_waited: bool) -> Result<(), Refusal> {
+        if let Some(seen) = put.seen {
+            // Not put to the owner again, which may have a newer value by now.
+            let pair = (key.to_vec(), Some(Value::of(key, &put.value)));
+            let (me, deadline) = (self.routing().me().clone(), Instant::now() + COPY_TIMEOUT);
+            let written = self.write_as_primary(&me, &[&pair], Origin::LegacyOwner(seen), deadline);
+            return written.map(drop);
+        }
+        let latest = self.read_latest(&[Key::new(key)], Store::deadline(), false)?;
+        let latest = latest.into_iter().next().flatten();
+        if self.is_needed(Key::new(key), put, latest.as_ref(), has_waited) {
+            self.write(key, Some(put.value.clone())).map(drop)
+        } else {
+            Ok(())
         }
     }
 
-    /// Writes what was put, unless it is known, or is older than what ours have.
-    fn execute_put(&self, key: &[u8], put: &WaitingPut) -> Result<(), Refusal> {
-        let latest = self.read_latest(&[Key::new(key)], Store::deadline(), false)?;
-        if let Some(latest) = latest.into_iter().next().flatten() {
-            let is_known = latest.value.as_deref() == Some(&put.value);
-            let is_older = written_at(latest.version) > put.at;
-            let is_late = || {
-                let doubts = self.doubts.lock();
-                doubts.is_late_handover(Key::new(key), &latest, put.at)
-            };
-            if is_known || is_older || is_late() {
-                return Ok(());
-            }
-        }
-        if !put.is_at_owner {
-            return self.write(key, Some(put.value.clone())).map(drop);
-        }
-        // Not put to the owner again, which may have a newer value by now.
-        let pair = (key.to_vec(), Some(Value::of(key, &put.value)));
-        let me = self.routing().me().clone();
-        let deadline = Store::deadline();
-        self.write_as_primary(&me, &[&pair], Origin::LegacyOwner, deadline)
-            .map(drop)
+    /// Does a put change what our nodes have? A legacy node forwards what belongs to others by
+    /// its ring, hands over empty values of keys that were only asked for, and hands over old ones.
+    fn is_needed(
+        &self,
+        key: Key<'_>,
+        put: &WaitingPut,
+        latest: Option<&Entry>,
+        has_waited: bool,
+    ) -> bool {
+        let Some(latest) = latest.filter(|latest| !latest.is_tombstone() || !put.value.is_empty())
+        else {
+            return !put.value.is_empty();
+        };
+        let doubts = self.doubts.lock();
+        let has_one_ring = !doubts.has_ring_changed(put.at);
+        let is_same = latest.value.as_deref() == Some(&put.value);
+        let may_differ_there = has_one_ring && doubts.has_peers();
+        let is_known = is_same && !may_differ_there;
+        let is_older = has_waited && written_at(latest.version) > put.at;
+        !is_known && !is_older && !doubts.is_late_handover(key, latest, put.at)
     }
 
     /// The last node of ours has nobody to ask where a put belongs.
     fn apply_waiting_puts(&self) {
         loop {
-            let first = self.waiting_puts.lock().first();
+            let first = self.waiting_puts.lock().after(None);
             let Some((key, put)) = first else { return };
             let newest = self.table.version(Key::new(&key)).unwrap_or_default();
-            let version = self.routing().next_version(put.at, newest);
-            let value = Some(put.value.clone().into());
-            self.table.apply(Key::new(&key), Entry { version, value });
+            if written_at(newest) <= put.at && put.seen.is_none() {
+                let version = self.routing().next_version(put.at, newest);
+                let value = Some(put.value.clone().into());
+                self.table.apply(Key::new(&key), Entry { version, value });
+            }
             self.waiting_puts.lock().finish(&key, &put);
         }
     }
@@ -203,7 +241,13 @@ impl Store {
     /// Puts to a legacy node what it may lack of the keys whose primary this node is. True if
     /// all is in place.
     fn put_all_in_doubt(&self, doubt: &Doubt) -> bool {
-        let (mut cursor, mut put) = (Some(Cursor::default()), 0);
+        // Until the rebalance has copied them, this node does not know all keys that it owns.
+        let placement_id = self.routing().current().id();
+        let has_all = || {
+            let routing = self.routing();
+            routing.phase() >= Phase::Synced && routing.current().id() == placement_id
+        };
+        let (mut cursor, mut put) = (Some(Cursor::default()).filter(|_| has_all()), 0);
         while let Some(at) = cursor {
             let written_since = if doubt.is_repeat { doubt.since } else { 0 };
             let (keys, next) = self.keys_for(&doubt.peer, &at, written_since);
@@ -220,7 +264,7 @@ impl Store {
         if put > 0 {
             info!("put {put} keys to the legacy node {}", doubt.peer);
         }
-        !self.is_stopped()
+        has_all() && !self.is_stopped()
     }
 
     /// Returns how many keys are in place at legacy nodes.
@@ -259,8 +303,9 @@ impl Store {
             let belongs = ring.owner_at(key.point) == Some(peer);
             belongs && current.primary(key).is_none_or(|primary| primary == me)
         };
-        let all = usize::MAX;
-        let page = self.table.page(cursor, PAGE, all, |_| true, is_for_peer);
+        let page = self
+            .table
+            .page(cursor, PAGE, SCAN_LIMIT, |_| true, is_for_peer);
         let entries = page.entries.into_iter();
         let recent = entries.filter(|(_, entry)| written_at(entry.version) >= written_since);
         (recent.map(|(key, _)| key).collect(), page.next)
@@ -352,16 +397,24 @@ impl Checker {
         }
         self.checked_at = Some(Instant::now());
         let peers = store.doubts.lock().resolved(unix_millis());
-        let mut next = None;
+        self.cursors.retain(|peer, _| peers.contains(peer));
         for peer in peers {
-            let (mut keys, cursor) = store.keys_for(&peer, &self.cursor, 0);
-            next = cursor;
+            let cursor = self.cursors.entry(peer.clone()).or_default();
+            let (mut keys, next) = store.keys_for(&peer, cursor, 0);
+            let has_more = keys.len() > KEYS;
             keys.truncate(KEYS);
+            *cursor = match keys.last().filter(|_| has_more) {
+                Some(last) => Cursor {
+                    stripe: stripe_of(Key::new(last)),
+                    after: Some(last.clone()),
+                },
+                None => next.unwrap_or_default(),
+            };
             let synced = store.sync_keys(&peer, i64::MAX, &keys);
             if synced.is_ok_and(|synced| synced.put > 0) {
-                store.doubts.lock().add(&peer, unix_millis());
+                let now = unix_millis();
+                store.doubts.lock().add(&peer, now, now);
             }
         }
-        self.cursor = next.unwrap_or_default();
     }
 }
