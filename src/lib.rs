@@ -19,12 +19,13 @@
 //! 4. `store/placement.rs` computes the key's point, the first four bytes of its md5, and its
 //!    owners: the first nodes past the point on the ring (`hash_ring.rs`). If this node were
 //!    the first, its table (`store/table.rs`) would answer.
-//! 5. `store/remote_read.rs` asks the first owner. `rpc/batcher.rs` sends the request at once
-//!    or, while a call is in flight, together with those of other threads. `rpc/fanout.rs`
-//!    calls it over a kept connection (`rpc/pool.rs`).
+//! 5. `store/remote_read.rs` asks the first owner (`store/owner_calls.rs`). `rpc/batcher.rs`
+//!    sends the request at once or, while a call is in flight, together with those of other
+//!    threads. `rpc/fanout.rs` calls it over a kept connection (`rpc/pool.rs`).
 //! 6. The owner takes the same steps 1 to 3, checks that it may answer for that placement, and
 //!    answers from its table. If it refuses or cannot be reached, the next owner is asked:
-//!    each has every acknowledged write.
+//!    each has every acknowledged write. Only beside nodes of the original is the one that the
+//!    key belongs to asked too (`store/legacy/calls.rs`).
 //!
 //! # The life of a `write`
 //!
@@ -36,8 +37,8 @@
 //! 3. At the primary, `store/write_locks.rs` locks the key, `store/read.rs` reads the latest
 //!    version, and `store/versions.rs` makes a larger one. `store/limits.rs` checks the room.
 //! 4. `store/replicator.rs` sends copies to all owners in all placements of the list, through
-//!    `rpc/batcher.rs` and `rpc/fanout.rs`. Each owner applies them to its table
-//!    (`store/table.rs`).
+//!    `store/owner_calls.rs`, `rpc/batcher.rs` and `rpc/fanout.rs`. Each owner applies them to
+//!    its table (`store/table.rs`).
 //! 5. When all owners have it, the primary applies the write and acknowledges it.
 //!
 //! # Map

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::legacy::LegacyNode;
-use common::network::ring_of;
+use common::network::{new_port, ring_of};
 use common::{NodeProcess, SOON, eventually};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient};
@@ -118,10 +118,13 @@ impl Mixed {
     }
 
     fn spawn_ours(&self) -> NodeProcess {
-        match self.peer() {
-            Some(peer) => NodeProcess::spawn(self.program, &["--port", "0", "--host", peer.name()]),
-            None => NodeProcess::spawn(self.program, &["--port", "0", "--bootstrap"]),
-        }
+        let port = new_port().to_string();
+        let peer = self.peer();
+        let start = match &peer {
+            Some(peer) => vec!["--host", peer.name()],
+            None => vec!["--bootstrap"],
+        };
+        NodeProcess::spawn(self.program, &[&["--port", &port][..], &start].concat())
     }
 
     fn join_ours(&mut self) {

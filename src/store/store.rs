@@ -13,7 +13,8 @@
 //!   a call, a scan or a log line. Every change publishes another snapshot.
 //!
 //! A call from another node takes no write lock except at a primary, and a primary calls only
-//! methods that take none. So nodes cannot wait for one another in a circle.
+//! methods that take none. So our nodes cannot wait for one another in a circle. A legacy node may
+//! forward a call back to its caller, which then waits until its own call times out.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -68,7 +69,7 @@ pub struct Store {
     pub(super) throttle: Throttle,
     /// What legacy nodes may lack. Held to look or to change, never during a call.
     pub(super) doubts: Mutex<Doubts>,
-    /// Puts that arrived before this node served. Held likewise.
+    /// Values of legacy nodes that are still to be written. Held likewise.
     pub(super) waiting_puts: Mutex<WaitingPuts>,
     /// The source of the last page reported that its clients keep it busy.
     pub(super) source_is_busy: AtomicBool,

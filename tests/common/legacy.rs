@@ -35,7 +35,7 @@ use thrifty_p2p::hash_ring::HashRing;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, BaseSyncHandler, LocatorSyncHandler, TBaseSyncClient};
 
-use super::network::{print_time, ring_of};
+use super::network::{new_port, print_time, ring_of};
 use super::{NodeProcess, SOON, eventually};
 
 /// The service types of the original's two kinds of nodes.
@@ -77,12 +77,12 @@ pub struct LegacyNode {
 impl LegacyNode {
     /// Starts a locator that joins the network of `peer` or, without a peer, starts a new one.
     pub fn start(peer: Option<&Location>) -> LegacyNode {
-        LegacyNode::start_as(LOCATOR, peer, 0)
+        LegacyNode::start_as(LOCATOR, peer, new_port())
     }
 
     /// Starts a store that joins the network of `peer` or, without a peer, starts a new one.
     pub fn start_store(peer: Option<&Location>) -> LegacyNode {
-        LegacyNode::start_as(STORE, peer, 0)
+        LegacyNode::start_as(STORE, peer, new_port())
     }
 
     /// Kills it, and starts another one at its location.
@@ -98,7 +98,12 @@ impl LegacyNode {
         port: u16,
     ) -> LegacyNode {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let listener = TcpListener::bind(address).unwrap();
+        let mut listener = None;
+        eventually("the port is free", SOON, || {
+            listener = TcpListener::bind(address).ok();
+            listener.is_some()
+        });
+        let listener = listener.unwrap();
         let location = Location::from(listener.local_addr().unwrap());
         let handler = Handler {
             service_chain,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,21 @@ pub fn start_bootstrap() -> NodeProcess {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
+}
+
+/// A free port that this process has not used yet. Nodes of ours call legacy nodes that are gone
+/// again and again: another network must not get their ports.
+pub fn new_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below the ports that the system chooses.
+    let ports = 22_000..32_000;
+    loop {
+        let next = NEXT.fetch_add(1, Relaxed) + (std::process::id() % 1_000) as u16;
+        let port = ports.start + next % (ports.end - ports.start);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Starts a network of `size` nodes, all but the first at the same time, and waits until all

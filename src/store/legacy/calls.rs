@@ -20,8 +20,7 @@ use crate::store::store::Store;
 use crate::store::types::{Client, unix_millis};
 use crate::store::versions::{Entry, written_at};
 
-/// For each call of a connection. A read that waits for another one, to the same node of ours,
-/// takes one second at most.
+/// For each call of a connection. A read makes two to a node that does not reply, at most.
 const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_millis(200),
     reply: Duration::from_millis(300),

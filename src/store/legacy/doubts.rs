@@ -260,7 +260,7 @@ impl Doubts {
         let peer = self.peers.entry(member.location.clone()).or_insert(Peer {
             incarnation: member.incarnation,
             is_alive,
-            // It was last heard when its record was written, if it does not reply now.
+            // If it does not reply now, it was alive when its record was written.
             unsure_since: Some(if is_alive { now } else { member.incarnation } - NOTICE),
             reasons: 0,
             paused_until: 0,
