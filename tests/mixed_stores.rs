@@ -298,3 +298,26 @@ fn a_store_that_is_settled_after_a_kill_stays_so() {
         assert!(is_settled());
     }
 }
+
+#[test]
+fn two_of_ours_among_many_legacy_stores_keep_serving() {
+    let a = NodeProcess::start_bootstrap("storeserver");
+    let b = join_store(&a.location, &[&a], &[]);
+    let legacy: Vec<LegacyNode> = (0..6)
+        .map(|_| LegacyNode::start_store(Some(&a.location)))
+        .collect();
+    wait_for_rings(&[&a, &b], &legacy.iter().collect::<Vec<_>>());
+    let client = StoreClient::new(a.location.clone());
+    let began = Instant::now();
+    let mut slowest = Duration::ZERO;
+    // Longer than it takes until nodes are quiet, and until one that hears none is isolated.
+    while began.elapsed() < Duration::from_secs(8) {
+        let call = Instant::now();
+        client.put(b"key", b"value").unwrap();
+        assert_eq!(client.get(b"key").unwrap(), Some(b"value".to_vec()));
+        slowest = slowest.max(call.elapsed());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    print_time("the slowest put and get", slowest, Duration::from_secs(2));
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+}

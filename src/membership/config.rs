@@ -9,7 +9,8 @@ pub struct Config {
     /// Interval in which a cold node probes two members: its successor in sorted order, and
     /// the next one of a shuffled round. The successor bounds the time to detect a crash in a
     /// network of any size; the round covers a successor that is down itself. 1 s: two
-    /// requests and two replies of some 100 bytes stay below 500 bytes a second.
+    /// requests and two replies of some 100 bytes stay below 500 bytes a second. Beside legacy nodes
+    /// its successor of ours is a third one.
     pub probe_interval: Duration,
     /// Interval between two gossip rounds of a hot node. 100 ms.
     pub gossip_interval: Duration,

@@ -77,6 +77,20 @@ impl Membership {
         if let Some(peer) = peer.filter(|_| !is_duplicate) {
             self.exchange_with(&peer, Purpose::Probe);
         }
+        if !self.probed_round_robin && !self.table.legacy().is_empty() {
+            self.probe_next_of_ours();
+        }
+    }
+
+    /// Among many legacy nodes, those of ours would hear each other too rarely: a node that hears
+    /// none of ours for two seconds takes itself for isolated.
+    fn probe_next_of_ours(&mut self) {
+        let legacy = self.table.legacy();
+        let ours = self.ring.iter().filter(|peer| !legacy.contains(*peer));
+        let ours: BTreeSet<Location> = ours.cloned().collect();
+        if let Some(peer) = successor(&ours, &self.me).cloned() {
+            self.exchange_with(&peer, Purpose::Probe);
+        }
     }
 
     /// Calls missing seeds, and perhaps a DOWN member, if a reconnect is due.
