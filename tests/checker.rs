@@ -117,5 +117,5 @@ fn the_example_reports_no_loss_while_a_node_is_killed() {
     let last = lines.last().unwrap();
     assert!(last.contains(" 0 failed, 0 lost, "), "{last}");
     assert!(last.ends_with("3 nodes, settled"), "{last}");
-    assert!(example.wait().unwrap().success());
+    assert!(example.wait().unwrap().success(), "{last}");
 }

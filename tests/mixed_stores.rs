@@ -173,32 +173,32 @@ fn a_ring_client_lets_a_node_route_its_calls_while_there_is_a_legacy_node() {
     assert_eq!(client.get(b"key 1").unwrap(), Some(b"value 1".to_vec()));
 }
 
+/// Puts a key of its own to a legacy store, as a client of the original does, and waits until it
+/// has it.
+fn put_at(legacy: &LegacyNode, key: &str, value: &str) {
+    call(StoreSyncClient::new, &legacy.location, |node| {
+        node.put(key.into(), value.into())
+    })
+    .unwrap();
+    eventually("the legacy store has it", SOON, || {
+        legacy.value_of(key).as_deref() == Some(value.as_bytes())
+    });
+}
+
 #[test]
 fn a_key_that_only_a_legacy_store_holds_is_deleted_through_ours() {
     let x = LegacyNode::start_store(None);
     let a = join_store(&x.location, &[], &[&x]);
     let (key, _) = &owned_by(&x, &a, &some_pairs())[0].clone();
-    call(StoreSyncClient::new, &x.location, |legacy| {
-        legacy.put(key.clone().into_bytes(), b"value".to_vec())
-    })
-    .unwrap();
+    put_at(&x, key, "value");
     let delete = || run("storedel", &["-h", a.at(), key]).status.code();
     assert_eq!(delete(), Some(0));
     assert_eq!(x.value_of(key).as_deref(), Some(&b""[..]));
     assert_eq!(delete(), Some(1), "it is gone already");
 
     // Nor does a value return that a read has found at the legacy store.
-    let put = |value: &str| {
-        call(StoreSyncClient::new, &x.location, |legacy| {
-            legacy.put(key.clone().into_bytes(), value.into())
-        })
-        .unwrap();
-        eventually("the legacy store has it", SOON, || {
-            x.value_of(key).as_deref() == Some(value.as_bytes())
-        });
-    };
     for round in 0..5 {
-        put(&format!("value {round}"));
+        put_at(&x, key, &format!("value {round}"));
         run("storeget", &["-h", a.at(), key]);
         assert_eq!(delete(), Some(0));
         std::thread::sleep(Duration::from_millis(300));
@@ -212,11 +212,7 @@ fn a_key_that_is_deleted_while_its_legacy_store_hangs_does_not_return_with_it() 
     let x = LegacyNode::start_store(None);
     let a = join_store(&x.location, &[], &[&x]);
     let (key, _) = &owned_by(&x, &a, &some_pairs())[0].clone();
-    call(StoreSyncClient::new, &x.location, |legacy| {
-        legacy.put(key.clone().into_bytes(), b"value".to_vec())
-    })
-    .unwrap();
-    eventually("it has the key", SOON, || x.value_of(key).is_some());
+    put_at(&x, key, "value");
     x.hang();
     // It is not known that there is a value.
     let deleted = run("storedel", &["-h", a.at(), key]);

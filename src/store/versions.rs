@@ -159,7 +159,7 @@ mod tests {
         {
             let version = next_version(clock, newest, writer as u16);
             assert!(version > newest, "write {writer}");
-            // Whoever has the right time, or is an hour behind, takes it.
+            // A node takes it whose clock is right, or an hour behind.
             assert!(is_plausible(version, now) && is_plausible(version, now - HOUR));
             newest = version;
         }
