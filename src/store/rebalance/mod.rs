@@ -195,8 +195,7 @@ impl Rebalance {
         if before != (self.phase, self.is_serving()) {
             self.changes += 1;
         }
-        let members = self.placements.iter().flat_map(|known| known.members());
-        self.routing.gone = members.filter(|node| self.is_gone(node)).cloned().collect();
+        self.routing.present = self.peers().into_iter().collect();
     }
 
     /// A snapshot of the part of the state that requests use.
@@ -215,11 +214,6 @@ impl Rebalance {
         let leaving = leaving.filter(|node| !self.exited.contains(*node));
         let all = self.members.live.iter().chain(leaving);
         all.filter(|node| **node != self.me).cloned().collect()
-    }
-
-    /// Has this process exited, or is it down?
-    pub fn is_gone(&self, node: &NodeId) -> bool {
-        *node != self.me && (self.is_down(node) || self.exited.contains(node))
     }
 
     /// Is this process down? One that has left is not.

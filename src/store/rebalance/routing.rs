@@ -50,8 +50,9 @@ pub struct Routing {
     pub(super) lease: Option<BTreeSet<NodeId>>,
     /// The node's isolations that this state accounts for.
     pub(super) isolations: u64,
-    /// Members of the placements that are gone.
-    pub(super) gone: BTreeSet<NodeId>,
+    /// The other processes that take part. All others are gone, also those of placements that
+    /// this list does not have any more and that a write in progress started with.
+    pub(super) present: BTreeSet<NodeId>,
     /// Writes that start now belong to this epoch. Each placement starts another one.
     pub(super) epoch: Arc<WriteEpoch>,
     /// The largest version of a write that failed after some owners had received it.
@@ -118,7 +119,7 @@ impl Routing {
             is_admitted: false,
             lease: None,
             isolations: 0,
-            gone: BTreeSet::new(),
+            present: BTreeSet::new(),
             epoch: Arc::default(),
             abandoned: Arc::default(),
         }
@@ -174,6 +175,11 @@ impl Routing {
         self.placements.iter().find(|known| known.id() == id)
     }
 
+    /// Has this process exited, or is it down?
+    pub fn is_gone(&self, node: &NodeId) -> bool {
+        *node != self.me && !self.present.contains(node)
+    }
+
     /// Where `key` is read now.
     pub fn read_route(&self, key: Key<'_>) -> ReadRoute {
         let (Some(read), Some(replicas), true) = (&self.read, self.replicas, self.is_serving())
@@ -185,7 +191,7 @@ impl Routing {
         } else {
             self.current()
         };
-        let is_left = |node: &&NodeId| !self.gone.contains(*node);
+        let is_left = |node: &&NodeId| !self.is_gone(node);
         let owners = || read.owners(key, replicas).filter(is_left);
         match owners().next() {
             None => ReadRoute::Unavailable,
@@ -267,7 +273,7 @@ impl Routing {
             .flat_map(|known| known.owners(key, replicas))
         {
             let has_it = *owner == write.me || write.acked_by.contains(owner);
-            if !has_it && !targets.contains(owner) && !self.gone.contains(owner) {
+            if !has_it && !targets.contains(owner) && !self.is_gone(owner) {
                 targets.push(owner.clone());
             }
         }

@@ -258,3 +258,20 @@ fn an_isolated_node_serves_again_when_all_members_have_confirmed() {
     assert!(first.is_serving());
     assert_eq!(first.lagging_peers(), []);
 }
+
+#[test]
+fn a_write_that_outlasts_its_rebalance_does_not_wait_for_a_node_that_died() {
+    let (one, other) = (node(1, 1), node(2, 1));
+    let (mut stays, _dies) = two_settled(&one, &other);
+    stays.update_members(MemberSnapshot {
+        me: one.clone(),
+        live: BTreeSet::from([one.clone()]),
+        leaving: BTreeSet::new(),
+    });
+    // The list still has the placement with the other node.
+    let key = Key::new(b"key");
+    let ticket = stays.routing().begin_write(key).unwrap();
+    stays.on_published();
+    assert!(stays.is_settled());
+    assert_eq!(stays.routing().targets(&ticket, key), []);
+}

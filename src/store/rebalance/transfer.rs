@@ -101,11 +101,13 @@ impl Rebalance {
         let (Some(read), Phase::Drained) = (&self.read, self.phase) else {
             return Vec::new();
         };
+        let members = self.placements.iter().flat_map(|known| known.members());
+        let down: Vec<NodeId> = members.filter(|node| self.is_gone(node)).cloned().collect();
         let pull = |cursor: &Cursor| Pull {
             puller: self.me.clone(),
             placement_id: self.current().id(),
             read_placement_id: read.id(),
-            down: self.gone.iter().cloned().collect(),
+            down: down.clone(),
             cursor: cursor.clone(),
         };
         let open = |(node, cursor): (&NodeId, &Option<Cursor>)| {
