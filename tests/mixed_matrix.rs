@@ -4,23 +4,23 @@
 //! load of writes, and then asks every node for every key. By default a part of the matrix runs;
 //! `MIXED_LONG=1` runs all of it, and `MIXED_CASE='our node joins'` only cases of that name.
 
+#[path = "mixed/clients.rs"]
+mod clients;
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clients::{Load, get, put};
 use common::legacy::LegacyNode;
 use common::network::{new_port, ring_of};
 use common::{NodeProcess, SOON, eventually};
 use thrifty_p2p::client::StoreClient;
-use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient};
 use thrifty_p2p::hash_ring::HashRing;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::membership::Rng;
-use thrifty_p2p::rpc::dialer::{Dialer, Timeouts};
 
 /// How long it may take until all is right after something has happened.
 const BOUND: Duration = Duration::from_secs(5);
@@ -304,6 +304,11 @@ impl Mixed {
         }
     }
 
+    /// Writes through the node of ours that is the last to leave.
+    fn start_load(&self) -> Load {
+        Load::start(self.ours.last().map(|node| node.location.clone()))
+    }
+
     fn hang_and_return(&mut self) {
         self.legacy[0].hang();
         let began = Instant::now();
@@ -349,101 +354,6 @@ fn start_legacy(program: &str, peer: Option<&Location>) -> LegacyNode {
     } else {
         LegacyNode::start(peer)
     }
-}
-
-/// What a client of the original does.
-fn call<T>(
-    location: &Location,
-    body: impl FnOnce(&mut thrifty_p2p::store::types::Client) -> thrift::Result<T>,
-) -> Result<T, thrifty_p2p::error::Error> {
-    let timeouts = Timeouts {
-        connect: Duration::from_secs(1),
-        reply: Duration::from_secs(2),
-    };
-    Dialer::default().call_with_timeouts(timeouts, StoreSyncClient::new, location, body)
-}
-
-fn put(location: &Location, key: &str, value: &str) -> Result<(), thrifty_p2p::error::Error> {
-    call(location, |node| node.put(key.into(), value.into()))
-}
-
-fn get(location: &Location, key: &str) -> Result<String, thrifty_p2p::error::Error> {
-    let value = call(location, |node| node.get(key.into()))?;
-    Ok(String::from_utf8(value).unwrap())
-}
-
-/// Writes, deletes and puts until it is stopped. Each thread has keys of its own.
-struct Load {
-    is_stopped: Arc<AtomicBool>,
-    threads: Vec<thread::JoinHandle<Expected>>,
-    refused: Arc<AtomicUsize>,
-}
-
-impl Load {
-    /// Through nodes that stay, so that no write may be refused.
-    fn start(mixed: &Mixed) -> Load {
-        let stays = mixed
-            .ours
-            .last()
-            .map(|node| node.location.clone())
-            .into_iter();
-        let is_stopped = Arc::new(AtomicBool::new(false));
-        let refused = Arc::new(AtomicUsize::new(0));
-        let threads = stays.flat_map(|node| [(0, node.clone()), (1, node)]);
-        let threads = threads.map(|(number, node)| {
-            let (is_stopped, refused) = (is_stopped.clone(), refused.clone());
-            thread::spawn(move || write_until(&is_stopped, &refused, number, &node))
-        });
-        Load {
-            threads: threads.collect(),
-            is_stopped,
-            refused,
-        }
-    }
-
-    /// Returns what was acknowledged last for each key, and how many writes were refused.
-    fn stop(self) -> (Expected, usize) {
-        self.is_stopped.store(true, Relaxed);
-        let mut expected = Expected::new();
-        for thread in self.threads {
-            expected.extend(thread.join().unwrap());
-        }
-        (expected, self.refused.load(Relaxed))
-    }
-}
-
-fn write_until(
-    is_stopped: &AtomicBool,
-    refused: &AtomicUsize,
-    number: usize,
-    node: &Location,
-) -> Expected {
-    let client = StoreClient::new(node.clone());
-    let mut expected = Expected::new();
-    for round in 0.. {
-        if is_stopped.load(Relaxed) {
-            break;
-        }
-        let key = format!("load {number} {}", round % 20);
-        let value = (round % 5 > 0).then(|| format!("round {round}"));
-        let written = match &value {
-            Some(value) => client.put(key.as_bytes(), value.as_bytes()).map(drop),
-            None => client.delete(key.as_bytes()).map(drop),
-        };
-        match written {
-            Ok(()) => drop(expected.insert(key, value)),
-            Err(e) => {
-                eprintln!("refused: {key}: {e}");
-                refused.fetch_add(1, Relaxed);
-                expected.remove(&key);
-                thread::sleep(Duration::from_millis(50));
-            }
-        }
-        // Noise: a put that is not left in peace.
-        let _ = put(node, &format!("noise {number} {}", round % 20), "noise");
-        thread::sleep(Duration::from_millis(3));
-    }
-    expected
 }
 
 /// One case of the matrix.
@@ -492,7 +402,7 @@ impl Case {
         mixed.prime();
         mixed.check(BOUND);
         let before = mixed.locations();
-        let load = self.has_load.then(|| Load::start(&mixed));
+        let load = self.has_load.then(|| mixed.start_load());
         thread::sleep(Duration::from_millis(200));
         mixed.happen(self.event);
         if let Some(load) = load {

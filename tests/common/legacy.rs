@@ -22,12 +22,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use thrift::protocol::{
-    TBinaryInputProtocol, TBinaryOutputProtocol, TFieldIdentifier, TInputProtocol, TListIdentifier,
-    TMessageIdentifier, TMessageType, TOutputProtocol, TSerializable, TStoredInputProtocol,
-    TStructIdentifier, TType,
+    TBinaryInputProtocol, TBinaryOutputProtocol, TInputProtocol, TStoredInputProtocol, TType,
 };
 use thrift::server::TProcessor;
-use thrift::{ApplicationError, ApplicationErrorKind};
 use thrifty_p2p::diststore::{
     self, StoreSyncClient, StoreSyncHandler, StoreSyncProcessor, TStoreSyncClient,
 };
@@ -35,6 +32,7 @@ use thrifty_p2p::hash_ring::HashRing;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, BaseSyncHandler, LocatorSyncHandler, TBaseSyncClient};
 
+use super::legacy_messages::{send_oneway, send_unknown_method};
 use super::network::{new_port, print_time, ring_of};
 use super::{NodeProcess, SOON, eventually};
 
@@ -539,50 +537,6 @@ impl StoreSyncHandler for Handler {
 fn to_locations(authorities: &[locator::Location]) -> Vec<Location> {
     let locations = authorities.iter().map(Location::try_from);
     locations.map(Result::unwrap).collect()
-}
-
-/// Replies to a method that the original does not have.
-fn send_unknown_method(
-    head: TMessageIdentifier,
-    output: &mut dyn TOutputProtocol,
-) -> thrift::Result<()> {
-    let error = ApplicationError::new(ApplicationErrorKind::UnknownMethod, "unknown method");
-    output.write_message_begin(&TMessageIdentifier::new(
-        head.name,
-        TMessageType::Exception,
-        head.sequence_number,
-    ))?;
-    thrift::Error::write_application_error_to_out_protocol(&error, output)?;
-    output.write_message_end()?;
-    output.flush()
-}
-
-/// Makes a oneway call as the original's stubs do: with the message type of an ordinary call,
-/// without waiting for a reply, on a connection of its own.
-fn send_oneway(
-    method: &str,
-    peer: &Location,
-    location: &Location,
-    authorities: Option<&[Location]>,
-) -> thrift::Result<()> {
-    let mut message = Vec::new();
-    let mut output = TBinaryOutputProtocol::new(&mut message, true);
-    let head = TMessageIdentifier::new(method, TMessageType::Call, 0);
-    output.write_message_begin(&head)?;
-    output.write_struct_begin(&TStructIdentifier::new("arguments"))?;
-    output.write_field_begin(&TFieldIdentifier::new("location", TType::Struct, 1))?;
-    locator::Location::from(location).write_to_out_protocol(&mut output)?;
-    if let Some(authorities) = authorities {
-        output.write_field_begin(&TFieldIdentifier::new("authorities", TType::List, 2))?;
-        let size = authorities.len() as i32;
-        output.write_list_begin(&TListIdentifier::new(TType::Struct, size))?;
-        for authority in authorities {
-            locator::Location::from(authority).write_to_out_protocol(&mut output)?;
-        }
-    }
-    output.write_field_stop()?;
-    let mut stream = TcpStream::connect(peer.name())?;
-    Ok(stream.write_all(&message)?)
 }
 
 /// Waits until the ring of every one of these nodes consists of exactly all of them.

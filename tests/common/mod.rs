@@ -18,6 +18,7 @@ pub mod certificates;
 #[allow(unused_imports)] // No test file uses all that it exports.
 pub mod checker;
 pub mod legacy;
+mod legacy_messages;
 pub mod load;
 pub mod namespace;
 pub mod network;
