@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 use std::thread;
 
-use common::checker::{KeyValueStore, Workload};
+use common::checker::Workload;
 use common::stores::Stores;
 use common::{NodeProcess, SOON, eventually};
 use thrifty_p2p::client::StoreClient;
@@ -14,24 +14,6 @@ use thrifty_p2p::client::ring::RingClient;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::store::limits::{MAX_KEY, MAX_VALUE};
 use thrifty_p2p::store::placement::Key;
-
-/// One client shared by threads.
-#[derive(Clone)]
-struct Shared(Arc<RingClient>);
-
-impl KeyValueStore for Shared {
-    fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        self.0.get(key).map_err(|e| e.to_string())
-    }
-
-    fn put(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), String> {
-        let written = match value {
-            Some(value) => self.0.put(key, value),
-            None => self.0.delete(key).map(|_| ()),
-        };
-        written.map_err(|e| e.to_string())
-    }
-}
 
 fn client_of(stores: &Stores, index: usize) -> RingClient {
     RingClient::connect(&stores.nodes[index].location).unwrap()
@@ -154,7 +136,7 @@ fn repeated_keys_in_one_call_keep_the_last_value_and_report_the_one_before() {
 #[test]
 fn a_shared_client_survives_the_failure_of_the_node_it_was_connected_to() {
     let mut stores = Stores::start(4, &["--replicas", "3"]);
-    let client = Shared(Arc::new(client_of(&stores, 0)));
+    let client = Arc::new(client_of(&stores, 0));
     let load = Workload::start("shared", 8, 8, || client.clone());
     let await_progress = || {
         let before = load.report();
@@ -172,7 +154,7 @@ fn a_shared_client_survives_the_failure_of_the_node_it_was_connected_to() {
     await_progress();
     let joined = stores.nodes[3].location.clone();
     eventually("the client knows the members", SOON, || {
-        let nodes = client.0.nodes();
+        let nodes = client.nodes();
         nodes.contains(&joined) && !nodes.contains(&gone)
     });
     await_progress();

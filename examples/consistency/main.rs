@@ -1,9 +1,13 @@
-//! Writes and reads keys of a store, checks every reply, and prints one line a second.
+//! Writes and reads keys of a store, checks whether it is linearizable, and prints one line a
+//! second.
 //!
 //! Leave it running in one terminal and kill, stop and restart nodes of the store in another one.
-//! It calls all nodes. Each line shows the reads and writes so far, the failed calls, the reads
-//! that lost a write (`lost`), the longest call since the last line, and the state of the store.
-//! If the line ends with `settled`, the next node may be killed without loss.
+//! It calls all nodes. Each line shows the reads and writes so far, the failed calls, the
+//! violations, the longest time for which a key could not be read or written since the last line,
+//! and the state of the store. If the line ends with `settled`, the next node may be killed without
+//! loss. A violation is a part of the history of one key that no order of its operations explains:
+//! for example a lost write, or a read that returns an older value than the one before. The first
+//! ones are printed at the end.
 //!
 //! `cargo run --example consistency -- 127.0.0.1:9900`
 
@@ -32,10 +36,10 @@ const READERS: usize = 4;
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The exit statuses, for `--help`.
-const STATUSES: &str = "Exit status: 0 no call failed and no write was lost, 1 a call failed or a \
-    write was lost, 2 wrong usage.";
+const STATUSES: &str = "Exit status: 0 no call failed and there was no violation, 1 a call failed \
+    or there was a violation, 2 wrong usage.";
 
-/// Writes and reads keys of a store, checks every reply, and prints one line a second
+/// Writes and reads keys of a store, checks whether it is linearizable, and prints one line a second
 #[derive(Parser)]
 #[command(after_help = STATUSES)]
 struct Options {
