@@ -11,11 +11,13 @@ use common::checker::{CallError, KeyValueStore, Report, Workload};
 use common::stores::Stores;
 use common::{SOON, eventually, example};
 
+/// All values of a key, and none where it was deleted. The last one is the current one.
+type Versions = Vec<Option<Vec<u8>>>;
+
 /// A store in memory with a fault. Clones share their content.
 #[derive(Clone)]
 struct FaultyStore {
-    /// All values of each key, and none where it was deleted. The last one is the current one.
-    values: Arc<Mutex<HashMap<Vec<u8>, Vec<Option<Vec<u8>>>>>>,
+    values: Arc<Mutex<HashMap<Vec<u8>, Versions>>>,
     fault: Fault,
     calls: usize,
 }

@@ -9,7 +9,7 @@ use linearizable::{Checker, Kind, Operation, Verdict, check};
 use thrifty_p2p::membership::Rng;
 
 /// More states than any history here needs.
-const LIMIT: usize = 2_000_000;
+const LIMIT: usize = 500_000;
 
 fn operation(start: u64, end: u64, kind: Kind) -> Operation {
     Operation {

@@ -5,7 +5,7 @@
 //! The search is the one of Wing and Gong ("Testing and verifying concurrent objects", 1993) with
 //! the cache of Lowe ("Testing for linearizability", 2017). It extends orders operation by
 //! operation, and visits each pair of (operations ordered so far, current value) only once. See
-//! [`search`]. Three rules for histories of a register keep it small:
+//! [`search`]. Three facts keep it small:
 //!
 //! * Each write has a value of its own, so a read names its write.
 //! * An operation without a reply may have taken effect at any time after its start, or never. A

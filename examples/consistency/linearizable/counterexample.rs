@@ -71,6 +71,7 @@ impl Counterexample {
         reduction.remove_all(Reduction::groups);
         reduction.remove_all(Reduction::reads);
         reduction.remove_all(Reduction::groups);
+        reduction.add_earlier();
         Some(Counterexample {
             before: before.values.keys().copied().collect(),
             operations: reduction.operations,
@@ -172,9 +173,9 @@ impl Reduction<'_> {
         for &index in indexes.iter().filter(|index| is_delete(**index)) {
             let delete = &self.operations[index];
             // A deletion that was removed hides no other one.
-            let writes = all().filter(|(other, operation)| {
-                !is_read(operation) && !(is_delete(*other) && is_removed[*other])
-            });
+            let is_removed_one = |other| is_delete(other) && is_removed[other];
+            let writes = all().filter(|(_, operation)| !is_read(operation));
+            let writes = writes.filter(|(other, _)| !is_removed_one(*other));
             let writes: Vec<&Operation> = writes.map(|(_, operation)| operation).collect();
             let is_seen = |miss: &Operation| {
                 !is_before(miss, delete)
@@ -189,6 +190,31 @@ impl Reduction<'_> {
         if rest.len() < self.operations.len() {
             self.replace(rest);
         }
+    }
+
+    /// Adds the operations of earlier parts that have no reply, as far as a read may have seen
+    /// them.
+    fn add_earlier(&mut self) {
+        let is_returned = |value| {
+            let mut all = self.operations.iter();
+            all.any(|operation| operation.kind == Kind::Read(value))
+        };
+        let unknown = |start: u64, kind| Operation {
+            start,
+            end: None,
+            kind,
+        };
+        let writes = self.before.writes.iter();
+        let writes = writes.filter(|(value, _)| is_returned(Some(**value)));
+        let mut earlier: Vec<Operation> = writes
+            .map(|(value, start)| unknown(*start, Kind::Write(*value)))
+            .collect();
+        if is_returned(None) {
+            let deletes = self.before.deletes.iter();
+            earlier.extend(deletes.map(|start| unknown(*start, Kind::Delete)));
+        }
+        self.operations.extend(earlier);
+        self.operations.sort_by_key(|operation| operation.start);
     }
 
     /// Continues with `operations` if they have no order.
