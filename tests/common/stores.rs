@@ -111,28 +111,9 @@ impl Stores {
         (killed, between)
     }
 
-    /// Waits until every node reports that the store is settled and has exactly these nodes.
-    /// Returns how long that took.
+    /// As [`settle`], of all nodes.
     pub fn settle(&self) -> Duration {
-        let began = Instant::now();
-        let expected: Vec<&Location> = {
-            let mut all: Vec<_> = self.nodes.iter().map(|node| &node.location).collect();
-            all.sort();
-            all
-        };
-        eventually("the store is settled", SETTLE_TIMEOUT, || {
-            self.nodes.iter().all(|node| {
-                StoreStatus::ask(&Dialer::default(), &node.location).is_ok_and(|status| {
-                    status.is_settled()
-                        && status
-                            .nodes
-                            .iter()
-                            .map(|n| &n.location)
-                            .eq(expected.iter().copied())
-                })
-            })
-        });
-        began.elapsed()
+        settle(&self.nodes)
     }
 
     /// One client for each node.
@@ -146,6 +127,23 @@ impl Stores {
         let found = self.nodes.iter().position(|n| n.location == *location);
         found.unwrap_or_else(|| panic!("there is no node at {location}"))
     }
+}
+
+/// Waits until every node reports that the store is settled and has exactly these nodes. Returns
+/// how long that took.
+pub fn settle<'a>(nodes: impl IntoIterator<Item = &'a NodeProcess>) -> Duration {
+    let began = Instant::now();
+    let mut expected: Vec<&Location> = nodes.into_iter().map(|node| &node.location).collect();
+    expected.sort();
+    eventually("the store is settled", SETTLE_TIMEOUT, || {
+        expected.iter().all(|location| {
+            StoreStatus::ask(&Dialer::default(), location).is_ok_and(|status| {
+                let nodes = status.nodes.iter().map(|node| &node.location);
+                status.is_settled() && nodes.eq(expected.iter().copied())
+            })
+        })
+    });
+    began.elapsed()
 }
 
 /// What the node at `location` reports. None if it does not reply.
