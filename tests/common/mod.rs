@@ -17,6 +17,8 @@ pub mod certificates;
 #[path = "../../examples/consistency/checker.rs"]
 #[allow(unused_imports)] // No test file uses all that it exports.
 pub mod checker;
+#[cfg(target_os = "linux")]
+mod entered;
 pub mod legacy;
 mod legacy_messages;
 pub mod load;

@@ -1,6 +1,7 @@
 //! Network namespaces, which stand for hosts of their own. Creating one needs root and `ip`.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::program;
@@ -32,6 +33,20 @@ impl Namespace {
         ip(&[&["-n", self.name.as_str()], arguments].concat())
     }
 
+    /// Runs these lines as `ip` commands in this namespace, by one process.
+    pub fn ip_batch(&self, lines: &[String]) -> Result<(), String> {
+        let mut batch = Command::new("ip");
+        batch.args(["-n", &self.name, "-batch", "-"]);
+        batch.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = batch.spawn().map_err(|e| format!("ip: {e}"))?;
+        let mut input = child.stdin.take().unwrap();
+        // If this fails, `ip` has ended before, and its stderr says why.
+        let _ = input.write_all(lines.join("\n").as_bytes());
+        drop(input);
+        let output = child.wait_with_output().map_err(|e| format!("ip: {e}"))?;
+        success_of("-batch", &output)
+    }
+
     /// A command that runs one of the crate's programs in this namespace. The process that it
     /// starts becomes the program.
     pub fn command(&self, name: &str) -> Command {
@@ -55,9 +70,13 @@ impl Drop for Namespace {
 fn ip(arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("ip").args(arguments).output();
     let output = output.map_err(|e| format!("ip: {e}"))?;
+    success_of(&arguments.join(" "), &output)
+}
+
+fn success_of(arguments: &str, output: &Output) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(format!("ip {}: {}", arguments.join(" "), stderr.trim()))
+    Err(format!("ip {arguments}: {}", stderr.trim()))
 }
