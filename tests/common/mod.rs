@@ -19,13 +19,19 @@ pub mod certificates;
 pub mod checker;
 #[cfg(target_os = "linux")]
 mod entered;
+#[cfg(target_os = "linux")]
+pub mod hosts;
 pub mod legacy;
 mod legacy_messages;
+#[cfg(target_os = "linux")]
+mod links;
 pub mod load;
 pub mod namespace;
 pub mod network;
 pub mod raw;
 pub mod stores;
+#[cfg(target_os = "linux")]
+mod switch;
 pub mod untrusted;
 
 /// The timeout for everything that normally takes a moment.
