@@ -156,7 +156,7 @@ fn a_counterexample_has_no_order_and_none_of_its_reads_is_superfluous() {
     assert!(found > 2000, "{found} counterexamples");
 }
 
-/// A register whose operations take effect at one point in time. Clients call it side by side.
+/// A register whose operations take effect at one point in time. Clients call it at the same time.
 struct Register {
     random: Rng,
     history: Vec<Operation>,
