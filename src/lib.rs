@@ -23,23 +23,26 @@
 //!    sends the request at once or, while a call is in flight, together with those of other
 //!    threads. `rpc/fanout.rs` calls it over a kept connection (`rpc/pool.rs`).
 //! 6. The owner takes the same steps 1 to 3, checks that it may answer for that placement, and
-//!    answers from its table. If it refuses or cannot be reached, the next owner is asked:
-//!    each has every acknowledged write. Only beside nodes of the original is the one that the
+//!    answers from its table. If what it has is the copy of a write that is not finished, it
+//!    waits for the end of that (`store/unfinished_copies.rs`). Another owner is asked only when
+//!    the first one is known to be gone. Only beside nodes of the original is the one that the
 //!    key belongs to asked too (`store/legacy/calls.rs`).
 //!
 //! # The life of a `write`
 //!
 //! 1. `rpc/dispatch.rs` hands the call to the generated code, which calls `store/handler.rs`.
 //!    `store/wire.rs` converts the structs.
-//! 2. `store/write.rs` looks up the key's primary in the routing snapshot
-//!    (`store/rebalance/routing.rs`, `store/placement.rs`, `hash_ring.rs`) and forwards the
-//!    write to it over a kept connection (`rpc/pool.rs`).
-//! 3. At the primary, `store/write_locks.rs` locks the key, `store/read.rs` reads the latest
-//!    version, and `store/versions.rs` makes a larger one. `store/limits.rs` checks the room.
+//! 2. `store/write.rs` gives the write an id (`store/recent_writes.rs`) and looks up the key's
+//!    primary in the routing snapshot (`store/rebalance/routing.rs`, `store/placement.rs`,
+//!    `hash_ring.rs`). `store/forwarder.rs` sends it there together with other writes.
+//! 3. At the primary, `store/primary.rs` takes over: `store/write_locks.rs` locks the key, a write
+//!    that is known by its id is answered, `store/read.rs` reads the latest version, and
+//!    `store/key_writes.rs` makes a larger one. `store/limits.rs` checks the room.
 //! 4. `store/replicator.rs` sends copies to all owners in all placements of the list, through
 //!    `store/owner_calls.rs`, `rpc/batcher.rs` and `rpc/fanout.rs`. Each owner applies them to
-//!    its table (`store/table.rs`).
-//! 5. When all owners have it, the primary applies the write and acknowledges it.
+//!    its table (`store/table.rs`) and does not show them yet.
+//! 5. When all owners have it, the primary applies the write and acknowledges it. What an owner
+//!    holds up goes on in `store/finisher.rs`.
 //!
 //! # Map
 //!

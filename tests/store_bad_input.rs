@@ -12,7 +12,7 @@ use common::stores::{Stores, stats};
 use common::{NodeProcess, peak_kilobytes, program, resident_kilobytes};
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::diststore::{
-    Cursor, KeyValue, NodeId, Phase, Pull, RebalanceStatus, Refused, StoreSyncClient,
+    self, Copy, Cursor, NodeId, Phase, Pull, RebalanceStatus, Refused, StoreSyncClient,
     StoreSyncHandler, TStoreSyncClient,
 };
 use thrifty_p2p::endpoint::BindOptions;
@@ -201,26 +201,33 @@ fn an_implausible_copy_is_rejected_and_not_kept() {
     let target = Target::start(&["--max-value", "1000"]);
     let now = target.call(|c| c.write(b"now".to_vec(), vec![])).unwrap();
     let key = Some(b"forged".to_vec());
-    let pair = |key: Option<Vec<u8>>, bytes, version| KeyValue::new(key, vec![0; bytes], version);
+    let copy = |key: Option<Vec<u8>>, bytes, version| {
+        Copy::new(key, vec![0; bytes], version, 1, None, false, false, false)
+    };
+    let node = target.call(|c| c.topology()).unwrap().members.unwrap();
     let forgeries = [
-        ("is not a plausible version", pair(key.clone(), 5, 0)),
-        ("is not a plausible version", pair(key.clone(), 5, -1)),
-        ("is not a plausible version", pair(key.clone(), 5, i64::MIN)),
-        ("is not a plausible version", pair(key.clone(), 5, i64::MAX)),
-        ("without a key", pair(None, 5, now)),
-        ("a value of 1001 bytes", pair(key, 1001, now)),
-        ("a key of 65537 bytes", pair(Some(vec![0; 65_537]), 5, now)),
+        ("is not a plausible version", copy(key.clone(), 5, 0)),
+        ("is not a plausible version", copy(key.clone(), 5, -1)),
+        ("is not a plausible version", copy(key.clone(), 5, i64::MIN)),
+        ("is not a plausible version", copy(key.clone(), 5, i64::MAX)),
+        ("without a key", copy(None, 5, now)),
+        ("a value of 1001 bytes", copy(key, 1001, now)),
+        ("a key of 65537 bytes", copy(Some(vec![0; 65_537]), 5, now)),
     ];
-    let valid = pair(Some(b"kept".to_vec()), 5, now);
+    let valid = copy(Some(b"kept".to_vec()), 5, now);
     for (reason, forgery) in forgeries {
-        let pairs = vec![valid.clone(), forgery];
-        let result = target.call(|c| c.replicate(pairs.clone(), 0)).unwrap();
+        let copies = vec![valid.clone(), forgery];
+        let result = target.call(|c| c.replicate(node[0].clone(), copies.clone(), 0, 2));
+        let result = result.unwrap();
         let rejections = result.rejections.unwrap();
         assert_eq!(rejections.len(), 1, "the other one is kept: {rejections:?}");
         assert_eq!(rejections[0].index, Some(1));
         let given = rejections[0].reason.clone().unwrap();
         assert!(given.contains(reason), "{given}");
     }
+    let stranger = NodeId::new(node[0].location.clone(), 1);
+    let result = target.call(|c| c.replicate(stranger.clone(), vec![valid.clone()], 0, 2));
+    assert_eq!(result.unwrap().is_fenced, Some(true), "it takes no part");
     assert!(target.client().get(b"kept").unwrap().is_some());
     assert_eq!(target.client().get(b"forged").unwrap(), None);
     target.client().put(b"forged", b"true").unwrap();
@@ -237,12 +244,15 @@ fn a_call_for_another_placement_or_another_primary_is_refused() {
         });
     }
     target.refuses("without a key", |c| {
-        c.write_as_primary(vec![KeyValue::new(None, b"value".to_vec(), 0)], 0)
+        c.write_as_primary(
+            vec![diststore::Write::new(None, None, None, false, None)],
+            0,
+        )
     });
-    let pair = KeyValue::new(b"stray".to_vec(), b"value".to_vec(), 0);
-    let results = target.call(|c| c.write_as_primary(vec![pair.clone()], 0));
+    let write = diststore::Write::new(b"stray".to_vec(), b"value".to_vec(), None, false, None);
+    let reply = target.call(|c| c.write_as_primary(vec![write.clone()], 0));
     assert_eq!(
-        results.unwrap()[0].version,
+        reply.unwrap().results.unwrap()[0].version,
         Some(-1),
         "the call is for a process of another generation"
     );
@@ -335,6 +345,8 @@ fn a_call_without_its_arguments_fails_and_harms_no_other_call() {
         "scan",
         "write_as_primary",
         "replicate",
+        "wait_until_finished",
+        "recall_writes",
         "fetch_as_owner",
         "rebalance_status",
         "pull",

@@ -6,8 +6,10 @@ use std::fmt::Debug;
 
 use common::NodeProcess;
 use common::load::machine;
-use common::stores::{Stores, stats, write_in_one_call};
+use common::stores::{Stores, stats};
+use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient, Write};
 use thrifty_p2p::error::Error;
+use thrifty_p2p::rpc::dialer::call;
 
 /// The text of the error by which a write was refused.
 fn refusal<T: Debug>(result: Result<T, Error>) -> String {
@@ -56,20 +58,24 @@ fn a_write_beyond_a_limit_is_refused_with_a_reason_and_nothing_is_lost() {
 }
 
 #[test]
-fn pairs_of_one_call_that_exceed_the_memory_together_are_all_refused() {
+fn pairs_of_one_call_that_have_no_room_are_refused_and_the_others_are_written() {
     let _machine = machine();
     let stores = Stores::start(1, &["--max-memory", "20000"]);
     let (at, value) = (&stores.nodes[0].location, vec![1; 1000]);
     let keys: Vec<String> = (0..30).map(|number| format!("key {number}")).collect();
-    let pair = |key| (str::as_bytes(key), Some(&value[..]));
-    let pairs: Vec<_> = keys.iter().map(|key| pair(key)).collect();
-    let reason = refusal(write_in_one_call(at, &pairs));
-    assert!(
-        reason.contains("memory for keys and values is full"),
-        "{reason}"
-    );
-    assert_eq!(stats(at).unwrap().keys, Some(0));
-    write_in_one_call(at, &pairs[..10]).unwrap();
+    let write =
+        |key: &String| Write::new(key.clone().into_bytes(), value.clone(), None, false, None);
+    let results = call(StoreSyncClient::new, at, |node| {
+        node.write_many(keys.iter().map(write).collect())
+    });
+    let results = results.unwrap();
+    let refused = results.iter().filter_map(|result| result.refused.as_ref());
+    let reasons: Vec<&String> = refused.collect();
+    let is_full = |reason: &&String| reason.contains("memory for keys and values is full");
+    assert!(reasons.iter().all(is_full), "{reasons:?}");
+    let written = keys.len() - reasons.len();
+    assert!((10..20).contains(&written), "{written} have room");
+    assert_eq!(stats(at).unwrap().keys, Some(written as i64));
 }
 
 #[test]

@@ -23,16 +23,24 @@ use thrifty_p2p::store::rebalance::{Rule, Rules};
 const STEPS: usize = 4000;
 
 /// What must have happened in the default run.
-const EVENTS: [&str; 22] = [
+const EVENTS: [&str; 30] = [
     "reads",
     "writes",
     "deletes",
-    "deletes of nothing",
     "scans",
     "reads refused",
     "scans refused",
-    "writes refused",
-    "writes not acknowledged",
+    "writes without a reply",
+    "writes acknowledged to a retry",
+    "writes that were known already",
+    "writes left to the finisher",
+    "writes left to those that have copies",
+    "versions that had to grow",
+    "requests that were delayed",
+    "requests that came too late",
+    "copies that were fenced",
+    "copies replayed",
+    "reads that waited for a write",
     "joins",
     "restarts",
     "leaves",
@@ -130,6 +138,21 @@ fn settling_in_the_same_step_as_switching_breaks_a_promise() {
 }
 
 #[test]
+fn reading_copies_of_writes_that_are_not_finished_breaks_a_promise() {
+    assert!(breaks_a_promise_without(Rule::FinishBeforeReading, 1500));
+}
+
+#[test]
+fn executing_every_attempt_of_a_write_breaks_a_promise() {
+    assert!(breaks_a_promise_without(Rule::RunOnce, 1500));
+}
+
+#[test]
+fn leaving_the_copies_of_processes_that_are_gone_unfinished_breaks_a_promise() {
+    assert!(breaks_a_promise_without(Rule::Replay, 1500));
+}
+
+#[test]
 fn a_write_in_progress_reaches_a_joining_node_only_if_copying_waits_for_it() {
     assert!(joining_node_has_write_in_progress(Rules::default()));
     assert!(!joining_node_has_write_in_progress(Rules::without(
@@ -151,7 +174,7 @@ fn joining_node_has_write_in_progress(rules: Rules) -> bool {
     network.update_members(joining, &[first, joining], &[]);
     network.exchange(&[first, joining], &[first, joining]);
     network.apply(first);
-    assert!(network.at(first).routing().may_acknowledge(&ticket));
+    assert!(network.at(first).routing().may_finish(&ticket));
     drop(ticket);
     network.change(first, |rebalance| rebalance.advance());
     network.exchange(&[first, joining], &[first, joining]);

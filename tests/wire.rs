@@ -10,9 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use thrifty_p2p::diststore::{
-    Cursor, KeyValue, NodeStats, Page, Pull, ReadResult, RebalanceStatus, ReplicateResult,
-    StatusReply, StoreSyncClient, StoreSyncHandler, StoreSyncProcessor, TStoreSyncClient, Topology,
-    WriteResult,
+    self, Copy, Cursor, NodeId, NodeStats, Page, PrimaryReply, Pull, ReadResult, RebalanceStatus,
+    ReplicateResult, StatusReply, StoreSyncClient, StoreSyncHandler, StoreSyncProcessor,
+    TStoreSyncClient, Topology, WriteId, WriteResult,
 };
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{self, BaseSyncHandler, Gossip, LocatorSyncHandler};
@@ -158,7 +158,7 @@ impl StoreSyncHandler for Recorded {
     fn handle_unset(&self, _: Vec<u8>) -> thrift::Result<bool> {
         Err("not recorded".into())
     }
-    fn handle_write_many(&self, _: Vec<KeyValue>) -> thrift::Result<Vec<WriteResult>> {
+    fn handle_write_many(&self, _: Vec<diststore::Write>) -> thrift::Result<Vec<WriteResult>> {
         Err("not recorded".into())
     }
     fn handle_fetch_many(&self, _: Vec<Vec<u8>>) -> thrift::Result<Vec<ReadResult>> {
@@ -172,12 +172,24 @@ impl StoreSyncHandler for Recorded {
     }
     fn handle_write_as_primary(
         &self,
-        _: Vec<KeyValue>,
+        _: Vec<diststore::Write>,
         _: i64,
-    ) -> thrift::Result<Vec<WriteResult>> {
+    ) -> thrift::Result<PrimaryReply> {
         Err("not recorded".into())
     }
-    fn handle_replicate(&self, _: Vec<KeyValue>, _: i64) -> thrift::Result<ReplicateResult> {
+    fn handle_replicate(
+        &self,
+        _: NodeId,
+        _: Vec<Copy>,
+        _: i64,
+        _: i64,
+    ) -> thrift::Result<ReplicateResult> {
+        Err("not recorded".into())
+    }
+    fn handle_wait_until_finished(&self, _: i64, _: i64) -> thrift::Result<bool> {
+        Err("not recorded".into())
+    }
+    fn handle_recall_writes(&self, _: Vec<WriteId>) -> thrift::Result<Vec<WriteResult>> {
         Err("not recorded".into())
     }
     fn handle_fetch_as_owner(&self, _: Vec<Vec<u8>>, _: i64) -> thrift::Result<Vec<ReadResult>> {

@@ -27,23 +27,81 @@ struct KeyValue {
     3: i64 version,
 }
 
+/** Names one write, however often it is sent: a random number of the process that made the
+ * name, and a number that it uses once. */
+struct WriteId {
+    1: i64 origin,
+    2: i64 number,
+}
+
+/** A write. */
+struct Write {
+    /** Always present. Optional so that a missing field is not read as the empty key. */
+    1: optional binary key,
+    /** Without a value the key is deleted. */
+    2: optional binary value,
+    /** The same in every attempt. Without it an attempt after a broken call can write twice. */
+    3: optional WriteId id,
+    /** An earlier attempt, which another process got, may have taken effect. */
+    4: bool is_retry,
+    /** The write must not start later, by the callee's clock in milliseconds: its last known
+     * time (see `PrimaryReply`) and what has passed since then. Without it a write with an id
+     * takes longer, because the callee asks all others whether they know it. */
+    5: optional i64 deadline,
+}
+
 /** The result of a write. */
 struct WriteResult {
+    /**
+     * The version that was written; -1: the callee is not the primary of the key, and did
+     * nothing; -2: the write is not finished, ask again with the same id.
+     */
     1: i64 version,
     /** Was there a value before? */
     2: bool existed,
+    /** Why the write was refused, if it was. It has not taken effect and never will. */
+    3: optional string refused,
+}
+
+/** The results of writes at their primary. */
+struct PrimaryReply {
+    1: list<WriteResult> results,
+    /** Milliseconds since the callee started. */
+    2: i64 clock,
+}
+
+/** A copy of a write for an owner of its key. */
+struct Copy {
+    /** Always present. Optional so that a missing field is not read as the empty key. */
+    1: optional binary key,
+    2: optional binary value,
+    3: i64 version,
+    /** Numbers the writes that the sender coordinates. */
+    4: i64 sequence,
+    /** Names the write, unless this copies what another process wrote. */
+    5: optional WriteId id,
+    /** Was there a value before? */
+    6: bool existed,
+    /** The write was given up. This copy restores what the key had before. */
+    7: bool is_undo,
+    /** The owner must keep it whether it has room or not. */
+    8: bool must_keep,
 }
 
 /** A copy that an owner did not keep: its index among those sent, from 0, and why. */
 struct Rejection {
     1: i32 index,
     2: string reason,
+    /** The owner has this version, which is larger. */
+    3: optional i64 newer,
 }
 
 /** The result of `replicate`: the callee's current placement, and the copies it did not keep. */
 struct ReplicateResult {
     1: i64 placement_id,
     2: list<Rejection> rejections,
+    /** None was kept: the callee does not know the sender, or takes it for gone. */
+    3: bool is_fenced,
 }
 
 /** One process: a location, and the incarnation with which the process became a member. */
@@ -191,8 +249,8 @@ service Store extends locator.Locator {
     /** Deletes a key. Was there a value? */
     bool unset(1: binary key) throws (1: Refused refused),
 
-    /** `write` or `unset` for each pair in turn. Versions in the pairs are ignored. */
-    list<WriteResult> write_many(1: list<KeyValue> pairs) throws (1: Refused refused),
+    /** `write` or `unset` for each of these. Each takes effect by itself. */
+    list<WriteResult> write_many(1: list<Write> writes) throws (1: Refused refused),
     /** `fetch` for each key. */
     list<ReadResult> fetch_many(1: list<binary> keys) throws (1: Refused refused),
     Topology topology(),
@@ -206,11 +264,24 @@ service Store extends locator.Locator {
     /**
      * Forwards writes to their primary, the process of that generation, which assigns their
      * versions. A process that was declared down since then refuses: the caller has turned
-     * to another primary.
+     * to another primary. Without writes only the clock is returned.
      */
-    list<WriteResult> write_as_primary(1: list<KeyValue> pairs, 2: i64 generation) throws (1: Refused refused),
-    /** Keeps copies, as one of their owners, for a primary with that current placement. */
-    ReplicateResult replicate(1: list<KeyValue> pairs, 2: i64 placement_id),
+    PrimaryReply write_as_primary(1: list<Write> writes, 2: i64 generation) throws (1: Refused refused),
+    /**
+     * Keeps copies, as one of their owners, for a primary with that current placement. All its
+     * writes with smaller sequence numbers than `finished` are finished: their copies can be read.
+     */
+    ReplicateResult replicate(1: NodeId primary, 2: list<Copy> copies, 3: i64 placement_id, 4: i64 finished),
+    /**
+     * Waits, for a second at most, until the callee, the process of that generation, has finished
+     * the write of that sequence number. Is it?
+     */
+    bool wait_until_finished(1: i64 generation, 2: i64 sequence) throws (1: Refused refused),
+    /**
+     * What became of these writes, if the callee knows. Version 0: it does not; -2: it does not
+     * know yet.
+     */
+    list<WriteResult> recall_writes(1: list<WriteId> ids) throws (1: Refused refused),
     /** What the callee holds for each key as an owner in that placement. */
     list<ReadResult> fetch_as_owner(1: list<binary> keys, 2: i64 placement_id) throws (1: Refused refused),
     /** Exchanges the state of the rebalance. */

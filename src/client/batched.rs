@@ -1,9 +1,9 @@
-//! How the calls of several threads to one primary become one message.
+//! How the reads of several threads to one primary become one message.
 
 use std::sync::Arc;
 
-use super::router::{Router, if_primary};
-use crate::diststore::{KeyValue, ReadResult, StoreSyncClient, TStoreSyncClient, WriteResult};
+use super::router::Router;
+use crate::diststore::{ReadResult, StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::batcher::{Batch, BatchCall, Item};
@@ -30,26 +30,6 @@ impl Item for Read {
     }
 }
 
-/// A key to write at its primary.
-pub struct Write {
-    /// The generation of the primary's process.
-    pub generation: i64,
-    pub key: Vec<u8>,
-    /// None deletes the key.
-    pub value: Option<Vec<u8>>,
-}
-
-impl Item for Write {
-    fn size(&self) -> usize {
-        self.key.len() + self.value.as_ref().map_or(0, Vec::len)
-    }
-
-    /// All writes of a message are for the same process.
-    fn can_join(&self, first: &Write) -> bool {
-        self.generation == first.generation
-    }
-}
-
 /// Makes the calls for batches of reads. A read that got no result is for the caller to retry.
 pub struct ReadCall(pub Arc<Router>);
 
@@ -64,33 +44,6 @@ impl BatchCall<Client, Read, ReadResult> for ReadCall {
     }
 
     fn on_error(&self, batch: &Batch<Read>, error: &Error) -> Vec<ReadResult> {
-        mark_if_unreachable(&self.0, &batch.to, error);
-        Vec::new()
-    }
-}
-
-/// Makes the calls for batches of writes. A result is None if the callee is not the primary of
-/// the key; no result means that the write may have taken effect.
-pub struct WriteCall(pub Arc<Router>);
-
-impl BatchCall<Client, Write, Option<WriteResult>> for WriteCall {
-    fn send(&self, client: &mut Client, batch: &Batch<Write>) -> thrift::Result<()> {
-        let pair = |write: &Write| KeyValue::new(write.key.clone(), write.value.clone(), 0);
-        let pairs = batch.items.iter().map(pair).collect();
-        let generation = batch.items[0].generation;
-        client.send(|sender| sender.write_as_primary(pairs, generation))
-    }
-
-    fn receive(
-        &self,
-        client: &mut Client,
-        _: &Batch<Write>,
-    ) -> thrift::Result<Vec<Option<WriteResult>>> {
-        let written = client.receive(|receiver| receiver.write_as_primary(Vec::new(), 0))?;
-        Ok(written.into_iter().map(if_primary).collect())
-    }
-
-    fn on_error(&self, batch: &Batch<Write>, error: &Error) -> Vec<Option<WriteResult>> {
         mark_if_unreachable(&self.0, &batch.to, error);
         Vec::new()
     }

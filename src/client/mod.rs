@@ -11,14 +11,20 @@ use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::diststore::{StoreSyncClient, TStoreSyncClient};
+use crate::diststore::{StoreSyncClient, TStoreSyncClient, Write};
 use crate::error::Error;
 use crate::location::Location;
 use crate::locator::TLocatorSyncClient;
 use crate::rpc::dialer::{Dialer, Timeouts};
 use crate::rpc::pool::Pool;
+use crate::store::forwarder::ANY_GENERATION;
+use crate::store::key_writes::WriteReply;
 use crate::store::limits::MAX_VALUE;
+use crate::store::placement::NodeId;
+use crate::store::primary_clocks::PrimaryClocks;
+use crate::store::recent_writes::WriteIds;
 use crate::store::types::Client;
+use crate::store::wire::refused;
 
 /// Longer than a node retries before it refuses, so that the client receives the reason.
 const TIMEOUTS: Timeouts = Timeouts {
@@ -41,6 +47,9 @@ pub struct StoreClient {
     peer: Location,
     dialer: Dialer,
     pool: Pool<Client>,
+    ids: WriteIds,
+    /// By which a write tells when it is too late.
+    clocks: PrimaryClocks,
     /// The peer does not know the acknowledged methods.
     is_legacy: Cell<bool>,
 }
@@ -57,6 +66,8 @@ impl StoreClient {
             peer,
             pool: Pool::new(dialer.clone(), StoreSyncClient::new, TIMEOUTS),
             dialer,
+            ids: WriteIds::default(),
+            clocks: PrimaryClocks::default(),
             is_legacy: Cell::new(false),
         }
     }
@@ -89,10 +100,7 @@ impl StoreClient {
             )));
         }
         self.or_legacy(
-            |pool| {
-                let written = pool.call(&self.peer, |c| c.write(key.to_vec(), value.to_vec()));
-                written.map(|_version| ())
-            },
+            |pool| self.write(pool, key, Some(value)).map(|_existed| ()),
             || {
                 self.call(|client| client.put(key.to_vec(), value.to_vec()))?;
                 self.wait_for(key, value)
@@ -105,8 +113,40 @@ impl StoreClient {
     /// # Errors
     /// The peer cannot be called, refuses, or is a legacy node, which cannot delete.
     pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
-        self.pool
-            .call(&self.peer, |client| client.unset(key.to_vec()))
+        self.write(&self.pool, key, None)
+    }
+
+    /// Writes by a name, so that an attempt after a broken connection does not write twice.
+    fn write(&self, pool: &Pool<Client>, key: &[u8], value: Option<&[u8]>) -> Result<bool, Error> {
+        let deadline = Instant::now() + TIMEOUTS.reply;
+        let node = NodeId::new(self.peer.clone(), ANY_GENERATION);
+        if self.clocks.is_needed(&node, Instant::now()) {
+            let reply = pool.call(&self.peer, |client| {
+                client.write_as_primary(Vec::new(), ANY_GENERATION)
+            })?;
+            let clock = reply.clock.unwrap_or(0);
+            self.clocks.record(node.clone(), clock, Instant::now());
+        }
+        let write = Write {
+            key: Some(key.to_vec()),
+            value: value.map(Vec::from),
+            id: Some(self.ids.next().into()),
+            is_retry: Some(false),
+            deadline: self.clocks.deadline(&node, deadline, Instant::now()),
+        };
+        let attempts = Cell::new(0);
+        let written = pool.call(&self.peer, |client| {
+            let is_retry = Some(attempts.replace(attempts.get() + 1) > 0);
+            let write = write.clone();
+            client.write_many(vec![Write { is_retry, ..write }])
+        })?;
+        let reply = written.into_iter().next().map(WriteReply::from);
+        let why = match reply {
+            Some(WriteReply::Done(outcome)) => return Ok(outcome.existed),
+            Some(WriteReply::Refused(why)) => why,
+            _ => "a write without its result".into(),
+        };
+        Err(Error::Remote(self.peer.clone(), refused(why)))
     }
 
     /// The owner of `key` on the ring.

@@ -9,19 +9,27 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::batched::{self, ReadCall, WriteCall};
+use parking_lot::Mutex;
+
+use super::batched::{self, ReadCall};
 use super::router::Router;
-use super::topology::{Access, MAX_BATCH_SIZE};
-use crate::diststore::{KeyValue, ReadResult, WriteResult};
+use super::topology::{Access, MAX_BATCH_SIZE, Target};
+use crate::diststore::ReadResult;
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::batcher::Batcher;
 use crate::rpc::dialer::Dialer;
 use crate::rpc::pool::Pool;
+use crate::store::forwarder::{ANY_GENERATION, Forwarder};
+use crate::store::key_writes::{WriteReply, WriteRequest};
 use crate::store::limits::StoreLimits;
-use crate::store::placement::{Key, Placement};
-use crate::store::types::{Client, PRIMARY_TIMEOUTS};
+use crate::store::placement::{Key, NodeId, Placement};
+use crate::store::recent_writes::{WriteId, WriteIds};
+use crate::store::types::{CLIENT_TIMEOUT, Client, PRIMARY_TIMEOUTS};
+use crate::store::versions::Value;
+use crate::store::wire::{from_request, refused};
 
 /// A client of a store of many nodes. Shared by threads.
 ///
@@ -30,7 +38,8 @@ use crate::store::types::{Client, PRIMARY_TIMEOUTS};
 pub struct RingClient {
     router: Arc<Router>,
     reads: Batcher<batched::Read, ReadResult>,
-    writes: Batcher<batched::Write, Option<WriteResult>>,
+    writes: Forwarder,
+    ids: WriteIds,
 }
 
 /// What to write: a key with its value, or without a value to delete it.
@@ -51,12 +60,15 @@ impl RingClient {
     /// As for [`connect`](RingClient::connect).
     pub fn of(dialer: Dialer, peer: &Location) -> Result<RingClient, Error> {
         let router = Arc::new(Router::connect(dialer.clone(), peer)?);
+        let forwarding = dialer.clone();
         let pool = Arc::new(Pool::new(dialer, batched::client, PRIMARY_TIMEOUTS));
-        let (reader, writer) = (ReadCall(router.clone()), WriteCall(router.clone()));
+        let (reader, on_failed) = (ReadCall(router.clone()), router.clone());
+        let on_failed = move |node: &Location, error: &Error| on_failed.mark_failed(node, error);
         Ok(RingClient {
             router,
-            reads: Batcher::over(pool.clone(), MAX_BATCH_SIZE, reader),
-            writes: Batcher::over(pool, MAX_BATCH_SIZE, writer),
+            reads: Batcher::over(pool, MAX_BATCH_SIZE, reader),
+            writes: Forwarder::new(&forwarding, on_failed),
+            ids: WriteIds::default(),
         })
     }
 
@@ -98,20 +110,15 @@ impl RingClient {
     fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<bool, Error> {
         check_size(key, value)?;
         let key = Key::new(key);
+        let mut open = [OpenWrite::new(self.ids.next())];
         if let Some(primary) = self.router.primary(key, Access::Write) {
-            let item = batched::Write {
-                generation: primary.generation,
-                key: key.bytes.to_vec(),
-                value: value.map(Vec::from),
-            };
-            let written = self.writes.submit(vec![(primary.location, item)]).pop();
-            if let Some(Some(Some(written))) = written {
-                return Ok(existed(&written));
+            let replies = self.write_at(Target::Primary(&primary), &[(key, value)], &open)?;
+            if let Some(Some(reply)) = replies.into_iter().next() {
+                return reply;
             }
+            open[0].tried_at = Some(Some(primary));
         }
-        // A refusal fails a whole batch. Called with this key alone, a node refuses only this
-        // write.
-        let existed = self.write_many(&[(key, value)])?;
+        let existed = self.write_until_done(&[(key, value)], open.into())?;
         Ok(existed == [true])
     }
 
@@ -151,25 +158,98 @@ impl RingClient {
             .iter()
             .try_for_each(|(key, value)| check_size(key.bytes, *value))?;
         let last = last_of_each_key(writes);
-        let keys: Vec<Key<'_>> = last.iter().map(|index| writes[*index].0).collect();
-        let size = |index: usize| size_of(&writes[last[index]]);
-        let written = self
-            .router
-            .retry_until_done(&keys, Access::Write, size, |batch| {
-                let writes = batch.indexes.iter().map(|index| &writes[last[*index]]);
-                self.router
-                    .write(batch.target, writes.map(to_wire).collect())
-            })?;
-        let existed: Vec<bool> = written.iter().map(existed).collect();
+        let chosen: Vec<Mutation<'_>> = last.iter().map(|index| writes[*index]).collect();
+        let open = chosen.iter().map(|_| OpenWrite::new(self.ids.next()));
+        let existed = self.write_until_done(&chosen, open.collect())?;
         if last.len() == writes.len() {
             return Ok(existed);
         }
-        let keys = keys.iter().map(|key| key.bytes);
+        let keys = chosen.iter().map(|(key, _)| key.bytes);
         let mut has_value: HashMap<&[u8], bool> = keys.zip(existed).collect();
         let before = writes
             .iter()
             .map(|(key, value)| has_value.insert(key.bytes, value.is_some()));
         Ok(before.map(|before| before == Some(true)).collect())
+    }
+
+    /// Brings writes to their primaries until all are done.
+    fn write_until_done(
+        &self,
+        writes: &[Mutation<'_>],
+        open: Vec<OpenWrite>,
+    ) -> Result<Vec<bool>, Error> {
+        let keys: Vec<Key<'_>> = writes.iter().map(|(key, _)| *key).collect();
+        let size = |index: usize| size_of(&writes[index]);
+        let open = Mutex::new(open);
+        let results = self
+            .router
+            .retry_until_done(&keys, Access::Write, size, |batch| {
+                let chosen: Vec<_> = batch.indexes.iter().map(|index| writes[*index]).collect();
+                let mut some: Vec<OpenWrite> = {
+                    let open = open.lock();
+                    let some = batch.indexes.iter().map(|index| open[*index].clone());
+                    some.map(|write| write.at(batch.target)).collect()
+                };
+                let results = self.write_at(batch.target, &chosen, &some);
+                for write in &mut some {
+                    write.tried_at = Some(match batch.target {
+                        Target::Primary(primary) => Some(primary.clone()),
+                        Target::Proxy(_) => None,
+                    });
+                }
+                let mut open = open.lock();
+                for (index, write) in batch.indexes.iter().zip(some) {
+                    open[*index] = write;
+                }
+                results
+            })?;
+        results.into_iter().collect()
+    }
+
+    /// Makes one attempt for each of these writes. No result for those that are not done.
+    fn write_at(
+        &self,
+        target: Target<'_>,
+        writes: &[Mutation<'_>],
+        open: &[OpenWrite],
+    ) -> Result<Vec<Option<Result<bool, Error>>>, Error> {
+        let requests = writes
+            .iter()
+            .zip(open)
+            .map(|((key, value), open)| WriteRequest {
+                key: key.bytes.to_vec(),
+                value: value.map(|value| Value::of(key.bytes, value)),
+                id: open.id,
+                is_retry: open.is_retry,
+                deadline: open.deadline,
+                condition: None,
+            });
+        let replies = match target {
+            Target::Primary(primary) => {
+                let writes = requests.map(|request| (primary.clone(), request));
+                self.writes.send(writes.collect())
+            }
+            Target::Proxy(node) => {
+                let callee = NodeId::new(node.clone(), ANY_GENERATION);
+                let writes = requests.map(|request| {
+                    let deadline = self.writes.deadline_at(&callee, request.deadline)?;
+                    Some(from_request(&request, Some(deadline)))
+                });
+                let Some(writes) = writes.collect::<Option<Vec<_>>>() else {
+                    return Ok(Vec::new());
+                };
+                let replies = self.router.write(node, writes)?;
+                replies.into_iter().map(Some).collect()
+            }
+        };
+        let result = |reply| match reply {
+            Some(WriteReply::Done(outcome)) => Some(Ok(outcome.existed)),
+            Some(WriteReply::Refused(why)) => {
+                Some(Err(Error::Remote(target.location().clone(), refused(why))))
+            }
+            Some(WriteReply::NotPrimary | WriteReply::Unfinished) | None => None,
+        };
+        Ok(replies.into_iter().map(result).collect())
     }
 
     /// The primary of `key` as far as the client knows. None while nodes route every call.
@@ -213,12 +293,37 @@ fn size_of((key, value): &Mutation<'_>) -> usize {
     key.bytes.len() + value.map_or(0, <[u8]>::len)
 }
 
-fn to_wire((key, value): &Mutation<'_>) -> KeyValue {
-    KeyValue::new(key.bytes.to_vec(), value.map(Vec::from), 0)
+/// What is known of a write without a result.
+#[derive(Clone)]
+struct OpenWrite {
+    id: WriteId,
+    deadline: Instant,
+    /// Another process may have executed an attempt.
+    is_retry: bool,
+    /// Where the last attempt was made: at a primary, or (None) at any node.
+    tried_at: Option<Option<NodeId>>,
 }
 
-fn existed(written: &WriteResult) -> bool {
-    written.existed == Some(true)
+impl OpenWrite {
+    fn new(id: WriteId) -> OpenWrite {
+        OpenWrite {
+            id,
+            deadline: Instant::now() + CLIENT_TIMEOUT,
+            is_retry: false,
+            tried_at: None,
+        }
+    }
+
+    /// The same for an attempt at `target`. Only the process that got the last attempt knows
+    /// what became of it.
+    fn at(mut self, target: Target<'_>) -> OpenWrite {
+        self.is_retry |= match (&self.tried_at, target) {
+            (None, _) => false,
+            (Some(Some(before)), Target::Primary(primary)) => before != primary,
+            (Some(_), _) => true,
+        };
+        self
+    }
 }
 
 /// The index of the last write of each key, in order.

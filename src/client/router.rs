@@ -13,18 +13,16 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::backoff::Backoff;
 use super::topology::{Access, KeyBatch, Target, Topology};
-use crate::diststore::{KeyValue, ReadResult, StoreSyncClient, TStoreSyncClient, WriteResult};
+use crate::diststore::{ReadResult, StoreSyncClient, TStoreSyncClient, Write};
 use crate::error::Error;
 use crate::location::Location;
 use crate::parallel::parallel_map;
 use crate::retry::jittered;
 use crate::rpc::dialer::{Dialer, Timeouts};
 use crate::rpc::pool::Pool;
+use crate::store::key_writes::WriteReply;
 use crate::store::placement::{Key, NodeId};
-use crate::store::types::{Client, NOT_PRIMARY, PRIMARY_TIMEOUTS};
-
-/// How long a call is retried before it fails.
-const DEADLINE: Duration = Duration::from_secs(15);
+use crate::store::types::{CLIENT_TIMEOUT, Client, PRIMARY_TIMEOUTS};
 
 /// For a node that forwards calls: longer than it retries before it refuses.
 const PROXY_TIMEOUTS: Timeouts = Timeouts {
@@ -97,22 +95,16 @@ impl Router {
             .call(location, |node| node.fetch_many(keys.clone()))
     }
 
-    /// Writes pairs at `target`. The result may have fewer values than there are pairs; it has
-    /// None for a key whose primary the target is not.
+    /// Writes at a node that forwards the writes. The result may have fewer values than there are
+    /// writes.
     ///
     /// # Errors
-    /// The node refuses, or cannot be reached: any of the pairs may have been written.
-    pub fn write(
-        &self,
-        target: Target<'_>,
-        pairs: Vec<KeyValue>,
-    ) -> Result<Vec<Option<WriteResult>>, Error> {
-        let location = target.location();
-        let written = self.pool(target).call(location, |node| match target {
-            Target::Primary(primary) => node.write_as_primary(pairs.clone(), primary.generation),
-            Target::Proxy(_) => node.write_many(pairs.clone()),
-        });
-        Ok(written?.into_iter().map(if_primary).collect())
+    /// The node refuses all, or cannot be reached: any of the writes may have taken effect.
+    pub fn write(&self, node: &Location, writes: Vec<Write>) -> Result<Vec<WriteReply>, Error> {
+        let written = self
+            .proxies
+            .call(node, |node| node.write_many(writes.clone()));
+        Ok(written?.into_iter().map(WriteReply::from).collect())
     }
 
     /// The primary to call for `key`. None while a node must route the call.
@@ -129,7 +121,7 @@ impl Router {
     /// call of one batch and returns results for its keys in order. It may return fewer.
     ///
     /// # Errors
-    /// A node refuses; or some key had no result after [`DEADLINE`].
+    /// A node refuses; or some key had no result in time.
     pub fn retry_until_done<T: Send>(
         &self,
         keys: &[Key<'_>],
@@ -137,7 +129,7 @@ impl Router {
         size: impl Fn(usize) -> usize,
         call: impl Fn(&KeyBatch<'_>) -> Result<Vec<Option<T>>, Error> + Sync,
     ) -> Result<Vec<T>, Error> {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + CLIENT_TIMEOUT;
         let mut results: Vec<Option<T>> = keys.iter().map(|_| None).collect();
         loop {
             let topology = self.topology();
@@ -173,7 +165,7 @@ impl Router {
     /// The error when every node that was called is not the primary.
     fn no_primary(&self) -> Error {
         let node = self.topology().nodes()[0].clone();
-        let reason = format!("no node accepted the call as primary for {DEADLINE:?}");
+        let reason = format!("no node accepted the call as primary for {CLIENT_TIMEOUT:?}");
         Error::Remote(node, reason.into())
     }
 
@@ -241,11 +233,6 @@ impl Router {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock()
     }
-}
-
-/// The result of a write, or None if the callee is not the primary of its key.
-pub fn if_primary(written: WriteResult) -> Option<WriteResult> {
-    (written.version != Some(NOT_PRIMARY)).then_some(written)
 }
 
 /// Stores the values for the keys of a batch. Returns whether there was any.

@@ -344,22 +344,237 @@ impl Default for KeyValue {
 }
 
 //
+// WriteId
+//
+
+/// Names one write, however often it is sent: a random number of the process that made the
+/// name, and a number that it uses once.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct WriteId {
+  pub origin: Option<i64>,
+  pub number: Option<i64>,
+}
+
+impl WriteId {
+  pub fn new<F1, F2>(origin: F1, number: F2) -> WriteId where F1: Into<Option<i64>>, F2: Into<Option<i64>> {
+    WriteId {
+      origin: origin.into(),
+      number: number.into(),
+    }
+  }
+}
+
+impl TSerializable for WriteId {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<WriteId> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<i64> = Some(0);
+    let mut f_2: Option<i64> = Some(0);
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_i64()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_i64()?;
+          f_2 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = WriteId {
+      origin: f_1,
+      number: f_2,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("WriteId");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(fld_var) = self.origin {
+      o_prot.write_field_begin(&TFieldIdentifier::new("origin", TType::I64, 1))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.number {
+      o_prot.write_field_begin(&TFieldIdentifier::new("number", TType::I64, 2))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for WriteId {
+  fn default() -> Self {
+    WriteId{
+      origin: Some(0),
+      number: Some(0),
+    }
+  }
+}
+
+//
+// Write
+//
+
+/// A write.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Write {
+  /// Always present. Optional so that a missing field is not read as the empty key.
+  pub key: Option<Vec<u8>>,
+  /// Without a value the key is deleted.
+  pub value: Option<Vec<u8>>,
+  /// The same in every attempt. Without it an attempt after a broken call can write twice.
+  pub id: Option<WriteId>,
+  /// An earlier attempt, which another process got, may have taken effect.
+  pub is_retry: Option<bool>,
+  /// The write must not start later, by the callee's clock in milliseconds: its last known
+  /// time (see `PrimaryReply`) and what has passed since then. Without it a write with an id
+  /// takes longer, because the callee asks all others whether they know it.
+  pub deadline: Option<i64>,
+}
+
+impl Write {
+  pub fn new<F1, F2, F3, F4, F5>(key: F1, value: F2, id: F3, is_retry: F4, deadline: F5) -> Write where F1: Into<Option<Vec<u8>>>, F2: Into<Option<Vec<u8>>>, F3: Into<Option<WriteId>>, F4: Into<Option<bool>>, F5: Into<Option<i64>> {
+    Write {
+      key: key.into(),
+      value: value.into(),
+      id: id.into(),
+      is_retry: is_retry.into(),
+      deadline: deadline.into(),
+    }
+  }
+}
+
+impl TSerializable for Write {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Write> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<u8>> = None;
+    let mut f_2: Option<Vec<u8>> = None;
+    let mut f_3: Option<WriteId> = None;
+    let mut f_4: Option<bool> = Some(false);
+    let mut f_5: Option<i64> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_bytes()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_bytes()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = WriteId::read_from_in_protocol(i_prot)?;
+          f_3 = Some(val);
+        },
+        4 => {
+          let val = i_prot.read_bool()?;
+          f_4 = Some(val);
+        },
+        5 => {
+          let val = i_prot.read_i64()?;
+          f_5 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = Write {
+      key: f_1,
+      value: f_2,
+      id: f_3,
+      is_retry: f_4,
+      deadline: f_5,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("Write");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.key {
+      o_prot.write_field_begin(&TFieldIdentifier::new("key", TType::String, 1))?;
+      o_prot.write_bytes(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("value", TType::String, 2))?;
+      o_prot.write_bytes(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.id {
+      o_prot.write_field_begin(&TFieldIdentifier::new("id", TType::Struct, 3))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.is_retry {
+      o_prot.write_field_begin(&TFieldIdentifier::new("is_retry", TType::Bool, 4))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.deadline {
+      o_prot.write_field_begin(&TFieldIdentifier::new("deadline", TType::I64, 5))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for Write {
+  fn default() -> Self {
+    Write{
+      key: Some(Vec::new()),
+      value: Some(Vec::new()),
+      id: None,
+      is_retry: Some(false),
+      deadline: Some(0),
+    }
+  }
+}
+
+//
 // WriteResult
 //
 
 /// The result of a write.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct WriteResult {
+  /// The version that was written; -1: the callee is not the primary of the key, and did
+  /// nothing; -2: the write is not finished, ask again with the same id.
   pub version: Option<i64>,
   /// Was there a value before?
   pub existed: Option<bool>,
+  /// Why the write was refused, if it was. It has not taken effect and never will.
+  pub refused: Option<String>,
 }
 
 impl WriteResult {
-  pub fn new<F1, F2>(version: F1, existed: F2) -> WriteResult where F1: Into<Option<i64>>, F2: Into<Option<bool>> {
+  pub fn new<F1, F2, F3>(version: F1, existed: F2, refused: F3) -> WriteResult where F1: Into<Option<i64>>, F2: Into<Option<bool>>, F3: Into<Option<String>> {
     WriteResult {
       version: version.into(),
       existed: existed.into(),
+      refused: refused.into(),
     }
   }
 }
@@ -369,6 +584,7 @@ impl TSerializable for WriteResult {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<i64> = Some(0);
     let mut f_2: Option<bool> = Some(false);
+    let mut f_3: Option<String> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -384,6 +600,10 @@ impl TSerializable for WriteResult {
           let val = i_prot.read_bool()?;
           f_2 = Some(val);
         },
+        3 => {
+          let val = i_prot.read_string()?;
+          f_3 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -394,6 +614,7 @@ impl TSerializable for WriteResult {
     let ret = WriteResult {
       version: f_1,
       existed: f_2,
+      refused: f_3,
     };
     Ok(ret)
   }
@@ -410,6 +631,11 @@ impl TSerializable for WriteResult {
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(ref fld_var) = self.refused {
+      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::String, 3))?;
+      o_prot.write_string(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -420,6 +646,268 @@ impl Default for WriteResult {
     WriteResult{
       version: Some(0),
       existed: Some(false),
+      refused: Some("".to_owned()),
+    }
+  }
+}
+
+//
+// PrimaryReply
+//
+
+/// The results of writes at their primary.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PrimaryReply {
+  pub results: Option<Vec<WriteResult>>,
+  /// Milliseconds since the callee started.
+  pub clock: Option<i64>,
+}
+
+impl PrimaryReply {
+  pub fn new<F1, F2>(results: F1, clock: F2) -> PrimaryReply where F1: Into<Option<Vec<WriteResult>>>, F2: Into<Option<i64>> {
+    PrimaryReply {
+      results: results.into(),
+      clock: clock.into(),
+    }
+  }
+}
+
+impl TSerializable for PrimaryReply {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<PrimaryReply> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<WriteResult>> = Some(Vec::new());
+    let mut f_2: Option<i64> = Some(0);
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_0 = WriteResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_0);
+          }
+          i_prot.read_list_end()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_i64()?;
+          f_2 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = PrimaryReply {
+      results: f_1,
+      clock: f_2,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("PrimaryReply");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.results {
+      o_prot.write_field_begin(&TFieldIdentifier::new("results", TType::List, 1))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.clock {
+      o_prot.write_field_begin(&TFieldIdentifier::new("clock", TType::I64, 2))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for PrimaryReply {
+  fn default() -> Self {
+    PrimaryReply{
+      results: Some(Vec::new()),
+      clock: Some(0),
+    }
+  }
+}
+
+//
+// Copy
+//
+
+/// A copy of a write for an owner of its key.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Copy {
+  /// Always present. Optional so that a missing field is not read as the empty key.
+  pub key: Option<Vec<u8>>,
+  pub value: Option<Vec<u8>>,
+  pub version: Option<i64>,
+  /// Numbers the writes that the sender coordinates.
+  pub sequence: Option<i64>,
+  /// Names the write, unless this copies what another process wrote.
+  pub id: Option<WriteId>,
+  /// Was there a value before?
+  pub existed: Option<bool>,
+  /// The write was given up. This copy restores what the key had before.
+  pub is_undo: Option<bool>,
+  /// The owner must keep it whether it has room or not.
+  pub must_keep: Option<bool>,
+}
+
+impl Copy {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8>(key: F1, value: F2, version: F3, sequence: F4, id: F5, existed: F6, is_undo: F7, must_keep: F8) -> Copy where F1: Into<Option<Vec<u8>>>, F2: Into<Option<Vec<u8>>>, F3: Into<Option<i64>>, F4: Into<Option<i64>>, F5: Into<Option<WriteId>>, F6: Into<Option<bool>>, F7: Into<Option<bool>>, F8: Into<Option<bool>> {
+    Copy {
+      key: key.into(),
+      value: value.into(),
+      version: version.into(),
+      sequence: sequence.into(),
+      id: id.into(),
+      existed: existed.into(),
+      is_undo: is_undo.into(),
+      must_keep: must_keep.into(),
+    }
+  }
+}
+
+impl TSerializable for Copy {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Copy> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<u8>> = None;
+    let mut f_2: Option<Vec<u8>> = None;
+    let mut f_3: Option<i64> = Some(0);
+    let mut f_4: Option<i64> = Some(0);
+    let mut f_5: Option<WriteId> = None;
+    let mut f_6: Option<bool> = Some(false);
+    let mut f_7: Option<bool> = Some(false);
+    let mut f_8: Option<bool> = Some(false);
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_bytes()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_bytes()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = i_prot.read_i64()?;
+          f_3 = Some(val);
+        },
+        4 => {
+          let val = i_prot.read_i64()?;
+          f_4 = Some(val);
+        },
+        5 => {
+          let val = WriteId::read_from_in_protocol(i_prot)?;
+          f_5 = Some(val);
+        },
+        6 => {
+          let val = i_prot.read_bool()?;
+          f_6 = Some(val);
+        },
+        7 => {
+          let val = i_prot.read_bool()?;
+          f_7 = Some(val);
+        },
+        8 => {
+          let val = i_prot.read_bool()?;
+          f_8 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = Copy {
+      key: f_1,
+      value: f_2,
+      version: f_3,
+      sequence: f_4,
+      id: f_5,
+      existed: f_6,
+      is_undo: f_7,
+      must_keep: f_8,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("Copy");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.key {
+      o_prot.write_field_begin(&TFieldIdentifier::new("key", TType::String, 1))?;
+      o_prot.write_bytes(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("value", TType::String, 2))?;
+      o_prot.write_bytes(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.version {
+      o_prot.write_field_begin(&TFieldIdentifier::new("version", TType::I64, 3))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.sequence {
+      o_prot.write_field_begin(&TFieldIdentifier::new("sequence", TType::I64, 4))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.id {
+      o_prot.write_field_begin(&TFieldIdentifier::new("id", TType::Struct, 5))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.existed {
+      o_prot.write_field_begin(&TFieldIdentifier::new("existed", TType::Bool, 6))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.is_undo {
+      o_prot.write_field_begin(&TFieldIdentifier::new("is_undo", TType::Bool, 7))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.must_keep {
+      o_prot.write_field_begin(&TFieldIdentifier::new("must_keep", TType::Bool, 8))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for Copy {
+  fn default() -> Self {
+    Copy{
+      key: Some(Vec::new()),
+      value: Some(Vec::new()),
+      version: Some(0),
+      sequence: Some(0),
+      id: None,
+      existed: Some(false),
+      is_undo: Some(false),
+      must_keep: Some(false),
     }
   }
 }
@@ -433,13 +921,16 @@ impl Default for WriteResult {
 pub struct Rejection {
   pub index: Option<i32>,
   pub reason: Option<String>,
+  /// The owner has this version, which is larger.
+  pub newer: Option<i64>,
 }
 
 impl Rejection {
-  pub fn new<F1, F2>(index: F1, reason: F2) -> Rejection where F1: Into<Option<i32>>, F2: Into<Option<String>> {
+  pub fn new<F1, F2, F3>(index: F1, reason: F2, newer: F3) -> Rejection where F1: Into<Option<i32>>, F2: Into<Option<String>>, F3: Into<Option<i64>> {
     Rejection {
       index: index.into(),
       reason: reason.into(),
+      newer: newer.into(),
     }
   }
 }
@@ -449,6 +940,7 @@ impl TSerializable for Rejection {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<i32> = Some(0);
     let mut f_2: Option<String> = Some("".to_owned());
+    let mut f_3: Option<i64> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -464,6 +956,10 @@ impl TSerializable for Rejection {
           let val = i_prot.read_string()?;
           f_2 = Some(val);
         },
+        3 => {
+          let val = i_prot.read_i64()?;
+          f_3 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -474,6 +970,7 @@ impl TSerializable for Rejection {
     let ret = Rejection {
       index: f_1,
       reason: f_2,
+      newer: f_3,
     };
     Ok(ret)
   }
@@ -490,6 +987,11 @@ impl TSerializable for Rejection {
       o_prot.write_string(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.newer {
+      o_prot.write_field_begin(&TFieldIdentifier::new("newer", TType::I64, 3))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -500,6 +1002,7 @@ impl Default for Rejection {
     Rejection{
       index: Some(0),
       reason: Some("".to_owned()),
+      newer: Some(0),
     }
   }
 }
@@ -513,13 +1016,16 @@ impl Default for Rejection {
 pub struct ReplicateResult {
   pub placement_id: Option<i64>,
   pub rejections: Option<Vec<Rejection>>,
+  /// None was kept: the callee does not know the sender, or takes it for gone.
+  pub is_fenced: Option<bool>,
 }
 
 impl ReplicateResult {
-  pub fn new<F1, F2>(placement_id: F1, rejections: F2) -> ReplicateResult where F1: Into<Option<i64>>, F2: Into<Option<Vec<Rejection>>> {
+  pub fn new<F1, F2, F3>(placement_id: F1, rejections: F2, is_fenced: F3) -> ReplicateResult where F1: Into<Option<i64>>, F2: Into<Option<Vec<Rejection>>>, F3: Into<Option<bool>> {
     ReplicateResult {
       placement_id: placement_id.into(),
       rejections: rejections.into(),
+      is_fenced: is_fenced.into(),
     }
   }
 }
@@ -529,6 +1035,7 @@ impl TSerializable for ReplicateResult {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<i64> = Some(0);
     let mut f_2: Option<Vec<Rejection>> = Some(Vec::new());
+    let mut f_3: Option<bool> = Some(false);
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -544,11 +1051,15 @@ impl TSerializable for ReplicateResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Rejection> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_0 = Rejection::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_0);
+            let list_elem_1 = Rejection::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_1);
           }
           i_prot.read_list_end()?;
           f_2 = Some(val);
+        },
+        3 => {
+          let val = i_prot.read_bool()?;
+          f_3 = Some(val);
         },
         _ => {
           i_prot.skip(field_ident.field_type)?;
@@ -560,6 +1071,7 @@ impl TSerializable for ReplicateResult {
     let ret = ReplicateResult {
       placement_id: f_1,
       rejections: f_2,
+      is_fenced: f_3,
     };
     Ok(ret)
   }
@@ -580,6 +1092,11 @@ impl TSerializable for ReplicateResult {
       o_prot.write_list_end()?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.is_fenced {
+      o_prot.write_field_begin(&TFieldIdentifier::new("is_fenced", TType::Bool, 3))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -590,6 +1107,7 @@ impl Default for ReplicateResult {
     ReplicateResult{
       placement_id: Some(0),
       rejections: Some(Vec::new()),
+      is_fenced: Some(false),
     }
   }
 }
@@ -760,8 +1278,8 @@ impl TSerializable for RebalanceStatus {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<i64> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_1 = i_prot.read_i64()?;
-            val.push(list_elem_1);
+            let list_elem_2 = i_prot.read_i64()?;
+            val.push(list_elem_2);
           }
           i_prot.read_list_end()?;
           f_6 = Some(val);
@@ -922,13 +1440,13 @@ impl TSerializable for PlacementHistory {
           let mut val: Vec<Vec<NodeId>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
             let list_ident = i_prot.read_list_begin()?;
-            let mut list_elem_2: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
+            let mut list_elem_3: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
             for _ in 0..list_ident.size {
-              let list_elem_3 = NodeId::read_from_in_protocol(i_prot)?;
-              list_elem_2.push(list_elem_3);
+              let list_elem_4 = NodeId::read_from_in_protocol(i_prot)?;
+              list_elem_3.push(list_elem_4);
             }
             i_prot.read_list_end()?;
-            val.push(list_elem_2);
+            val.push(list_elem_3);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -1215,8 +1733,8 @@ impl TSerializable for Pull {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_4 = NodeId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_4);
+            let list_elem_5 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_5);
           }
           i_prot.read_list_end()?;
           f_4 = Some(val);
@@ -1330,8 +1848,8 @@ impl TSerializable for Page {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<KeyValue> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_5 = KeyValue::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_5);
+            let list_elem_6 = KeyValue::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_6);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -1855,8 +2373,8 @@ impl TSerializable for Topology {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_6 = NodeId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_6);
+            let list_elem_7 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_7);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -1869,8 +2387,8 @@ impl TSerializable for Topology {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_7 = NodeId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_7);
+            let list_elem_8 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_8);
           }
           i_prot.read_list_end()?;
           f_3 = Some(val);
@@ -1943,8 +2461,8 @@ pub trait TStoreSyncClient : locator::TLocatorSyncClient {
   fn fetch(&mut self, key: Vec<u8>) -> thrift::Result<ReadResult>;
   /// Deletes a key. Was there a value?
   fn unset(&mut self, key: Vec<u8>) -> thrift::Result<bool>;
-  /// `write` or `unset` for each pair in turn. Versions in the pairs are ignored.
-  fn write_many(&mut self, pairs: Vec<KeyValue>) -> thrift::Result<Vec<WriteResult>>;
+  /// `write` or `unset` for each of these. Each takes effect by itself.
+  fn write_many(&mut self, writes: Vec<Write>) -> thrift::Result<Vec<WriteResult>>;
   /// `fetch` for each key.
   fn fetch_many(&mut self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<ReadResult>>;
   fn topology(&mut self) -> thrift::Result<Topology>;
@@ -1954,10 +2472,17 @@ pub trait TStoreSyncClient : locator::TLocatorSyncClient {
   fn scan(&mut self, placement_id: i64, cursor: Cursor) -> thrift::Result<Page>;
   /// Forwards writes to their primary, the process of that generation, which assigns their
   /// versions. A process that was declared down since then refuses: the caller has turned
-  /// to another primary.
-  fn write_as_primary(&mut self, pairs: Vec<KeyValue>, generation: i64) -> thrift::Result<Vec<WriteResult>>;
-  /// Keeps copies, as one of their owners, for a primary with that current placement.
-  fn replicate(&mut self, pairs: Vec<KeyValue>, placement_id: i64) -> thrift::Result<ReplicateResult>;
+  /// to another primary. Without writes only the clock is returned.
+  fn write_as_primary(&mut self, writes: Vec<Write>, generation: i64) -> thrift::Result<PrimaryReply>;
+  /// Keeps copies, as one of their owners, for a primary with that current placement. All its
+  /// writes with smaller sequence numbers than `finished` are finished: their copies can be read.
+  fn replicate(&mut self, primary: NodeId, copies: Vec<Copy>, placement_id: i64, finished: i64) -> thrift::Result<ReplicateResult>;
+  /// Waits, for a second at most, until the callee, the process of that generation, has finished
+  /// the write of that sequence number. Is it?
+  fn wait_until_finished(&mut self, generation: i64, sequence: i64) -> thrift::Result<bool>;
+  /// What became of these writes, if the callee knows. Version 0: it does not; -2: it does not
+  /// know yet.
+  fn recall_writes(&mut self, ids: Vec<WriteId>) -> thrift::Result<Vec<WriteResult>>;
   /// What the callee holds for each key as an owner in that placement.
   fn fetch_as_owner(&mut self, keys: Vec<Vec<u8>>, placement_id: i64) -> thrift::Result<Vec<ReadResult>>;
   /// Exchanges the state of the rebalance.
@@ -2116,12 +2641,12 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn write_many(&mut self, pairs: Vec<KeyValue>) -> thrift::Result<Vec<WriteResult>> {
+  fn write_many(&mut self, writes: Vec<Write>) -> thrift::Result<Vec<WriteResult>> {
     (
       {
         self.increment_sequence_number();
         let message_ident = TMessageIdentifier::new("write_many", TMessageType::Call, self.sequence_number());
-        let call_args = StoreWriteManyArgs { pairs };
+        let call_args = StoreWriteManyArgs { writes };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -2224,12 +2749,12 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn write_as_primary(&mut self, pairs: Vec<KeyValue>, generation: i64) -> thrift::Result<Vec<WriteResult>> {
+  fn write_as_primary(&mut self, writes: Vec<Write>, generation: i64) -> thrift::Result<PrimaryReply> {
     (
       {
         self.increment_sequence_number();
         let message_ident = TMessageIdentifier::new("write_as_primary", TMessageType::Call, self.sequence_number());
-        let call_args = StoreWriteAsPrimaryArgs { pairs, generation };
+        let call_args = StoreWriteAsPrimaryArgs { writes, generation };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -2251,12 +2776,12 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
-  fn replicate(&mut self, pairs: Vec<KeyValue>, placement_id: i64) -> thrift::Result<ReplicateResult> {
+  fn replicate(&mut self, primary: NodeId, copies: Vec<Copy>, placement_id: i64, finished: i64) -> thrift::Result<ReplicateResult> {
     (
       {
         self.increment_sequence_number();
         let message_ident = TMessageIdentifier::new("replicate", TMessageType::Call, self.sequence_number());
-        let call_args = StoreReplicateArgs { pairs, placement_id };
+        let call_args = StoreReplicateArgs { primary, copies, placement_id, finished };
         self.o_prot_mut().write_message_begin(&message_ident)?;
         call_args.write_to_out_protocol(self.o_prot_mut())?;
         self.o_prot_mut().write_message_end()?;
@@ -2274,6 +2799,60 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       }
       verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
       let result = StoreReplicateResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
+  fn wait_until_finished(&mut self, generation: i64, sequence: i64) -> thrift::Result<bool> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("wait_until_finished", TMessageType::Call, self.sequence_number());
+        let call_args = StoreWaitUntilFinishedArgs { generation, sequence };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("wait_until_finished", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreWaitUntilFinishedResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
+  fn recall_writes(&mut self, ids: Vec<WriteId>) -> thrift::Result<Vec<WriteResult>> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("recall_writes", TMessageType::Call, self.sequence_number());
+        let call_args = StoreRecallWritesArgs { ids };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("recall_writes", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreRecallWritesResult::read_from_in_protocol(self.i_prot_mut())?;
       self.i_prot_mut().read_message_end()?;
       result.ok_or()
     }
@@ -2401,8 +2980,8 @@ pub trait StoreSyncHandler : locator::LocatorSyncHandler {
   fn handle_fetch(&self, key: Vec<u8>) -> thrift::Result<ReadResult>;
   /// Deletes a key. Was there a value?
   fn handle_unset(&self, key: Vec<u8>) -> thrift::Result<bool>;
-  /// `write` or `unset` for each pair in turn. Versions in the pairs are ignored.
-  fn handle_write_many(&self, pairs: Vec<KeyValue>) -> thrift::Result<Vec<WriteResult>>;
+  /// `write` or `unset` for each of these. Each takes effect by itself.
+  fn handle_write_many(&self, writes: Vec<Write>) -> thrift::Result<Vec<WriteResult>>;
   /// `fetch` for each key.
   fn handle_fetch_many(&self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<ReadResult>>;
   fn handle_topology(&self) -> thrift::Result<Topology>;
@@ -2412,10 +2991,17 @@ pub trait StoreSyncHandler : locator::LocatorSyncHandler {
   fn handle_scan(&self, placement_id: i64, cursor: Cursor) -> thrift::Result<Page>;
   /// Forwards writes to their primary, the process of that generation, which assigns their
   /// versions. A process that was declared down since then refuses: the caller has turned
-  /// to another primary.
-  fn handle_write_as_primary(&self, pairs: Vec<KeyValue>, generation: i64) -> thrift::Result<Vec<WriteResult>>;
-  /// Keeps copies, as one of their owners, for a primary with that current placement.
-  fn handle_replicate(&self, pairs: Vec<KeyValue>, placement_id: i64) -> thrift::Result<ReplicateResult>;
+  /// to another primary. Without writes only the clock is returned.
+  fn handle_write_as_primary(&self, writes: Vec<Write>, generation: i64) -> thrift::Result<PrimaryReply>;
+  /// Keeps copies, as one of their owners, for a primary with that current placement. All its
+  /// writes with smaller sequence numbers than `finished` are finished: their copies can be read.
+  fn handle_replicate(&self, primary: NodeId, copies: Vec<Copy>, placement_id: i64, finished: i64) -> thrift::Result<ReplicateResult>;
+  /// Waits, for a second at most, until the callee, the process of that generation, has finished
+  /// the write of that sequence number. Is it?
+  fn handle_wait_until_finished(&self, generation: i64, sequence: i64) -> thrift::Result<bool>;
+  /// What became of these writes, if the callee knows. Version 0: it does not; -2: it does not
+  /// know yet.
+  fn handle_recall_writes(&self, ids: Vec<WriteId>) -> thrift::Result<Vec<WriteResult>>;
   /// What the callee holds for each key as an owner in that placement.
   fn handle_fetch_as_owner(&self, keys: Vec<Vec<u8>>, placement_id: i64) -> thrift::Result<Vec<ReadResult>>;
   /// Exchanges the state of the rebalance.
@@ -2468,6 +3054,12 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   }
   fn process_replicate(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_replicate(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_wait_until_finished(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_wait_until_finished(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_recall_writes(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_recall_writes(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_fetch_as_owner(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_fetch_as_owner(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -2768,7 +3360,7 @@ impl TStoreProcessFunctions {
   }
   pub fn process_write_many<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = StoreWriteManyArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_write_many(args.pairs) {
+    match handler.handle_write_many(args.writes) {
       Ok(handler_return) => {
         let message_ident = TMessageIdentifier::new("write_many", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
@@ -2985,7 +3577,7 @@ impl TStoreProcessFunctions {
   }
   pub fn process_write_as_primary<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = StoreWriteAsPrimaryArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_write_as_primary(args.pairs, args.generation) {
+    match handler.handle_write_as_primary(args.writes, args.generation) {
       Ok(handler_return) => {
         let message_ident = TMessageIdentifier::new("write_as_primary", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
@@ -3045,7 +3637,7 @@ impl TStoreProcessFunctions {
   }
   pub fn process_replicate<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = StoreReplicateArgs::read_from_in_protocol(i_prot)?;
-    match handler.handle_replicate(args.pairs, args.placement_id) {
+    match handler.handle_replicate(args.primary, args.copies, args.placement_id, args.finished) {
       Ok(handler_return) => {
         let message_ident = TMessageIdentifier::new("replicate", TMessageType::Reply, incoming_sequence_number);
         o_prot.write_message_begin(&message_ident)?;
@@ -3071,6 +3663,126 @@ impl TStoreProcessFunctions {
               )
             };
             let message_ident = TMessageIdentifier::new("replicate", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
+  pub fn process_wait_until_finished<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreWaitUntilFinishedArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_wait_until_finished(args.generation, args.sequence) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("wait_until_finished", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreWaitUntilFinishedResult { result_value: Some(handler_return), refused: None };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::User(usr_err) => {
+            if usr_err.downcast_ref::<Refused>().is_some() {
+              let err = usr_err.downcast::<Refused>().expect("downcast already checked");
+              let ret_err = StoreWaitUntilFinishedResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("wait_until_finished", TMessageType::Reply, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              ret_err.write_to_out_protocol(o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            } else {
+              let ret_err = {
+                ApplicationError::new(
+                  ApplicationErrorKind::Unknown,
+                  usr_err.to_string()
+                )
+              };
+              let message_ident = TMessageIdentifier::new("wait_until_finished", TMessageType::Exception, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            }
+          },
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("wait_until_finished", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("wait_until_finished", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
+  pub fn process_recall_writes<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreRecallWritesArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_recall_writes(args.ids) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("recall_writes", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreRecallWritesResult { result_value: Some(handler_return), refused: None };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::User(usr_err) => {
+            if usr_err.downcast_ref::<Refused>().is_some() {
+              let err = usr_err.downcast::<Refused>().expect("downcast already checked");
+              let ret_err = StoreRecallWritesResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("recall_writes", TMessageType::Reply, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              ret_err.write_to_out_protocol(o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            } else {
+              let ret_err = {
+                ApplicationError::new(
+                  ApplicationErrorKind::Unknown,
+                  usr_err.to_string()
+                )
+              };
+              let message_ident = TMessageIdentifier::new("recall_writes", TMessageType::Exception, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            }
+          },
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("recall_writes", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("recall_writes", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -3335,6 +4047,12 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       },
       "replicate" => {
         self.process_replicate(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "wait_until_finished" => {
+        self.process_wait_until_finished(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "recall_writes" => {
+        self.process_recall_writes(message_ident.sequence_number, i_prot, o_prot)
       },
       "fetch_as_owner" => {
         self.process_fetch_as_owner(message_ident.sequence_number, i_prot, o_prot)
@@ -3964,13 +4682,13 @@ impl StoreUnsetResult {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreWriteManyArgs {
-  pairs: Vec<KeyValue>,
+  writes: Vec<Write>,
 }
 
 impl StoreWriteManyArgs {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWriteManyArgs> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Vec<KeyValue>> = None;
+    let mut f_1: Option<Vec<Write>> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -3980,10 +4698,10 @@ impl StoreWriteManyArgs {
       match field_id {
         1 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<KeyValue> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<Write> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_8 = KeyValue::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_8);
+            let list_elem_9 = Write::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_9);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -3995,18 +4713,18 @@ impl StoreWriteManyArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("StoreWriteManyArgs.pairs", &f_1)?;
+    verify_required_field_exists("StoreWriteManyArgs.writes", &f_1)?;
     let ret = StoreWriteManyArgs {
-      pairs: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      writes: f_1.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("write_many_args");
     o_prot.write_struct_begin(&struct_ident)?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("pairs", TType::List, 1))?;
-    o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, self.pairs.len() as i32))?;
-    for e in &self.pairs {
+    o_prot.write_field_begin(&TFieldIdentifier::new("writes", TType::List, 1))?;
+    o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, self.writes.len() as i32))?;
+    for e in &self.writes {
       e.write_to_out_protocol(o_prot)?;
     }
     o_prot.write_list_end()?;
@@ -4058,8 +4776,8 @@ impl StoreWriteManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_9 = WriteResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_9);
+            let list_elem_10 = WriteResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_10);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -4127,8 +4845,8 @@ impl StoreFetchManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_10 = i_prot.read_bytes()?;
-            val.push(list_elem_10);
+            let list_elem_11 = i_prot.read_bytes()?;
+            val.push(list_elem_11);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4203,8 +4921,8 @@ impl StoreFetchManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_11 = ReadResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_11);
+            let list_elem_12 = ReadResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_12);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -4489,14 +5207,14 @@ impl StoreScanResult {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreWriteAsPrimaryArgs {
-  pairs: Vec<KeyValue>,
+  writes: Vec<Write>,
   generation: i64,
 }
 
 impl StoreWriteAsPrimaryArgs {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWriteAsPrimaryArgs> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Vec<KeyValue>> = None;
+    let mut f_1: Option<Vec<Write>> = None;
     let mut f_2: Option<i64> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -4507,10 +5225,10 @@ impl StoreWriteAsPrimaryArgs {
       match field_id {
         1 => {
           let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<KeyValue> = Vec::with_capacity(list_ident.size as usize);
+          let mut val: Vec<Write> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_12 = KeyValue::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_12);
+            let list_elem_13 = Write::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_13);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4526,10 +5244,10 @@ impl StoreWriteAsPrimaryArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("StoreWriteAsPrimaryArgs.pairs", &f_1)?;
+    verify_required_field_exists("StoreWriteAsPrimaryArgs.writes", &f_1)?;
     verify_required_field_exists("StoreWriteAsPrimaryArgs.generation", &f_2)?;
     let ret = StoreWriteAsPrimaryArgs {
-      pairs: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      writes: f_1.expect("auto-generated code should have checked for presence of required fields"),
       generation: f_2.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
@@ -4537,9 +5255,9 @@ impl StoreWriteAsPrimaryArgs {
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("write_as_primary_args");
     o_prot.write_struct_begin(&struct_ident)?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("pairs", TType::List, 1))?;
-    o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, self.pairs.len() as i32))?;
-    for e in &self.pairs {
+    o_prot.write_field_begin(&TFieldIdentifier::new("writes", TType::List, 1))?;
+    o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, self.writes.len() as i32))?;
+    for e in &self.writes {
       e.write_to_out_protocol(o_prot)?;
     }
     o_prot.write_list_end()?;
@@ -4558,12 +5276,12 @@ impl StoreWriteAsPrimaryArgs {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreWriteAsPrimaryResult {
-  result_value: Option<Vec<WriteResult>>,
+  result_value: Option<PrimaryReply>,
   refused: Option<Refused>,
 }
 
 impl StoreWriteAsPrimaryResult {
-  fn ok_or(self) -> thrift::Result<Vec<WriteResult>> {
+  fn ok_or(self) -> thrift::Result<PrimaryReply> {
     if self.refused.is_some() {
       Err(thrift::Error::User(Box::new(self.refused.unwrap())))
     } else if self.result_value.is_some() {
@@ -4581,7 +5299,7 @@ impl StoreWriteAsPrimaryResult {
   }
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWriteAsPrimaryResult> {
     i_prot.read_struct_begin()?;
-    let mut f_0: Option<Vec<WriteResult>> = None;
+    let mut f_0: Option<PrimaryReply> = None;
     let mut f_1: Option<Refused> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
@@ -4591,13 +5309,7 @@ impl StoreWriteAsPrimaryResult {
       let field_id = field_id(&field_ident)?;
       match field_id {
         0 => {
-          let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
-          for _ in 0..list_ident.size {
-            let list_elem_13 = WriteResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_13);
-          }
-          i_prot.read_list_end()?;
+          let val = PrimaryReply::read_from_in_protocol(i_prot)?;
           f_0 = Some(val);
         },
         1 => {
@@ -4621,12 +5333,8 @@ impl StoreWriteAsPrimaryResult {
     let struct_ident = TStructIdentifier::new("StoreWriteAsPrimaryResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.result_value {
-      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::List, 0))?;
-      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
-      for e in fld_var {
-        e.write_to_out_protocol(o_prot)?;
-      }
-      o_prot.write_list_end()?;
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
+      fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
     if let Some(ref fld_var) = self.refused {
@@ -4645,15 +5353,19 @@ impl StoreWriteAsPrimaryResult {
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 struct StoreReplicateArgs {
-  pairs: Vec<KeyValue>,
+  primary: NodeId,
+  copies: Vec<Copy>,
   placement_id: i64,
+  finished: i64,
 }
 
 impl StoreReplicateArgs {
   fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreReplicateArgs> {
     i_prot.read_struct_begin()?;
-    let mut f_1: Option<Vec<KeyValue>> = None;
-    let mut f_2: Option<i64> = None;
+    let mut f_1: Option<NodeId> = None;
+    let mut f_2: Option<Vec<Copy>> = None;
+    let mut f_3: Option<i64> = None;
+    let mut f_4: Option<i64> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -4662,18 +5374,26 @@ impl StoreReplicateArgs {
       let field_id = field_id(&field_ident)?;
       match field_id {
         1 => {
-          let list_ident = i_prot.read_list_begin()?;
-          let mut val: Vec<KeyValue> = Vec::with_capacity(list_ident.size as usize);
-          for _ in 0..list_ident.size {
-            let list_elem_14 = KeyValue::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_14);
-          }
-          i_prot.read_list_end()?;
+          let val = NodeId::read_from_in_protocol(i_prot)?;
           f_1 = Some(val);
         },
         2 => {
-          let val = i_prot.read_i64()?;
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Copy> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_14 = Copy::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_14);
+          }
+          i_prot.read_list_end()?;
           f_2 = Some(val);
+        },
+        3 => {
+          let val = i_prot.read_i64()?;
+          f_3 = Some(val);
+        },
+        4 => {
+          let val = i_prot.read_i64()?;
+          f_4 = Some(val);
         },
         _ => {
           i_prot.skip(field_ident.field_type)?;
@@ -4682,26 +5402,36 @@ impl StoreReplicateArgs {
       i_prot.read_field_end()?;
     }
     i_prot.read_struct_end()?;
-    verify_required_field_exists("StoreReplicateArgs.pairs", &f_1)?;
-    verify_required_field_exists("StoreReplicateArgs.placement_id", &f_2)?;
+    verify_required_field_exists("StoreReplicateArgs.primary", &f_1)?;
+    verify_required_field_exists("StoreReplicateArgs.copies", &f_2)?;
+    verify_required_field_exists("StoreReplicateArgs.placement_id", &f_3)?;
+    verify_required_field_exists("StoreReplicateArgs.finished", &f_4)?;
     let ret = StoreReplicateArgs {
-      pairs: f_1.expect("auto-generated code should have checked for presence of required fields"),
-      placement_id: f_2.expect("auto-generated code should have checked for presence of required fields"),
+      primary: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      copies: f_2.expect("auto-generated code should have checked for presence of required fields"),
+      placement_id: f_3.expect("auto-generated code should have checked for presence of required fields"),
+      finished: f_4.expect("auto-generated code should have checked for presence of required fields"),
     };
     Ok(ret)
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("replicate_args");
     o_prot.write_struct_begin(&struct_ident)?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("pairs", TType::List, 1))?;
-    o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, self.pairs.len() as i32))?;
-    for e in &self.pairs {
+    o_prot.write_field_begin(&TFieldIdentifier::new("primary", TType::Struct, 1))?;
+    self.primary.write_to_out_protocol(o_prot)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("copies", TType::List, 2))?;
+    o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, self.copies.len() as i32))?;
+    for e in &self.copies {
       e.write_to_out_protocol(o_prot)?;
     }
     o_prot.write_list_end()?;
     o_prot.write_field_end()?;
-    o_prot.write_field_begin(&TFieldIdentifier::new("placement_id", TType::I64, 2))?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("placement_id", TType::I64, 3))?;
     o_prot.write_i64(self.placement_id)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("finished", TType::I64, 4))?;
+    o_prot.write_i64(self.finished)?;
     o_prot.write_field_end()?;
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
@@ -4772,6 +5502,287 @@ impl StoreReplicateResult {
 }
 
 //
+// StoreWaitUntilFinishedArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreWaitUntilFinishedArgs {
+  generation: i64,
+  sequence: i64,
+}
+
+impl StoreWaitUntilFinishedArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWaitUntilFinishedArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<i64> = None;
+    let mut f_2: Option<i64> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_i64()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_i64()?;
+          f_2 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("StoreWaitUntilFinishedArgs.generation", &f_1)?;
+    verify_required_field_exists("StoreWaitUntilFinishedArgs.sequence", &f_2)?;
+    let ret = StoreWaitUntilFinishedArgs {
+      generation: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      sequence: f_2.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("wait_until_finished_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("generation", TType::I64, 1))?;
+    o_prot.write_i64(self.generation)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("sequence", TType::I64, 2))?;
+    o_prot.write_i64(self.sequence)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreWaitUntilFinishedResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreWaitUntilFinishedResult {
+  result_value: Option<bool>,
+  refused: Option<Refused>,
+}
+
+impl StoreWaitUntilFinishedResult {
+  fn ok_or(self) -> thrift::Result<bool> {
+    if self.refused.is_some() {
+      Err(thrift::Error::User(Box::new(self.refused.unwrap())))
+    } else if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreWaitUntilFinished"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWaitUntilFinishedResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<bool> = None;
+    let mut f_1: Option<Refused> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = i_prot.read_bool()?;
+          f_0 = Some(val);
+        },
+        1 => {
+          let val = Refused::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreWaitUntilFinishedResult {
+      result_value: f_0,
+      refused: f_1,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreWaitUntilFinishedResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Bool, 0))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.refused {
+      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreRecallWritesArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreRecallWritesArgs {
+  ids: Vec<WriteId>,
+}
+
+impl StoreRecallWritesArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreRecallWritesArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<WriteId>> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<WriteId> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_15 = WriteId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_15);
+          }
+          i_prot.read_list_end()?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("StoreRecallWritesArgs.ids", &f_1)?;
+    let ret = StoreRecallWritesArgs {
+      ids: f_1.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("recall_writes_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("ids", TType::List, 1))?;
+    o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, self.ids.len() as i32))?;
+    for e in &self.ids {
+      e.write_to_out_protocol(o_prot)?;
+    }
+    o_prot.write_list_end()?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreRecallWritesResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreRecallWritesResult {
+  result_value: Option<Vec<WriteResult>>,
+  refused: Option<Refused>,
+}
+
+impl StoreRecallWritesResult {
+  fn ok_or(self) -> thrift::Result<Vec<WriteResult>> {
+    if self.refused.is_some() {
+      Err(thrift::Error::User(Box::new(self.refused.unwrap())))
+    } else if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreRecallWrites"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreRecallWritesResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<Vec<WriteResult>> = None;
+    let mut f_1: Option<Refused> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_16 = WriteResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_16);
+          }
+          i_prot.read_list_end()?;
+          f_0 = Some(val);
+        },
+        1 => {
+          let val = Refused::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreRecallWritesResult {
+      result_value: f_0,
+      refused: f_1,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreRecallWritesResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::List, 0))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.refused {
+      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
 // StoreFetchAsOwnerArgs
 //
 
@@ -4797,8 +5808,8 @@ impl StoreFetchAsOwnerArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_15 = i_prot.read_bytes()?;
-            val.push(list_elem_15);
+            let list_elem_17 = i_prot.read_bytes()?;
+            val.push(list_elem_17);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4882,8 +5893,8 @@ impl StoreFetchAsOwnerResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_16 = ReadResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_16);
+            let list_elem_18 = ReadResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_18);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);

@@ -5,7 +5,6 @@ use std::thread;
 use std::time::Duration;
 
 use log::{debug, warn};
-use thrift::TransportErrorKind;
 
 use super::Node;
 use super::events::PendingEvents;
@@ -155,20 +154,13 @@ impl Node {
     }
 }
 
-/// What a failed call says about the peer. Only a host that answers for a process that is
-/// gone counts as a refusal, which shortens the suspect timeout.
+/// What a failed call says about the peer. Only a host that answers that no process listens counts
+/// as a refusal, which shortens the suspect timeout. A connection that was closed is none: a
+/// server that is short of threads closes connections, and may still answer others.
 pub(super) fn outcome_of(error: &Error) -> Outcome {
     match error {
         e if e.is_unknown_method() => Outcome::UnknownMethod,
         Error::Refused(_, e) if e.kind() == io::ErrorKind::ConnectionRefused => Outcome::Refused,
-        Error::ConnectionLost(_, thrift::Error::Transport(e))
-            if matches!(
-                e.kind,
-                TransportErrorKind::EndOfFile | TransportErrorKind::NotOpen
-            ) =>
-        {
-            Outcome::Refused
-        }
         _ => Outcome::NoReply,
     }
 }

@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::libc::linger;
+use nix::sys::socket::{setsockopt, sockopt};
 use parking_lot::Mutex;
 
 use crate::error::Error;
@@ -111,6 +113,9 @@ impl<C> Pool<C> {
             return false;
         };
         busy.swap_remove(used);
+        if !is_reusable {
+            reset(&connection.stream);
+        }
         if is_reusable && idle.len() < Self::MAX_IDLE {
             idle.push(PooledConnection {
                 is_reused: true,
@@ -194,6 +199,19 @@ impl<C> Pool<C> {
             connections.idle.clear();
         }
     }
+}
+
+/// Of a connection that is reset when it is closed.
+const LINGER: linger = linger {
+    l_onoff: 1,
+    l_linger: 0,
+};
+
+/// Lets a connection end by a reset when it is closed, so that the kernel does not go on sending
+/// a request whose caller has given up.
+fn reset(stream: &TcpStream) {
+    // It may be closed already.
+    let _ = setsockopt(stream, sockopt::Linger, &LINGER);
 }
 
 impl<C> Connections<C> {

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use parking_lot::Mutex;
 
+use super::key_writes::{WriteReply, WriteRequest};
 use super::limits::StoreLimits;
 use super::placement::{Key, NodeId, Placement};
 use super::rebalance::{DEFAULT_REPLICAS, Pull, RebalanceStatus};
 use super::store::Store;
 use super::table::{PAGE, SCAN_LIMIT, SMALL_PAGE};
-use super::types::{Mutation, NOT_PRIMARY};
-use super::wire::{NOT_AN_OWNER, mutations, refused, to_read_result};
-use super::write::Origin;
+use super::wire::{NOT_AN_OWNER, refused, to_read_result, to_requests};
 use crate::diststore::{self as wire, StoreSyncHandler};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -27,8 +26,8 @@ use crate::rpc::fast_path::FastPath;
 /// The service type of a store.
 pub const SERVICE: &str = "diststore.Store";
 
-/// How long a primary may take over a forwarded write. After that its sender asks again.
-const FORWARDED_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long a primary lets somebody wait for the end of a write.
+const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a `get` may take while there are legacy nodes: one that has forwarded it serves
 /// nobody else meanwhile, and must not be taken for dead.
@@ -79,6 +78,14 @@ impl StoreHandler {
     }
 }
 
+impl StoreHandler {
+    /// Writes that have arrived, with their deadlines.
+    fn requests(&self, writes: Vec<wire::Write>) -> thrift::Result<Vec<WriteRequest>> {
+        let Store { started, ids, .. } = &*self.store;
+        to_requests(writes, Store::deadline(), *started, ids).map_err(refused)
+    }
+}
+
 impl BaseHandler for StoreHandler {
     fn endpoint(&self) -> &Endpoint {
         self.store.node.endpoint()
@@ -115,11 +122,12 @@ impl LocatorHandler for StoreHandler {
             self.store.rebalance().bootstrap(DEFAULT_REPLICAS);
         }
         let (announcer, puller) = (self.store.clone(), self.store.clone());
-        let legacy = self.store.clone();
+        let (finisher, legacy) = (self.store.clone(), self.store.clone());
         let thread = |name: &str| thread::Builder::new().name(name.into());
         let started = [
             thread("announcer").spawn(move || announcer.announce_loop()),
             thread("puller").spawn(move || puller.pull_loop()),
+            thread("finisher").spawn(move || finisher.finish_loop()),
             thread("legacy").spawn(move || legacy.legacy_loop()),
         ];
         for thread in started {
@@ -179,8 +187,8 @@ impl StoreSyncHandler for StoreHandler {
     fn handle_write(&self, key: Vec<u8>, value: Vec<u8>) -> thrift::Result<i64> {
         self.store.throttle.record_call();
         debug!("received {}", Key::new(&key));
-        let result = self.store.write(&key, Some(value)).map_err(refused)?;
-        Ok(result.version.unwrap_or(0))
+        let outcome = self.store.write(&key, Some(value)).map_err(refused)?;
+        Ok(outcome.version)
     }
 
     fn handle_fetch(&self, key: Vec<u8>) -> thrift::Result<wire::ReadResult> {
@@ -190,17 +198,23 @@ impl StoreSyncHandler for StoreHandler {
 
     fn handle_unset(&self, key: Vec<u8>) -> thrift::Result<bool> {
         self.store.throttle.record_call();
-        let result = self.store.write(&key, None).map_err(refused)?;
-        Ok(result.existed.unwrap_or(false))
+        let outcome = self.store.write(&key, None).map_err(refused)?;
+        Ok(outcome.existed)
     }
 
     fn handle_write_many(
         &self,
-        pairs: Vec<wire::KeyValue>,
+        writes: Vec<wire::Write>,
     ) -> thrift::Result<Vec<wire::WriteResult>> {
         self.store.throttle.record_call();
-        let pairs = mutations(pairs).map_err(refused)?;
-        self.store.write_many(&pairs).map_err(refused)
+        let requests = self.requests(writes)?;
+        let results = self.store.write_requests(requests).map_err(refused)?;
+        let reply = |result| match result {
+            Ok(outcome) => WriteReply::Done(outcome),
+            Err(why) => WriteReply::Refused(why),
+        };
+        let replies = results.into_iter().map(reply);
+        Ok(replies.map(Into::into).collect())
     }
 
     fn handle_fetch_many(&self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<wire::ReadResult>> {
@@ -229,29 +243,53 @@ impl StoreSyncHandler for StoreHandler {
 
     fn handle_write_as_primary(
         &self,
-        pairs: Vec<wire::KeyValue>,
+        writes: Vec<wire::Write>,
         generation: i64,
-    ) -> thrift::Result<Vec<wire::WriteResult>> {
-        self.store.throttle.record_call();
-        let pairs = mutations(pairs).map_err(refused)?;
-        let pairs: Vec<&Mutation> = pairs.iter().collect();
-        let deadline = Instant::now() + FORWARDED_TIMEOUT;
-        let primary = NodeId::new(self.store.node.location().clone(), generation);
-        let results = self
-            .store
-            .write_as_primary(&primary, &pairs, Origin::Client, deadline);
-        let not_primary = || wire::WriteResult::new(NOT_PRIMARY, false);
-        let results = results.map_err(refused)?.into_iter();
-        Ok(results.map(|one| one.unwrap_or_else(not_primary)).collect())
+    ) -> thrift::Result<wire::PrimaryReply> {
+        let mut replies = Vec::new();
+        if !writes.is_empty() {
+            self.store.throttle.record_call();
+            let requests = self.requests(writes)?;
+            let primary = NodeId::new(self.store.node.location().clone(), generation);
+            replies = self.store.write_as_primary(&primary, &requests);
+        }
+        let results: Vec<wire::WriteResult> = replies.into_iter().map(Into::into).collect();
+        let clock = self.store.clock_ms() as i64;
+        Ok(wire::PrimaryReply::new(results, clock))
     }
 
     fn handle_replicate(
         &self,
-        pairs: Vec<wire::KeyValue>,
+        primary: wire::NodeId,
+        copies: Vec<wire::Copy>,
         placement_id: i64,
+        finished: i64,
     ) -> thrift::Result<wire::ReplicateResult> {
         self.store.throttle.record_call();
-        Ok(self.store.apply_replicated(pairs, placement_id as u64))
+        let primary = NodeId::try_from(primary).map_err(thrift::Error::from)?;
+        let placement_id = placement_id as u64;
+        Ok(self
+            .store
+            .apply_replicated(&primary, copies, placement_id, finished))
+    }
+
+    fn handle_wait_until_finished(&self, generation: i64, sequence: i64) -> thrift::Result<bool> {
+        let routing = self.store.routing().clone();
+        if routing.me().generation != generation {
+            return Err(refused(
+                "the process of that generation is not here any more",
+            ));
+        }
+        let deadline = Instant::now() + FINISH_TIMEOUT;
+        Ok(routing.sequence().wait_until_finished(sequence, deadline))
+    }
+
+    fn handle_recall_writes(
+        &self,
+        ids: Vec<wire::WriteId>,
+    ) -> thrift::Result<Vec<wire::WriteResult>> {
+        let replies = self.store.recall_writes(ids.into_iter().map(Into::into));
+        Ok(replies.into_iter().map(Into::into).collect())
     }
 
     fn handle_fetch_as_owner(
@@ -312,8 +350,8 @@ impl StoreSyncHandler for StoreHandler {
             |points| filter.may_include_points(points),
             |key| filter.includes(key),
         );
-        if !is_current() {
-            // Isolated meanwhile: the others may have gone on without this node.
+        // Isolated meanwhile: the others may have gone on without this node.
+        if !is_current() || !self.store.are_finished(&page.unfinished) {
             return Err(not_ready());
         }
         let count = page.entries.len() as u64;

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use super::types::PEER_TIMEOUTS;
 use crate::diststore::StoreSyncClient;
 use crate::location::Location;
-use crate::node::Node;
 use crate::rpc::batcher::{BatchCall, Batcher, Item};
-use crate::rpc::dialer::{Input, Output};
+use crate::rpc::dialer::{Dialer, Input, Output, Timeouts};
 use crate::rpc::fanout::{EmptyInput, SinkOutput, SplitClient};
 use crate::rpc::pool::Pool;
 
@@ -23,16 +21,17 @@ pub(super) struct OwnerCalls<Q, A> {
 }
 
 impl<Q: Item, A> OwnerCalls<Q, A> {
-    /// Makes `call` with up to `max_batch` bytes of requests at a time.
+    /// Makes `call` within these timeouts, with up to `max_batch` bytes of requests at a time.
     pub fn new(
-        node: &Node,
+        dialer: &Dialer,
+        timeouts: Timeouts,
         max_batch: usize,
         call: impl BatchCall<OwnerClient, Q, A> + 'static,
     ) -> OwnerCalls<Q, A> {
         let client = |input, output| {
             SplitClient::new(StoreSyncClient::new, StoreSyncClient::new, (input, output))
         };
-        let pool = Arc::new(Pool::new(node.dialer().clone(), client, PEER_TIMEOUTS));
+        let pool = Arc::new(Pool::new(dialer.clone(), client, timeouts));
         OwnerCalls {
             batcher: Batcher::over(pool.clone(), max_batch, call),
             pool,

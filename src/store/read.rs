@@ -1,31 +1,34 @@
 //! Reading keys: from this node's table, or from another owner.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
 use super::placement::{Key, NodeId};
-use super::rebalance::ReadRoute;
+use super::rebalance::{ReadRoute, Rule};
 use super::remote_read::{ReadReply, ReadRequest};
 use super::store::Store;
 use super::table::{Cursor, PAGE, Page, SCAN_LIMIT};
 use super::types::Refusal;
 use super::versions::Entry;
+use crate::diststore::TStoreSyncClient;
 
 /// The most bytes of values in one reply. The keys beyond it are left to another call, so that
 /// a message is never too large, whatever its first value is.
 const MAX_REPLY: usize = 1024 * 1024;
 
-/// A key that other nodes have to be asked for.
+/// The pause before a copy is read again whose coordinator is gone.
+const GONE_PAUSE: Duration = Duration::from_millis(10);
+
+/// A key that another node has to be asked for.
 struct RemoteKey<'a> {
     /// The index among the keys of the call.
     index: usize,
     key: Key<'a>,
-    /// Each owner is asked as an owner in this placement.
+    /// The owner to ask, as an owner in this placement.
     placement_id: u64,
-    /// The owners left to ask, the next one first. At least one.
-    owners: Vec<NodeId>,
-    /// The next owner's reply had no room for the value before.
+    owner: NodeId,
+    /// The owner's reply had no room for the value before.
     is_repeated: bool,
 }
 
@@ -112,11 +115,11 @@ impl Store {
                     results[index] = self.read_local(*key, is_local);
                     local.extend(results[index].is_some().then_some(index));
                 }
-                ReadRoute::Remote(placement_id, owners) => remote.push(RemoteKey {
+                ReadRoute::Remote(placement_id, owner) => remote.push(RemoteKey {
                     index,
                     key: *key,
                     placement_id,
-                    owners: self.remote_reader.healthy_first(owners),
+                    owner,
                     is_repeated: false,
                 }),
                 ReadRoute::Unavailable => (),
@@ -134,8 +137,8 @@ impl Store {
         remote
     }
 
-    /// Asks the owners of each key in turn, those of different keys together, until one replies
-    /// or all have refused. Starts no call after the deadline.
+    /// Asks the owners of all keys together, again where a reply had no room. Starts no call
+    /// after the deadline.
     fn read_remote_keys(
         &self,
         mut open: Vec<RemoteKey<'_>>,
@@ -143,41 +146,31 @@ impl Store {
         deadline: Instant,
     ) {
         while !open.is_empty() && Instant::now() < deadline {
-            let mut replies = self.read_from_next_owners(&open).into_iter();
-            open.retain_mut(|remote| {
-                match replies.next().flatten() {
-                    Some(ReadReply::Held(held)) => {
-                        results[remote.index] = Some(held);
-                        return false;
-                    }
-                    Some(ReadReply::NoRoom) => remote.is_repeated = true,
-                    None => drop(remote.owners.remove(0)),
+            let requests = open.iter().map(|remote| {
+                let request = ReadRequest {
+                    placement_id: remote.placement_id,
+                    key: remote.key.bytes.to_vec(),
+                    is_repeated: remote.is_repeated,
+                };
+                (remote.owner.location.clone(), request)
+            });
+            let mut replies = self.remote_reader.read(requests.collect()).into_iter();
+            open.retain_mut(|remote| match replies.next().flatten() {
+                Some(ReadReply::Held(held)) => {
+                    results[remote.index] = Some(held);
+                    false
                 }
-                !remote.owners.is_empty()
+                Some(ReadReply::NoRoom) => {
+                    remote.is_repeated = true;
+                    true
+                }
+                Some(ReadReply::Unreachable) => {
+                    self.mark_exited(&remote.owner);
+                    false
+                }
+                None => false,
             });
         }
-    }
-
-    /// Reads each key from its next owner, which may be this node.
-    fn read_from_next_owners(&self, open: &[RemoteKey<'_>]) -> Vec<Option<ReadReply>> {
-        let is_here = |remote: &RemoteKey<'_>| remote.owners[0].location == *self.node.location();
-        let requests = open.iter().filter(|remote| !is_here(remote)).map(|remote| {
-            let request = ReadRequest {
-                placement_id: remote.placement_id,
-                key: remote.key.bytes.to_vec(),
-                is_repeated: remote.is_repeated,
-            };
-            (remote.owners[0].location.clone(), request)
-        });
-        let mut replies = self.remote_reader.read(requests.collect()).into_iter();
-        let reply = |remote: &RemoteKey<'_>| {
-            if !is_here(remote) {
-                return replies.next().flatten();
-            }
-            let held = self.read_as_owner(remote.placement_id, &[remote.key])?;
-            held.into_iter().next().map(ReadReply::Held)
-        };
-        open.iter().map(reply).collect()
     }
 
     /// What this node holds as an owner in that placement, for as many of the first keys as
@@ -187,15 +180,16 @@ impl Store {
         placement_id: u64,
         keys: &[Key<'_>],
     ) -> Option<Vec<Option<Entry>>> {
-        let may_read = || {
+        let may_read = |key: Key<'_>| {
             let routing = self.routing();
-            self.is_current(&routing) && routing.may_read_at(placement_id)
+            self.is_current(&routing) && routing.may_answer(placement_id, key)
         };
-        if !may_read() {
-            return None;
-        }
-        let held = keys.iter().map(|key| self.read_local(*key, may_read));
-        let mut held = held.collect::<Option<Vec<_>>>()?;
+        let read = |key: &Key<'_>| {
+            let may_read = || may_read(*key);
+            let held = may_read().then(|| self.read_local(*key, may_read));
+            held.flatten()
+        };
+        let mut held = keys.iter().map(read).collect::<Option<Vec<_>>>()?;
         self.read_from_legacy(keys, &mut held, true);
         held.truncate(fitting(&held));
         Some(held)
@@ -222,6 +216,9 @@ impl Store {
         page.entries.retain(|(_, entry)| !entry.is_tombstone());
         // Keys are dropped only after the placement has changed.
         settled().ok_or_else(refusal)?;
+        if !self.are_finished(&page.unfinished) {
+            return Err("writes of some of the keys are not finished".into());
+        }
         Ok(page)
     }
 
@@ -235,11 +232,72 @@ impl Store {
         }
     }
 
-    /// Reads the table. A key that is missing may have been dropped meanwhile: then
-    /// `is_entitled` is false afterwards, and the result is None.
+    /// Reads the table, when the write of what it has is finished. None if that takes too long,
+    /// or if a missing key may have been dropped meanwhile, because `is_entitled` is false
+    /// afterwards.
     fn read_local(&self, key: Key<'_>, is_entitled: impl Fn() -> bool) -> Option<Option<Entry>> {
-        let entry = self.table.read(key);
-        (entry.is_some() || is_entitled()).then_some(entry)
+        loop {
+            match self.table.look_up(key) {
+                None => return is_entitled().then_some(None),
+                Some(held) if held.is_finished => return Some(Some(held.entry)),
+                Some(held) => {
+                    if !self.routing().has_rule(Rule::FinishBeforeReading) {
+                        return Some(Some(held.entry));
+                    }
+                    if !self.wait_for_write(key, held.entry.version) {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Is the write of what this node has for `key` finished? Waits for its coordinator.
+    pub(super) fn is_finished(&self, key: Key<'_>) -> bool {
+        let is_entitled = || true;
+        self.read_local(key, is_entitled).is_some()
+    }
+
+    /// Are the writes of these copies finished? Waits for their coordinators.
+    pub(super) fn are_finished(&self, copies: &[(Vec<u8>, i64)]) -> bool {
+        copies
+            .iter()
+            .all(|(key, version)| self.wait_for_write(Key::new(key), *version))
+    }
+
+    /// Waits until the coordinator of a write has finished it, for a second at most. False if it
+    /// has not, or is gone: then this node finishes the write itself (`finisher`).
+    fn wait_for_write(&self, key: Key<'_>, version: i64) -> bool {
+        let Some((coordinator, sequence)) = self.unfinished.coordinator(key.bytes, version) else {
+            // It is finished, or its copy has just arrived.
+            return true;
+        };
+        if self.routing().is_gone(&coordinator) {
+            debug!("{key} waits until its copy is brought to all owners");
+            self.pause_until(Instant::now() + GONE_PAUSE);
+            return false;
+        }
+        let generation = coordinator.generation;
+        let asked = self.peers.call(&coordinator.location, |client| {
+            client.wait_until_finished(generation, sequence)
+        });
+        match asked {
+            Ok(true) => {
+                self.unfinished.of(&coordinator).remove(sequence, version);
+                self.table.finish(key, version);
+                true
+            }
+            Ok(false) => {
+                debug!("{key} waits for a write of {}", coordinator.location);
+                false
+            }
+            Err(e) => {
+                // Not in the log line: it has an effect.
+                let why = self.on_failed_call(&coordinator, &e);
+                debug!("{why}");
+                false
+            }
+        }
     }
 }
 

@@ -140,14 +140,19 @@ impl Store {
     }
 
     /// Reports a failed call to a peer. If the peer was leaving, its process has exited.
-    fn on_failed_call(&self, peer: &NodeId, error: &Error) -> String {
+    pub(super) fn on_failed_call(&self, peer: &NodeId, error: &Error) -> String {
         if error.is_unreachable() {
             self.node.report_unreachable(&peer.location, error);
-            if self.rebalance().mark_exited(peer) {
-                self.close_connections(&peer.location);
-            }
+            self.mark_exited(peer);
         }
         error.to_string()
+    }
+
+    /// A call to a process failed. If it was leaving, it has exited.
+    pub(super) fn mark_exited(&self, peer: &NodeId) {
+        if self.rebalance().mark_exited(peer) {
+            self.close_connections(&peer.location);
+        }
     }
 
     /// The puller's thread, until the store stops.

@@ -1,14 +1,9 @@
 //! `RemoteReader`: asks other nodes for what they hold as owners.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use log::debug;
-use parking_lot::Mutex;
 
 use super::owner_calls::{OwnerCalls, OwnerClient};
-use super::placement::NodeId;
+use super::types::PEER_TIMEOUTS;
 use super::versions::Entry;
 use super::wire::from_read_result;
 use crate::diststore::TStoreSyncClient;
@@ -24,13 +19,9 @@ const MAX_BATCH: usize = 64 * 1024;
 /// a call to far less than the longest list accepted.
 const OVERHEAD: usize = 4;
 
-/// How long an owner that could not be reached is asked last.
-const BACKOFF: Duration = Duration::from_secs(1);
-
 /// Reads from other owners. Shared by threads.
 pub(super) struct RemoteReader {
     calls: OwnerCalls<ReadRequest, ReadReply>,
-    health: Arc<Health>,
 }
 
 /// A read of one key from one owner.
@@ -52,24 +43,22 @@ impl Item for ReadRequest {
     }
 }
 
-/// The reply of an owner that did not refuse.
+/// The reply of an owner that did not refuse, or none.
 pub(super) enum ReadReply {
     /// What the owner holds.
     Held(Option<Entry>),
     /// The value had no room in the message with those before it: ask again.
     NoRoom,
+    /// The owner does not reply.
+    Unreachable,
 }
 
 impl RemoteReader {
     /// A reader for this node, to which it reports unreachable owners.
     pub fn new(node: &Node) -> RemoteReader {
-        let health = Arc::new(Health {
-            node: node.clone(),
-            failed: Mutex::default(),
-        });
+        let call = FetchAsOwner(node.clone());
         RemoteReader {
-            calls: OwnerCalls::new(node, MAX_BATCH, FetchAsOwner(health.clone())),
-            health,
+            calls: OwnerCalls::new(node.dialer(), PEER_TIMEOUTS, MAX_BATCH, call),
         }
     }
 
@@ -79,44 +68,14 @@ impl RemoteReader {
         self.calls.send(requests)
     }
 
-    /// Sorts the owners of a key: those that could be reached recently first.
-    pub fn healthy_first(&self, mut owners: Vec<NodeId>) -> Vec<NodeId> {
-        let mut failed = self.health.failed.lock();
-        if failed.is_empty() {
-            return owners;
-        }
-        let now = Instant::now();
-        failed.retain(|_, until| *until > now);
-        owners.sort_by_key(|owner| failed.contains_key(&owner.location));
-        owners
-    }
-
     /// Closes the connections to a node that is gone. Calls in progress fail.
     pub fn close(&self, location: &Location) {
         self.calls.close(location);
     }
 }
 
-/// Which owners could not be reached recently.
-struct Health {
-    node: Node,
-    /// Until when each is asked last. Held briefly, never during a call.
-    failed: Mutex<HashMap<Location, Instant>>,
-}
-
-impl Health {
-    fn report(&self, owner: &Location, error: &Error) {
-        debug!("{error}");
-        if error.is_unreachable() {
-            let until = Instant::now() + BACKOFF;
-            self.failed.lock().insert(owner.clone(), until);
-            self.node.report_unreachable(owner, error);
-        }
-    }
-}
-
 /// The batched call.
-struct FetchAsOwner(Arc<Health>);
+struct FetchAsOwner(Node);
 
 impl BatchCall<OwnerClient, ReadRequest, ReadReply> for FetchAsOwner {
     fn send(&self, owner: &mut OwnerClient, batch: &Batch<ReadRequest>) -> thrift::Result<()> {
@@ -141,7 +100,11 @@ impl BatchCall<OwnerClient, ReadRequest, ReadReply> for FetchAsOwner {
     }
 
     fn on_error(&self, batch: &Batch<ReadRequest>, error: &Error) -> Vec<ReadReply> {
-        self.0.report(&batch.to, error);
-        Vec::new()
+        debug!("{error}");
+        if !error.is_unreachable() {
+            return Vec::new();
+        }
+        self.0.report_unreachable(&batch.to, error);
+        batch.items.iter().map(|_| ReadReply::Unreachable).collect()
     }
 }

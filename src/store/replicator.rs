@@ -1,11 +1,13 @@
 //! `Replicator`: sends copies of writes to the owners of their keys.
 
+use std::sync::Arc;
+
+use super::key_writes::{KeyWrites, PendingWrite};
 use super::owner_calls::{OwnerCalls, OwnerClient};
-use super::placement::Key;
-use super::types::Refusal;
-use super::versions::Entry;
-use super::wire::to_key_value;
-use crate::diststore::TStoreSyncClient;
+use super::types::{PEER_TIMEOUTS, Refusal};
+use super::wire::to_copy;
+use super::write_sequence::WriteSequence;
+use crate::diststore::{self as wire, TStoreSyncClient};
 use crate::error::Error;
 use crate::node::Node;
 use crate::rpc::batcher::{Batch, BatchCall, Item};
@@ -17,31 +19,51 @@ const MAX_BATCH: usize = 256 * 1024;
 /// Bytes that a pair takes in a message beyond its key and value.
 const OVERHEAD: usize = 32;
 
-/// Sends copies. An owner that could not be reached gives no reply.
+/// Sends copies.
 pub(super) type Replicator = OwnerCalls<ReplicaWrite, ReplicaResult>;
 
 /// A replicator for this node, to which it reports unreachable owners.
 pub(super) fn replicator(node: &Node) -> Replicator {
-    OwnerCalls::new(node, MAX_BATCH, Replicate(node.clone()))
+    OwnerCalls::new(
+        node.dialer(),
+        PEER_TIMEOUTS,
+        MAX_BATCH,
+        Replicate(node.clone()),
+    )
 }
 
-/// A copy of an entry for one owner.
+/// A copy of a write for one owner.
 pub(super) struct ReplicaWrite {
     key: Vec<u8>,
-    entry: Entry,
-    /// The current placement of the primary.
+    write: PendingWrite,
+    /// Numbers the writes of the process that coordinates this one.
+    sequence: Arc<WriteSequence>,
+    /// The current placement of that process.
     placement_id: u64,
 }
 
-/// The current placement of an owner that has the copy, or why it rejected it.
-pub(super) type ReplicaResult = Result<u64, Refusal>;
+/// What an owner made of a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ReplicaResult {
+    /// It has the copy. Its current placement.
+    Kept(u64),
+    /// It has this version, which is larger.
+    Newer(i64),
+    /// It keeps no copies of this process, because it does not know it, or takes it for gone.
+    Fenced,
+    /// It does not keep the copy.
+    Rejected(Refusal),
+    /// It does not reply.
+    Unreachable,
+}
 
 impl ReplicaWrite {
-    /// The copy of `entry` that a primary with that current placement sends.
-    pub fn new(key: Key<'_>, entry: &Entry, placement_id: u64) -> ReplicaWrite {
+    /// The copy of a write of `writes`, sent by a process with that current placement.
+    pub fn new(writes: &KeyWrites, write: &PendingWrite, placement_id: u64) -> ReplicaWrite {
         ReplicaWrite {
-            key: key.bytes.to_vec(),
-            entry: entry.clone(),
+            key: writes.key().bytes.to_vec(),
+            write: write.clone(),
+            sequence: writes.ticket().sequence().clone(),
             placement_id,
         }
     }
@@ -49,11 +71,11 @@ impl ReplicaWrite {
 
 impl Item for ReplicaWrite {
     fn size(&self) -> usize {
-        self.key.len() + self.entry.value_len() + OVERHEAD
+        self.key.len() + self.write.entry.value_len() + OVERHEAD
     }
 
     fn can_join(&self, first: &ReplicaWrite) -> bool {
-        self.placement_id == first.placement_id
+        self.placement_id == first.placement_id && Arc::ptr_eq(&self.sequence, &first.sequence)
     }
 }
 
@@ -62,10 +84,14 @@ struct Replicate(Node);
 
 impl BatchCall<OwnerClient, ReplicaWrite, ReplicaResult> for Replicate {
     fn send(&self, owner: &mut OwnerClient, batch: &Batch<ReplicaWrite>) -> thrift::Result<()> {
-        let pairs = batch.items.iter();
-        let pairs = pairs.map(|copy| to_key_value(copy.key.clone(), &copy.entry));
-        let (pairs, placement_id) = (pairs.collect(), batch.items[0].placement_id as i64);
-        owner.send(|sender| sender.replicate(pairs, placement_id))
+        let copies = batch.items.iter();
+        let copies = copies.map(|copy| to_copy(copy.key.clone(), &copy.write));
+        let first = &batch.items[0];
+        let primary = first.sequence.coordinator().into();
+        let (placement_id, finished) =
+            (first.placement_id as i64, first.sequence.first_unfinished());
+        let copies = copies.collect();
+        owner.send(|sender| sender.replicate(primary, copies, placement_id, finished))
     }
 
     fn receive(
@@ -73,13 +99,20 @@ impl BatchCall<OwnerClient, ReplicaWrite, ReplicaResult> for Replicate {
         owner: &mut OwnerClient,
         batch: &Batch<ReplicaWrite>,
     ) -> thrift::Result<Vec<ReplicaResult>> {
-        let reply = owner.receive(|receiver| receiver.replicate(Vec::new(), 0))?;
+        let nobody = wire::NodeId::default();
+        let reply = owner.receive(|receiver| receiver.replicate(nobody, Vec::new(), 0, 0))?;
+        let count = batch.items.len();
+        if reply.is_fenced == Some(true) {
+            return Ok(vec![ReplicaResult::Fenced; count]);
+        }
         let placement_id = reply.placement_id.unwrap_or(0) as u64;
-        let mut results = vec![Ok(placement_id); batch.items.len()];
+        let mut results = vec![ReplicaResult::Kept(placement_id); count];
         for rejection in reply.rejections.unwrap_or_default() {
             let index = usize::try_from(rejection.index.unwrap_or(-1)).ok();
             if let Some(result) = index.and_then(|index| results.get_mut(index)) {
-                *result = Err(rejection.reason.unwrap_or_default());
+                let reason = rejection.reason.unwrap_or_default();
+                let rejected = ReplicaResult::Rejected(reason);
+                *result = rejection.newer.map_or(rejected, ReplicaResult::Newer);
             }
         }
         Ok(results)
@@ -89,8 +122,8 @@ impl BatchCall<OwnerClient, ReplicaWrite, ReplicaResult> for Replicate {
         // A legacy node may have taken the place of the owner.
         if error.is_unreachable() || error.is_unknown_method() {
             self.0.report_unreachable(&batch.to, error);
-            return Vec::new();
+            return vec![ReplicaResult::Unreachable; batch.items.len()];
         }
-        vec![Err(error.to_string()); batch.items.len()]
+        Vec::new()
     }
 }

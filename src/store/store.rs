@@ -24,17 +24,23 @@ use std::sync::atomic::{
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
+use log::debug;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::execution::Execution;
+use super::forwarder::Forwarder;
 use super::legacy::{Doubts, WaitingPuts};
 use super::limits::StoreLimits;
 use super::placement::{Key, NodeId};
 use super::rebalance::{MemberSnapshot, Rebalance, Routing, Rules};
+use super::recent_placements::RecentPlacements;
+use super::recent_writes::{RecentWrites, WriteIds};
 use super::remote_read::RemoteReader;
 use super::replicator::{Replicator, replicator};
 use super::table::Table;
 use super::throttle::Throttle;
-use super::types::{CALL_TIMEOUT, Client, PEER_TIMEOUTS, PRIMARY_TIMEOUTS, Refusal};
+use super::types::{ATTEMPT_LIFETIME_MS, CALL_TIMEOUT, Client, PEER_TIMEOUTS, Refusal};
+use super::unfinished_copies::UnfinishedCopies;
 use super::versions::Entry;
 use super::write_locks::WriteLocks;
 use crate::diststore::StoreSyncClient;
@@ -59,10 +65,19 @@ pub struct Store {
     routing: ArcSwap<Routing>,
     changes: ChangeSignal,
     pub(super) peers: Pool<Client>,
-    pub(super) primaries: Pool<Client>,
+    pub(super) forwarder: Forwarder,
     pub(super) replicator: Replicator,
     pub(super) remote_reader: RemoteReader,
     pub(super) write_locks: WriteLocks,
+    /// Names writes that clients have not named.
+    pub(super) ids: WriteIds,
+    pub(super) recent: RecentWrites,
+    pub(super) recent_placements: RecentPlacements,
+    pub(super) unfinished: UnfinishedCopies,
+    /// Writes that the finisher is to take over. Held briefly.
+    pub(super) left_open: Mutex<Vec<Execution>>,
+    /// The zero of the store's clock.
+    pub(super) started: Instant,
     /// When the last copy came from a primary with another placement: keys that look
     /// superfluous may soon be owned. Held briefly.
     pub(super) stale_write_at: Mutex<Option<Instant>>,
@@ -91,10 +106,18 @@ impl Store {
         let epoch = node.epoch();
         let me = NodeId::new(node.location().clone(), node.snapshot().generation);
         let state = Rebalance::new(me, replicas, Rules::default());
-        let pool = |timeouts| Pool::new(node.dialer().clone(), StoreSyncClient::new, timeouts);
         Store {
-            peers: pool(PEER_TIMEOUTS),
-            primaries: pool(PRIMARY_TIMEOUTS),
+            peers: Pool::new(node.dialer().clone(), StoreSyncClient::new, PEER_TIMEOUTS),
+            forwarder: Forwarder::new(node.dialer(), {
+                let node = node.clone();
+                move |primary, error| {
+                    debug!("{error}");
+                    // A legacy node may have taken the place of the primary.
+                    if error.is_unreachable() || error.is_unknown_method() {
+                        node.report_unreachable(primary, error);
+                    }
+                }
+            }),
             replicator: replicator(&node),
             remote_reader: RemoteReader::new(&node),
             node,
@@ -105,6 +128,12 @@ impl Store {
             rebalanced_epoch: AtomicU64::new(epoch),
             changes: ChangeSignal::default(),
             write_locks: WriteLocks::default(),
+            ids: WriteIds::default(),
+            recent: RecentWrites::default(),
+            recent_placements: RecentPlacements::new(ATTEMPT_LIFETIME_MS),
+            unfinished: UnfinishedCopies::default(),
+            left_open: Mutex::default(),
+            started: Instant::now(),
             stale_write_at: Mutex::default(),
             throttle: Throttle::default(),
             doubts: Mutex::default(),
@@ -220,26 +249,44 @@ impl Store {
         &self,
         entries: impl IntoIterator<Item = (Key<'a>, &'a Entry)>,
     ) -> Result<(), Refusal> {
-        let mut used = self.table.bytes();
+        self.check_room_beside(&mut self.table.bytes(), entries)
+    }
+
+    /// [`check_room`](Store::check_room) when so many bytes are used. Adds those of the entries.
+    pub(super) fn check_room_beside<'a>(
+        &self,
+        used: &mut usize,
+        entries: impl IntoIterator<Item = (Key<'a>, &'a Entry)>,
+    ) -> Result<(), Refusal> {
         for (key, entry) in entries {
             let growth = match entry.is_tombstone() {
                 true => 0,
                 false => self.table.growth(key, entry),
             };
             let (key, value) = (key.bytes.len(), entry.value_len());
-            self.limits.check(key, value, growth, used)?;
-            used += growth;
+            self.limits.check(key, value, growth, *used)?;
+            *used += growth;
         }
         Ok(())
+    }
+
+    /// Milliseconds since the store started.
+    pub(super) fn clock_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    /// Wakes the threads that wait for a change.
+    pub(super) fn notify(&self) {
+        self.changes.notify();
     }
 
     /// Closes the connections to a node that is down or has exited. Calls in progress fail
     /// instead of waiting for their timeouts.
     pub(super) fn close_connections(&self, location: &Location) {
+        self.forwarder.close(location);
         self.replicator.close(location);
         self.remote_reader.close(location);
         self.peers.close_all(location);
-        self.primaries.close_all(location);
     }
 
     /// Ends the store's own threads, and every wait.
@@ -306,6 +353,10 @@ impl Drop for RebalanceGuard<'_> {
         while self.guard.changes() != self.before {
             self.before = self.guard.changes();
             let routing = Arc::new(self.guard.routing());
+            let placements = routing.placements();
+            self.store
+                .recent_placements
+                .update(placements, self.store.clock_ms());
             self.store.routing.store(routing);
             // May take further steps.
             self.guard.on_published();

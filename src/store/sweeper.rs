@@ -14,8 +14,7 @@ use log::{debug, info};
 use super::placement::Key;
 use super::rebalance::Routing;
 use super::store::Store;
-use super::table::STRIPES;
-use super::types::unix_millis;
+use super::table::{STRIPES, Tombstone};
 
 /// Nothing is dropped for this time after a copy came from a primary with another placement,
 /// which may make this node an owner.
@@ -24,15 +23,17 @@ const QUIET_BEFORE_SWEEP: Duration = Duration::from_secs(10);
 /// The time between two sweeps in one placement.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a tombstone is kept, in milliseconds: longer than a node is likely to be taken for
-/// down and then return with what it held. One hour.
-const TOMBSTONE_RETENTION_MS: i64 = 3_600_000;
+/// How many sweeps that are [`SWEEP_INTERVAL`] apart a tombstone is kept for: longer than any copy
+/// of an older value is in flight, whatever the clocks say. One hour.
+const TOMBSTONE_AGE: u8 = 60;
 
 /// What the puller's thread remembers between sweeps.
 #[derive(Default)]
 pub(super) struct Sweeper {
     /// The placement of the last sweep, and when it was.
     swept: Option<(u64, Instant)>,
+    /// When tombstones became older last.
+    aged: Option<Instant>,
 }
 
 impl Sweeper {
@@ -45,24 +46,30 @@ impl Sweeper {
         if !is_due || !store.is_quiet() {
             return false;
         }
-        self.swept = Some((placement_id, Instant::now()));
-        store.sweep();
+        let now = Instant::now();
+        self.swept = Some((placement_id, now));
+        let counts_age = self.aged.is_none_or(|at| now - at >= SWEEP_INTERVAL);
+        if counts_age {
+            self.aged = Some(now);
+        }
+        store.sweep(counts_age);
         true
     }
 }
 
 impl Store {
     /// Drops keys that this node does not own, and old tombstones.
-    fn sweep(&self) {
+    fn sweep(&self, counts_age: bool) {
         let routing = self.routing().clone();
         let (current, me) = (routing.current(), routing.me());
         let Some(replicas) = routing.replicas().filter(|_| current.contains(me)) else {
             return;
         };
         let oldest_missed = self.doubts.lock().oldest().unwrap_or(i64::MAX);
-        let expired = (unix_millis() - TOMBSTONE_RETENTION_MS).min(oldest_missed);
-        let keep = |key: Key<'_>, deleted_at: Option<i64>| {
-            let is_expired = deleted_at.is_some_and(|at| at < expired);
+        let keep = |key: Key<'_>, tombstone: Option<Tombstone>| {
+            let is_expired = tombstone.is_some_and(|tombstone| {
+                tombstone.age >= TOMBSTONE_AGE && tombstone.deleted_at < oldest_missed
+            });
             !is_expired && current.owns(me, key, replicas)
         };
         let may_drop = || {
@@ -71,7 +78,7 @@ impl Store {
         };
         let mut dropped = 0;
         for stripe in 0..STRIPES {
-            match self.table.sweep(stripe, may_drop, keep) {
+            match self.table.sweep(stripe, counts_age, may_drop, keep) {
                 Some(count) => dropped += count,
                 None => return debug!("the sweep was interrupted"),
             }

@@ -5,9 +5,13 @@
 //! ordered by their points, then by their bytes, so a copy can resume after the last key it
 //! received, whatever has changed meanwhile.
 //!
+//! A copy that a primary sends is *unfinished* at first: it must not be read before the write is
+//! finished (`unfinished_copies`).
+//!
 //! A key and its value are one allocation. With its share of the tree's nodes a small key
 //! costs about 100 bytes beyond its own.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::{Bound, RangeInclusive};
@@ -56,8 +60,39 @@ pub struct Cursor {
 pub struct Page {
     /// Keys with their entries.
     pub entries: Vec<(Vec<u8>, Entry)>,
+    /// The keys and versions of those that are not finished.
+    pub unfinished: Vec<(Vec<u8>, i64)>,
     /// Where the next page starts. None after the last one.
     pub next: Option<Cursor>,
+}
+
+/// What a table has for a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The entry, which may be a tombstone.
+    pub entry: Entry,
+    /// It may be read: it is no copy of a write that is not finished.
+    pub is_finished: bool,
+}
+
+/// What became of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// The table has it now.
+    Kept,
+    /// The table had it already, and this says whether it is finished.
+    Known(bool),
+    /// The table has this larger version.
+    Older(i64),
+}
+
+/// A tombstone, as a sweep sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tombstone {
+    /// When the key was deleted, in milliseconds since 1970 by the clock of the primary.
+    pub deleted_at: i64,
+    /// How many sweeps that count the age have passed it.
+    pub age: u8,
 }
 
 /// The keys that one node holds. Methods may be called from any thread; none holds a lock for
@@ -85,9 +120,17 @@ impl Default for Table {
 }
 
 impl Table {
-    /// The entry of `key`, which may be a tombstone.
+    /// The entry of `key`, which may be a tombstone or unfinished.
     pub fn read(&self, key: Key<'_>) -> Option<Entry> {
-        find(&self.stripe(stripe_of(key)), key).map(Row::entry)
+        self.look_up(key).map(|held| held.entry)
+    }
+
+    /// What the table has for `key`.
+    pub fn look_up(&self, key: Key<'_>) -> Option<Held> {
+        find(&self.stripe(stripe_of(key)), key).map(|row| Held {
+            entry: row.entry(),
+            is_finished: !row.is_unfinished.get(),
+        })
     }
 
     /// The version of the entry of `key`, which may be a tombstone.
@@ -95,20 +138,49 @@ impl Table {
         find(&self.stripe(stripe_of(key)), key).map(|row| row.version)
     }
 
-    /// Keeps `entry` unless the table has the same or a larger version. Returns whether it was
-    /// kept. A key has at most 4 GiB.
+    /// Keeps a finished `entry` unless the table has the same or a larger version. Returns whether
+    /// it was kept. A key has at most 4 GiB.
     pub fn apply(&self, key: Key<'_>, entry: Entry) -> bool {
+        let version = entry.version;
+        let applied = self.apply_row(Row::new(key, entry));
+        if applied == Applied::Known(false) {
+            self.finish(key, version);
+        }
+        applied == Applied::Kept
+    }
+
+    /// Keeps a copy, which is unfinished, unless the table has the same or a larger version.
+    pub fn apply_copy(&self, key: Key<'_>, entry: Entry) -> Applied {
         let row = Row::new(key, entry);
-        let mut stripe = self.stripe(stripe_of(key));
-        let held = find(&stripe, key);
-        if held.is_some_and(|held| held.version >= row.version) {
-            return false;
+        row.is_unfinished.set(true);
+        self.apply_row(row)
+    }
+
+    fn apply_row(&self, row: Row<'static>) -> Applied {
+        let mut stripe = self.stripe(stripe_at(row.point));
+        if let Some(held) = stripe.get(&row)
+            && held.version >= row.version
+        {
+            return match held.version == row.version {
+                true => Applied::Known(!held.is_unfinished.get()),
+                false => Applied::Older(held.version),
+            };
         }
         self.add(&row, 1);
         if let Some(replaced) = stripe.replace(row) {
             self.add(&replaced, -1);
         }
-        true
+        Applied::Kept
+    }
+
+    /// The write of that version is finished: it may be read, if the table still has it.
+    pub fn finish(&self, key: Key<'_>, version: i64) {
+        let stripe = self.stripe(stripe_of(key));
+        if let Some(row) = find(&stripe, key)
+            && row.version == version
+        {
+            row.is_unfinished.set(false);
+        }
     }
 
     /// How many bytes the table would grow by if `entry` were kept for `key`.
@@ -147,6 +219,9 @@ impl Table {
                 if wanted(row.key()) {
                     bytes += row.size();
                     page.entries.push((row.key().bytes.into(), row.entry()));
+                    if row.is_unfinished.get() {
+                        page.unfinished.push((row.key().bytes.into(), row.version));
+                    }
                 }
             }
             next = match last {
@@ -164,14 +239,15 @@ impl Table {
     /// Drops rows of one stripe, from 0 to [`STRIPES`] - 1, that `keep` rejects. Returns how
     /// many values were dropped, or None if `may_drop` was false before the end.
     ///
-    /// `keep` gets the time of a key's deletion, in milliseconds since 1970, if the row is a
-    /// tombstone. `may_drop` is called while the stripe is locked, before each part of it: no
-    /// entry can be added between its answer and the drop. Both must be quick.
+    /// Tombstones become older by one if the sweep `counts_age`. `may_drop` is called while the
+    /// stripe is locked, before each part of it: no entry can be added between its answer and
+    /// the drop. `may_drop` and `keep` must be quick.
     pub fn sweep(
         &self,
         stripe: usize,
+        counts_age: bool,
         may_drop: impl Fn() -> bool,
-        keep: impl Fn(Key<'_>, Option<i64>) -> bool,
+        keep: impl Fn(Key<'_>, Option<Tombstone>) -> bool,
     ) -> Option<usize> {
         let mut dropped = 0;
         let mut after: Option<Vec<u8>> = None;
@@ -183,7 +259,8 @@ impl Table {
             let (mut last, mut rejected) = (None, Vec::new());
             for row in rows_after(&locked, after.as_deref()).take(LOCKED_SCAN) {
                 last = Some(row.key().bytes);
-                if !keep(row.key(), row.deleted_at()) {
+                row.age.set(row.age.get().saturating_add(counts_age.into()));
+                if !keep(row.key(), row.tombstone()) {
                     rejected.push(Row::new(row.key(), Entry::default()));
                 }
             }
@@ -250,11 +327,13 @@ impl Table {
     }
 }
 
+#[allow(clippy::mutable_key_type)] // Rows are ordered by their keys, which do not change.
 fn find<'a>(rows: &'a BTreeSet<Row<'a>>, key: Key<'a>) -> Option<&'a Row<'a>> {
     rows.get(&Row::wanted(key))
 }
 
 /// The rows after that key, or all.
+#[allow(clippy::mutable_key_type)]
 fn rows_after<'a>(
     rows: &'a BTreeSet<Row<'a>>,
     key: Option<&'a [u8]>,
@@ -266,7 +345,11 @@ fn rows_after<'a>(
 
 /// The stripe of a key, from 0 to [`STRIPES`] - 1.
 pub fn stripe_of(key: Key<'_>) -> usize {
-    (key.point >> 24) as usize
+    stripe_at(key.point)
+}
+
+fn stripe_at(point: u32) -> usize {
+    (point >> 24) as usize
 }
 
 /// The points of the keys of a stripe.
@@ -293,6 +376,9 @@ struct Row<'a> {
     point: u32,
     version: i64,
     is_tombstone: bool,
+    is_unfinished: Cell<bool>,
+    /// Sweeps that count the age and have passed the row.
+    age: Cell<u8>,
     bytes: Bytes<'a>,
 }
 
@@ -317,6 +403,8 @@ impl<'a> Row<'a> {
             point: key.point,
             version,
             is_tombstone,
+            is_unfinished: Cell::new(false),
+            age: Cell::new(0),
             bytes: Bytes::Stored(key_and_value, key.bytes.len() as u32),
         }
     }
@@ -327,6 +415,8 @@ impl<'a> Row<'a> {
             point: key.point,
             version: 0,
             is_tombstone: true,
+            is_unfinished: Cell::new(false),
+            age: Cell::new(0),
             bytes: Bytes::Wanted(key.bytes),
         }
     }
@@ -353,9 +443,11 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// When the key was deleted, in milliseconds since 1970, if this is a tombstone.
-    fn deleted_at(&self) -> Option<i64> {
-        self.is_tombstone.then(|| written_at(self.version))
+    fn tombstone(&self) -> Option<Tombstone> {
+        self.is_tombstone.then(|| Tombstone {
+            deleted_at: written_at(self.version),
+            age: self.age.get(),
+        })
     }
 
     /// The estimated bytes in a table.

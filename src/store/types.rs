@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::diststore::{Refused, StoreSyncClient};
-use crate::error::Error;
+use crate::diststore::StoreSyncClient;
 use crate::rpc::dialer::{Input, Output, Timeouts};
 use crate::store::versions::Value;
 
@@ -16,12 +15,22 @@ pub type Refusal = String;
 /// What to write: a key with its value, or without a value to delete it.
 pub type Mutation = (Vec<u8>, Option<Value>);
 
-/// In a result of `write_as_primary`: the version that says "not the primary of this key".
+/// In the result of a write: the version that says "not the primary of this key".
 pub(crate) const NOT_PRIMARY: i64 = -1;
+
+/// In the result of a write: the version that says "not finished, ask again".
+pub(crate) const UNFINISHED: i64 = -2;
 
 /// How long a client's call is retried before it is refused. Longer than the time to declare
 /// a silent node down.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client that knows the ring retries a call. Longer than a node does.
+pub(crate) const CLIENT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long after a write began an attempt of it may start, in milliseconds: as long as anybody
+/// retries it, and a second more.
+pub(super) const ATTEMPT_LIFETIME_MS: u64 = CLIENT_TIMEOUT.as_millis() as u64 + 1_000;
 
 /// For calls that a peer answers from its own table.
 pub(super) const PEER_TIMEOUTS: Timeouts = Timeouts {
@@ -34,17 +43,6 @@ pub(crate) const PRIMARY_TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_millis(500),
     reply: Duration::from_secs(3),
 };
-
-/// The reason that a peer gave for a refusal.
-pub(super) fn refusal(error: &Error) -> Refusal {
-    match error {
-        Error::Remote(_, thrift::Error::User(thrown)) => match thrown.downcast_ref::<Refused>() {
-            Some(refused) => refused.reason.clone().unwrap_or_default(),
-            None => thrown.to_string(),
-        },
-        other => other.to_string(),
-    }
-}
 
 /// Milliseconds since 1970, by this host's clock.
 pub(super) fn unix_millis() -> i64 {

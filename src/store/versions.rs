@@ -110,12 +110,22 @@ impl Entry {
 /// next one, which has not seen the write, must not give its own write that version.
 pub fn next_version(unix_millis: i64, newest: i64, writer: u16) -> i64 {
     let least = (unix_millis << BELOW_MILLIS).max(newest + 1);
-    let version = least >> WRITER_BITS << WRITER_BITS | i64::from(writer);
+    let writer = i64::from(writer) & !UNDO;
+    let version = least >> WRITER_BITS << WRITER_BITS | writer;
     if version < least {
         version + (1 << WRITER_BITS)
     } else {
         version
     }
+}
+
+/// In a version: the entry undoes the write that has the version without this bit.
+const UNDO: i64 = 1;
+
+/// The version that undoes the write of that version. No other version is between the two, so a
+/// later write is newer than both.
+pub fn undo_of(version: i64) -> i64 {
+    version | UNDO
 }
 
 /// When the entry of this version was written, in milliseconds since 1970 by its writer's
@@ -181,9 +191,19 @@ mod tests {
     }
 
     #[test]
+    fn an_undo_is_newer_than_its_write_and_older_than_any_later_write() {
+        let write = next_version(1_000, 0, 7);
+        assert!(undo_of(write) > write);
+        for writer in [0, 1, 6, 7, 8, u16::MAX] {
+            let later = next_version(0, write, writer);
+            assert!(later > undo_of(write), "writer {writer}");
+        }
+    }
+
+    #[test]
     fn two_writers_never_make_the_same_version() {
         for newest in [0, next_version(1_000, 0, 5), next_version(2_000, 0, 6) + 1] {
-            let one = next_version(1_000, newest, 3);
+            let one = next_version(1_000, newest, 2);
             let other = next_version(1_000, newest, 4);
             assert!(one > newest && other > newest && one != other);
         }

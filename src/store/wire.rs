@@ -4,11 +4,14 @@
 //! refused with a sentence. Any other missing field counts as zero or empty.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::key_writes::{PendingWrite, WriteReply, WriteRequest};
 use super::placement::{Key, NodeId, Placement};
 use super::rebalance::{Phase, PlacementHistory, Pull, RebalanceStatus};
+use super::recent_writes::{WriteId, WriteIds, WriteOutcome};
 use super::table::{Cursor, Page, STRIPES, stripe_of};
-use super::types::Mutation;
+use super::types::{NOT_PRIMARY, UNFINISHED};
 use super::versions::{Entry, Value, is_plausible};
 use crate::diststore as wire;
 use crate::location::Location;
@@ -222,22 +225,133 @@ pub fn from_key_value(
     if !is_plausible(version, unix_millis) {
         return Err(format!("{version} is not a plausible version"));
     }
-    let (key, value) = mutation(pair)?;
+    let key = pair.key.ok_or("a pair without a key")?;
+    let value = pair.value.map(|value| Value::of(&key, &value));
     Ok((key, Entry { version, value }))
 }
 
-fn mutation(pair: wire::KeyValue) -> Result<Mutation, DecodeError> {
-    let key = pair.key.ok_or("a pair without a key")?;
-    let value = pair.value.map(|value| Value::of(&key, &value));
-    Ok((key, value))
+impl From<WriteId> for wire::WriteId {
+    fn from(id: WriteId) -> wire::WriteId {
+        wire::WriteId::new(id.origin, id.number)
+    }
 }
 
-/// What a client or another node wants to write.
+impl From<wire::WriteId> for WriteId {
+    fn from(id: wire::WriteId) -> WriteId {
+        WriteId {
+            origin: id.origin.unwrap_or(0),
+            number: id.number.unwrap_or(0),
+        }
+    }
+}
+
+/// What a client or another node wants to write. `deadline` is that of a write without one, and
+/// the latest one; `clock` is the zero of the times in the message. `ids` names the writes
+/// that have no id.
 ///
 /// # Errors
 /// A key is missing.
-pub fn mutations(pairs: Vec<wire::KeyValue>) -> Result<Vec<Mutation>, DecodeError> {
-    pairs.into_iter().map(mutation).collect()
+pub fn to_requests(
+    writes: Vec<wire::Write>,
+    deadline: Instant,
+    clock: Instant,
+    ids: &WriteIds,
+) -> Result<Vec<WriteRequest>, DecodeError> {
+    let request = |write: wire::Write| {
+        let key = write.key.ok_or("a write without a key")?;
+        let is_named = write.id.is_some();
+        let until = write.deadline.map(|millis| {
+            let millis = u64::try_from(millis).unwrap_or(0);
+            clock.checked_add(Duration::from_millis(millis))
+        });
+        Ok(WriteRequest {
+            value: write.value.map(|value| Value::of(&key, &value)),
+            key,
+            id: write.id.map_or_else(|| ids.next(), WriteId::from),
+            // Without a deadline it may have waited while its caller turned to another node.
+            is_retry: write.is_retry.unwrap_or(false) || (is_named && until.is_none()),
+            deadline: until.flatten().unwrap_or(deadline).min(deadline),
+            condition: None,
+        })
+    };
+    writes.into_iter().map(request).collect()
+}
+
+/// A write for its primary, which must start it before that time by its own clock.
+pub fn from_request(request: &WriteRequest, deadline: Option<i64>) -> wire::Write {
+    wire::Write {
+        key: Some(request.key.clone()),
+        value: request.value.as_ref().map(|value| value.to_vec()),
+        id: Some(request.id.into()),
+        is_retry: Some(request.is_retry),
+        deadline,
+    }
+}
+
+impl From<WriteReply> for wire::WriteResult {
+    fn from(reply: WriteReply) -> wire::WriteResult {
+        let code = |version| wire::WriteResult::new(version, false, None);
+        match reply {
+            WriteReply::Done(done) => wire::WriteResult::new(done.version, done.existed, None),
+            WriteReply::NotPrimary => code(NOT_PRIMARY),
+            WriteReply::Unfinished => code(UNFINISHED),
+            WriteReply::Refused(reason) => wire::WriteResult::new(0, false, reason),
+        }
+    }
+}
+
+impl From<wire::WriteResult> for WriteReply {
+    fn from(result: wire::WriteResult) -> WriteReply {
+        match (result.refused, result.version.unwrap_or(0)) {
+            (Some(reason), _) => WriteReply::Refused(reason),
+            (None, NOT_PRIMARY) => WriteReply::NotPrimary,
+            (None, UNFINISHED) => WriteReply::Unfinished,
+            (None, version) => WriteReply::Done(WriteOutcome {
+                version,
+                existed: result.existed.unwrap_or(false),
+                is_undone: false,
+            }),
+        }
+    }
+}
+
+/// A copy of a write, for an owner of its key.
+pub fn to_copy(key: Vec<u8>, write: &PendingWrite) -> wire::Copy {
+    wire::Copy {
+        key: Some(key),
+        value: write.entry.value.as_ref().map(|value| value.to_vec()),
+        version: Some(write.entry.version),
+        sequence: Some(write.sequence),
+        id: write.id.map(Into::into),
+        existed: Some(write.outcome.existed),
+        is_undo: Some(write.outcome.is_undone),
+        must_keep: Some(write.must_keep),
+    }
+}
+
+/// A copy that another node has sent, at this time, with its key.
+///
+/// # Errors
+/// The key is missing, or the version is impossible.
+pub fn from_copy(
+    copy: wire::Copy,
+    unix_millis: i64,
+) -> Result<(Vec<u8>, PendingWrite), DecodeError> {
+    let pair = wire::KeyValue::new(copy.key, copy.value, copy.version);
+    let (key, entry) = from_key_value(pair, unix_millis)?;
+    let outcome = WriteOutcome {
+        version: entry.version,
+        existed: copy.existed.unwrap_or(false),
+        is_undone: copy.is_undo.unwrap_or(false),
+    };
+    let write = PendingWrite {
+        id: copy.id.map(WriteId::from),
+        sequence: copy.sequence.unwrap_or(0),
+        entry,
+        outcome,
+        must_keep: copy.must_keep.unwrap_or(false),
+    };
+    Ok((key, write))
 }
 
 /// The result of a read.
@@ -294,6 +408,7 @@ pub fn from_page(page: wire::Page, unix_millis: i64) -> Result<Page, DecodeError
     let entries = pairs.map(|pair| from_key_value(pair, unix_millis));
     Ok(Page {
         entries: entries.collect::<Result<_, _>>()?,
+        unfinished: Vec::new(),
         next: page.next_page.map(Cursor::try_from).transpose()?,
     })
 }

@@ -4,7 +4,8 @@
 //! Each key has a lock of its own while it is written, so a batch stops no other keys,
 //! however many keys it has and however long its copies take.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -14,76 +15,84 @@ use super::placement::Key;
 /// Parts of the set of locked keys: enough that threads rarely meet in one.
 const SHARDS: usize = 64;
 
-/// The keys that are being written.
+/// The keys that are being written. A cheap handle.
+#[derive(Clone)]
 pub(super) struct WriteLocks {
-    shards: Vec<Shard>,
+    shards: Arc<Vec<Shard>>,
 }
 
 #[derive(Default)]
 struct Shard {
-    /// Held briefly.
-    locked: Mutex<HashSet<Vec<u8>>>,
+    /// The locked keys, with the largest version that is being written. Held briefly.
+    locked: Mutex<HashMap<Vec<u8>, i64>>,
     /// Notified when keys are unlocked.
     unlocked: Condvar,
 }
 
-/// Locked keys. They are unlocked when this is dropped.
-pub(super) struct WriteGuard<'a> {
-    locks: &'a WriteLocks,
-    keys: Vec<Key<'a>>,
+/// A locked key. It is unlocked when this is dropped, by any thread.
+pub(super) struct WriteGuard {
+    locks: WriteLocks,
+    point: u32,
+    key: Vec<u8>,
 }
 
 impl Default for WriteLocks {
     fn default() -> WriteLocks {
         let shards = (0..SHARDS).map(|_| Shard::default()).collect();
-        WriteLocks { shards }
+        WriteLocks {
+            shards: Arc::new(shards),
+        }
     }
 }
 
 impl WriteLocks {
-    /// Locks all these keys. Blocks until then, or until the deadline: then None.
+    /// Locks a key. Blocks until then, or until the deadline: then None.
     ///
-    /// Keys are locked in their order, so that no two callers wait for each other.
-    pub fn lock<'a>(&'a self, keys: &[Key<'a>], deadline: Instant) -> Option<WriteGuard<'a>> {
-        let mut wanted = keys.to_vec();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let mut guard = WriteGuard {
-            locks: self,
-            keys: Vec::with_capacity(wanted.len()),
-        };
-        for key in wanted {
-            if !self.shard(key).lock(key, deadline) {
-                return None;
-            }
-            guard.keys.push(key);
-        }
-        Some(guard)
-    }
-
-    fn shard(&self, key: Key<'_>) -> &Shard {
-        &self.shards[key.point as usize % SHARDS]
-    }
-}
-
-impl Shard {
-    /// False if the key is still locked at the deadline.
-    fn lock(&self, key: Key<'_>, deadline: Instant) -> bool {
-        let mut locked = self.locked.lock();
-        let is_locked = |locked: &mut HashSet<Vec<u8>>| locked.contains(key.bytes);
-        self.unlocked
+    /// Who locks several keys takes them in their order, so that no two wait for each other.
+    pub fn lock(&self, key: Key<'_>, deadline: Instant) -> Option<WriteGuard> {
+        let shard = self.shard(key.point);
+        let mut locked = shard.locked.lock();
+        let is_locked = |locked: &mut HashMap<Vec<u8>, i64>| locked.contains_key(key.bytes);
+        let waited = shard
+            .unlocked
             .wait_while_until(&mut locked, is_locked, deadline);
-        locked.insert(key.bytes.to_vec())
+        if waited.timed_out() && locked.contains_key(key.bytes) {
+            return None;
+        }
+        locked.insert(key.bytes.to_vec(), 0);
+        Some(WriteGuard {
+            locks: self.clone(),
+            point: key.point,
+            key: key.bytes.to_vec(),
+        })
+    }
+
+    /// The largest version of the key that is being written here. 0 if none is.
+    pub fn pending_version(&self, key: Key<'_>) -> i64 {
+        let locked = self.shard(key.point).locked.lock();
+        locked.get(key.bytes).copied().unwrap_or(0)
+    }
+
+    fn shard(&self, point: u32) -> &Shard {
+        &self.shards[point as usize % SHARDS]
     }
 }
 
-impl Drop for WriteGuard<'_> {
-    fn drop(&mut self) {
-        for key in &self.keys {
-            let shard = self.locks.shard(*key);
-            shard.locked.lock().remove(key.bytes);
-            shard.unlocked.notify_all();
+impl WriteGuard {
+    /// A write of the key has this version.
+    pub fn set_version(&self, version: i64) {
+        let mut locked = self.locks.shard(self.point).locked.lock();
+        if let Some(pending) = locked.get_mut(&self.key) {
+            *pending = version;
         }
+    }
+}
+
+impl Drop for WriteGuard {
+    fn drop(&mut self) {
+        let shard = self.locks.shard(self.point);
+        shard.locked.lock().remove(&self.key);
+        shard.unlocked.notify_all();
     }
 }
 
@@ -99,19 +108,15 @@ mod tests {
     #[test]
     fn a_key_is_locked_once_at_a_time_and_others_are_free() {
         let locks = WriteLocks::default();
-        let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| Key::new(bytes));
-        let held = locks.lock(&[b, a, b], Instant::now()).unwrap();
-        assert!(locks.lock(&[c], Instant::now()).is_some());
+        let [a, b] = [b"a", b"b"].map(|bytes| Key::new(bytes));
+        let held = locks.lock(a, Instant::now()).unwrap();
+        assert!(locks.lock(b, Instant::now()).is_some());
         let began = Instant::now();
         let soon = began + Duration::from_millis(20);
-        assert!(locks.lock(&[c, a], soon).is_none());
+        assert!(locks.lock(a, soon).is_none());
         assert!(began.elapsed() >= Duration::from_millis(20));
-        assert!(
-            locks.lock(&[c], Instant::now()).is_some(),
-            "a failed lock leaves nothing locked"
-        );
         drop(held);
-        assert!(locks.lock(&[a, b], Instant::now()).is_some());
+        assert!(locks.lock(a, Instant::now()).is_some());
     }
 
     #[test]
@@ -124,9 +129,13 @@ mod tests {
                 let (locks, names, active) = (&locks, &names, &active);
                 scope.spawn(move || {
                     for round in 0..500 {
-                        let chosen = [number, (number + round) % 8, (round * 5) % 8];
-                        let keys = chosen.map(|at| Key::new(names[at].as_bytes()));
-                        let _held = locks.lock(&keys, Instant::now() + LONG).unwrap();
+                        let mut chosen = [number, (number + round) % 8];
+                        chosen.sort_unstable_by_key(|at| Key::new(names[*at].as_bytes()).point);
+                        let mut keys = chosen.map(|at| Key::new(names[at].as_bytes())).to_vec();
+                        keys.dedup();
+                        let deadline = Instant::now() + LONG;
+                        let lock = |key: &Key<'_>| locks.lock(*key, deadline).unwrap();
+                        let _held: Vec<WriteGuard> = keys.iter().map(lock).collect();
                         assert_eq!(active[number].fetch_add(1, SeqCst), 0);
                         active[number].fetch_sub(1, SeqCst);
                     }

@@ -472,7 +472,7 @@ impl StoreSyncHandler for Handler {
 
     fn handle_write_many(
         &self,
-        _pairs: Vec<diststore::KeyValue>,
+        _writes: Vec<diststore::Write>,
     ) -> thrift::Result<Vec<diststore::WriteResult>> {
         unreachable!("not a method of the original")
     }
@@ -495,17 +495,30 @@ impl StoreSyncHandler for Handler {
 
     fn handle_write_as_primary(
         &self,
-        _pairs: Vec<diststore::KeyValue>,
+        _writes: Vec<diststore::Write>,
         _generation: i64,
-    ) -> thrift::Result<Vec<diststore::WriteResult>> {
+    ) -> thrift::Result<diststore::PrimaryReply> {
         unreachable!("not a method of the original")
     }
 
     fn handle_replicate(
         &self,
-        _pairs: Vec<diststore::KeyValue>,
+        _primary: diststore::NodeId,
+        _copies: Vec<diststore::Copy>,
         _placement_id: i64,
+        _finished: i64,
     ) -> thrift::Result<diststore::ReplicateResult> {
+        unreachable!("not a method of the original")
+    }
+
+    fn handle_wait_until_finished(&self, _generation: i64, _sequence: i64) -> thrift::Result<bool> {
+        unreachable!("not a method of the original")
+    }
+
+    fn handle_recall_writes(
+        &self,
+        _ids: Vec<diststore::WriteId>,
+    ) -> thrift::Result<Vec<diststore::WriteResult>> {
         unreachable!("not a method of the original")
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::diststore::{
-    KeyValue, NodeStats, Phase, StoreSyncClient, TStoreSyncClient, WriteResult,
+    NodeStats, Phase, StoreSyncClient, TStoreSyncClient, Write, WriteResult,
 };
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
@@ -165,12 +165,12 @@ pub fn write_in_one_call(
     location: &Location,
     pairs: &[(&[u8], Option<&[u8]>)],
 ) -> Result<Vec<bool>, Error> {
-    let pair = |(key, value): &(&[u8], Option<&[u8]>)| {
-        KeyValue::new(key.to_vec(), value.map(<[u8]>::to_vec), 0)
+    let write = |(key, value): &(&[u8], Option<&[u8]>)| {
+        Write::new(key.to_vec(), value.map(<[u8]>::to_vec), None, false, None)
     };
-    let pairs = || pairs.iter().map(pair).collect();
+    let writes = || pairs.iter().map(write).collect();
     let results = call(StoreSyncClient::new, location, |node| {
-        node.write_many(pairs())
+        node.write_many(writes())
     })?;
     let existed = |result: &WriteResult| result.existed == Some(true);
     Ok(results.iter().map(existed).collect())

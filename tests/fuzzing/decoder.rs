@@ -20,7 +20,7 @@ pub trait Decoder {
 }
 
 /// The methods that have a number of their own.
-const METHODS: [&str; 28] = [
+const METHODS: [&str; 30] = [
     "ping",
     "service_type",
     "service_types",
@@ -45,6 +45,8 @@ const METHODS: [&str; 28] = [
     "scan",
     "write_as_primary",
     "replicate",
+    "wait_until_finished",
+    "recall_writes",
     "fetch_as_owner",
     "rebalance_status",
     "pull",

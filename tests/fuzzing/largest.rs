@@ -197,12 +197,12 @@ pub fn requests() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "as many pairs to keep as a list has",
-            pairs(call("replicate").field(LIST, 1)).done(),
+            pairs(call("replicate").field(LIST, 2)).done(),
         ),
         (
             "as many malformed pairs as a list has",
             call("replicate")
-                .field(LIST, 1)
+                .field(LIST, 2)
                 .list(STRUCT, MAX_LIST)
                 .bytes(&vec![0; MAX_LIST])
                 .done(),

@@ -238,6 +238,7 @@ pub fn joiner() -> Box<dyn Decoder> {
         "write_many",
         "fetch_many",
         "write_as_primary",
+        "recall_writes",
     ];
     in_memory(StoreSyncProcessor::new(handler), excluded)
 }

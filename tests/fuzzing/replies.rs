@@ -117,7 +117,11 @@ impl Replies {
             "topology" => client.topology().map(drop),
             "scan" => self.on_page(client.scan(0, Default::default())?),
             "write_as_primary" => client.write_as_primary(Vec::new(), 0).map(drop),
-            "replicate" => client.replicate(Vec::new(), 0).map(drop),
+            "replicate" => client
+                .replicate(Default::default(), Vec::new(), 0, 0)
+                .map(drop),
+            "wait_until_finished" => client.wait_until_finished(0, 0).map(drop),
+            "recall_writes" => client.recall_writes(Vec::new()).map(drop),
             "fetch_as_owner" => {
                 let results = client.fetch_as_owner(Vec::new(), 0)?;
                 results.into_iter().map(from_read_result).for_each(drop);

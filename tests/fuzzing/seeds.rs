@@ -5,9 +5,9 @@ use thrift::protocol::{
     TMessageType, TOutputProtocol, TSerializable, TType,
 };
 use thrifty_p2p::diststore::{
-    Cursor, KeyValue, NodeId, NodeStats, Page, Phase, PlacementHistory, Pull, ReadResult,
-    RebalanceStatus, Refused, Rejection, ReplicateResult, ServerStats, StatusReply,
-    StoreSyncClient, TStoreSyncClient, Topology, WriteResult,
+    Copy, Cursor, KeyValue, NodeId, NodeStats, Page, Phase, PlacementHistory, PrimaryReply, Pull,
+    ReadResult, RebalanceStatus, Refused, Rejection, ReplicateResult, ServerStats, StatusReply,
+    StoreSyncClient, TStoreSyncClient, Topology, Write, WriteId, WriteResult,
 };
 use thrifty_p2p::locator::{Gossip, Location, Member, Status, TBaseSyncClient, TLocatorSyncClient};
 use thrifty_p2p::store::placement;
@@ -74,6 +74,15 @@ fn pair(value: Option<Vec<u8>>) -> KeyValue {
     KeyValue::new(b"key".to_vec(), value, VERSION)
 }
 
+fn write(value: Option<Vec<u8>>) -> Write {
+    Write::new(b"key".to_vec(), value, WriteId::new(1, 2), true, 10_000)
+}
+
+fn copy(value: Option<Vec<u8>>) -> Copy {
+    let id = WriteId::new(1, 2);
+    Copy::new(b"key".to_vec(), value, VERSION, 7, id, true, false, false)
+}
+
 type Client<'a> =
     StoreSyncClient<TBinaryInputProtocol<&'static [u8]>, TBinaryOutputProtocol<&'a mut Vec<u8>>>;
 
@@ -130,16 +139,23 @@ fn requests() -> Vec<Seed> {
         request("fetch", |c| c.fetch(key())),
         request("unset", |c| c.unset(key())),
         request("write_many", |c| {
-            c.write_many(vec![pair(value()), pair(None)])
+            c.write_many(vec![write(value()), write(None)])
         }),
         request("fetch_many", |c| c.fetch_many(vec![key(), Vec::new()])),
         request("topology", |c| c.topology()),
         request("scan", |c| c.scan(PLACEMENT_ID, Cursor::new(7, key()))),
         request("write_as_primary", |c| {
-            c.write_as_primary(vec![pair(value())], UNIX_MILLIS)
+            c.write_as_primary(vec![write(value())], UNIX_MILLIS)
         }),
         request("replicate", |c| {
-            c.replicate(vec![pair(value()), pair(None)], PLACEMENT_ID)
+            let copies = vec![copy(value()), copy(None)];
+            c.replicate(process(9902), copies, PLACEMENT_ID, 5)
+        }),
+        request("wait_until_finished", |c| {
+            c.wait_until_finished(UNIX_MILLIS, 7)
+        }),
+        request("recall_writes", |c| {
+            c.recall_writes(vec![WriteId::new(1, 2)])
         }),
         request("fetch_as_owner", |c| {
             c.fetch_as_owner(vec![key()], PLACEMENT_ID)
@@ -218,7 +234,14 @@ fn replies() -> Vec<Seed> {
         ..ServerStats::default()
     };
     let stats = NodeStats::new(3, 1, 400, 3, Phase::SETTLED, true, 0, PLACEMENT_ID, server);
-    let result = ReplicateResult::new(PLACEMENT_ID, vec![Rejection::new(1, "full".to_owned())]);
+    let result = ReplicateResult::new(
+        PLACEMENT_ID,
+        vec![
+            Rejection::new(1, "full".to_owned(), None),
+            Rejection::new(2, "older".to_owned(), VERSION),
+        ],
+        false,
+    );
     let exception = reply_or_call(
         "get",
         TMessageType::Exception,
@@ -257,7 +280,13 @@ fn replies() -> Vec<Seed> {
         reply("write", TType::I64, &|o| o.write_i64(VERSION)),
         record("fetch", &ReadResult::new(value(), VERSION)),
         reply("unset", TType::Bool, &|o| o.write_bool(true)),
-        records("write_many", &[WriteResult::new(VERSION, true)]),
+        records(
+            "write_many",
+            &[
+                WriteResult::new(VERSION, true, None),
+                WriteResult::new(0, false, "full".to_owned()),
+            ],
+        ),
         records(
             "fetch_many",
             &[ReadResult::new(value(), VERSION), ReadResult::new(None, 0)],
@@ -271,10 +300,18 @@ fn replies() -> Vec<Seed> {
             ),
         ),
         record("scan", &page),
-        records(
+        record(
             "write_as_primary",
-            &[WriteResult::new(VERSION, true), WriteResult::new(-1, false)],
+            &PrimaryReply::new(
+                vec![
+                    WriteResult::new(VERSION, true, None),
+                    WriteResult::new(-1, false, None),
+                ],
+                77,
+            ),
         ),
+        reply("wait_until_finished", TType::Bool, &|o| o.write_bool(true)),
+        records("recall_writes", &[WriteResult::new(-2, false, None)]),
         record("replicate", &result),
         records("fetch_as_owner", &[ReadResult::new(None, VERSION)]),
         record("rebalance_status", &StatusReply::new(status(), history)),

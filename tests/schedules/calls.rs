@@ -8,7 +8,7 @@ use thrifty_p2p::location::Location;
 
 use super::process::{Health, Id};
 use super::tasks::{Task, pause};
-use super::world::Net;
+use super::world::{Net, World};
 
 /// A call without a reply. It may have been executed, or may still be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,18 @@ pub struct Unreachable;
 
 /// One in so many polls of a reply from a running process times out.
 const LOST: usize = 2_000;
+
+/// One in so many requests waits in the network: its sender may have given up when it arrives.
+const DELAYED: usize = 40;
+
+/// One in so many messages of a write is delivered twice.
+const REPEATED: usize = 20;
+
+/// The longest that it waits, in steps.
+const LONGEST_DELAY: usize = 5_000;
+
+/// One in so many polls of the reply to such a request times out.
+const LOST_DELAYED: usize = 100;
 
 /// Calls the process at `location` and waits for its reply, or until none can be expected.
 /// The call is executed there whatever happens to the caller.
@@ -28,7 +40,18 @@ pub async fn call<T: 'static, F: Future<Output = T> + 'static>(
     let Some(there) = net.borrow().at(location) else {
         return Err(Unreachable);
     };
-    let handled = handle(net.clone(), there);
+    let arrives_at = net.borrow_mut().arrival();
+    let is_delayed = arrives_at > 0;
+    let handled = {
+        let handled = handle(net.clone(), there);
+        let net = net.clone();
+        async move {
+            while net.borrow().now < arrives_at {
+                pause().await;
+            }
+            handled.await
+        }
+    };
     let reply = spawn_for(net, there, handled);
     loop {
         pause().await;
@@ -37,6 +60,7 @@ pub async fn call<T: 'static, F: Future<Output = T> + 'static>(
         }
         let mut world = net.borrow_mut();
         let is_lost = match world.processes[there].health {
+            Health::Running if is_delayed => world.once_in(LOST_DELAYED),
             Health::Running => world.once_in(LOST),
             Health::Hung { .. } => world.once_in(4),
             Health::Ended => true,
@@ -59,6 +83,28 @@ pub async fn call_from<T: 'static, F: Future<Output = T> + 'static>(
         net.borrow_mut().report_unreachable(id, location);
     }
     reply
+}
+
+impl World {
+    /// Does the network deliver a message once more? Where a key has one copy, the only process
+    /// that knows a write may have left when an attempt arrives so late: that is not promised.
+    pub fn is_repeated(&mut self) -> bool {
+        self.replicas > 1 && self.once_in(REPEATED)
+    }
+
+    /// When a request arrives: 0 for at once.
+    fn arrival(&mut self) -> i64 {
+        if self.replicas == 1 || !self.once_in(DELAYED) {
+            return 0;
+        }
+        self.count("requests that were delayed");
+        self.now + self.rng.below(LONGEST_DELAY) as i64
+    }
+}
+
+/// Starts a task of a process, or of a client or the network.
+pub fn spawn(net: &Net, owner: Option<Id>, work: impl Future<Output = ()> + 'static) {
+    net.borrow_mut().tasks.push(Task::new(owner, work));
 }
 
 /// Runs these at the same time, as threads of one process. Returns their results in order.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use thrifty_p2p::store::placement::{Key, NodeId, Placement};
-use thrifty_p2p::store::table::Cursor;
+use thrifty_p2p::store::table::{Cursor, Tombstone};
 use thrifty_p2p::store::versions::Entry;
 
 use super::process::{Health, Id};
@@ -115,14 +115,14 @@ impl World {
     pub fn sweep_stripe(&mut self, id: Id, stripe: usize, keep: impl Fn(Key<'_>) -> bool) {
         let dropped = RefCell::new(Vec::new());
         let table = self.processes[id].table.clone();
-        let keep_and_note = |key: Key<'_>, _: Option<i64>| {
+        let keep_and_note = |key: Key<'_>, _: Option<Tombstone>| {
             let is_kept = keep(key);
             if !is_kept {
                 dropped.borrow_mut().push(key.bytes.to_vec());
             }
             is_kept
         };
-        table.sweep(stripe, || true, keep_and_note);
+        table.sweep(stripe, false, || true, keep_and_note);
         let me = self.processes[id].routing.me().clone();
         for key in dropped.into_inner() {
             self.count("keys dropped");
@@ -170,7 +170,8 @@ impl World {
                 }
             }
             if copies.windows(2).any(|pair| pair[0] != pair[1]) {
-                self.count("keys left unlike by a write that was never acknowledged");
+                let why = format!("{} is {copies:?}", name.escape_ascii());
+                self.check(Err(why), "the owners of a key have different entries");
             }
         }
     }

@@ -48,8 +48,12 @@ async fn publish(net: &Net, me: Id, mut before: u64) {
         }
         pause().await;
         {
-            let process = &mut net.borrow_mut().processes[me];
+            let mut world = net.borrow_mut();
+            let now = world.now as u64;
+            let process = &mut world.processes[me];
             process.routing = Rc::new(process.rebalance.routing());
+            let placements = process.routing.placements();
+            process.recent_placements.update(placements, now);
         }
         pause().await;
         net.borrow_mut().processes[me].rebalance.on_published();

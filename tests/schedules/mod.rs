@@ -5,7 +5,12 @@
 pub mod calls;
 pub mod checks;
 pub mod churn;
+pub mod copies;
 pub mod guard;
+pub mod histories;
+#[allow(dead_code)] // The checker has more than the schedules use.
+#[path = "../../examples/consistency/linearizable.rs"]
+pub mod linearizable;
 pub mod membership;
 pub mod process;
 pub mod promises;

@@ -1,13 +1,18 @@
 //! `Process`: one process of the network, with what its threads share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use thrifty_p2p::location::Location;
 use thrifty_p2p::membership::{Member, MemberTable, Status};
 use thrifty_p2p::store::placement::NodeId;
 use thrifty_p2p::store::rebalance::{MemberSnapshot, Phase, Rebalance, Routing, Rules};
+use thrifty_p2p::store::recent_placements::RecentPlacements;
+use thrifty_p2p::store::recent_writes::RecentWrites;
 use thrifty_p2p::store::table::Table;
+use thrifty_p2p::store::unfinished_copies::UnfinishedCopies;
+
+use super::reads::CALL_TIMEOUT;
 
 /// Identifies a process. One that restarts at the same location is another one.
 pub type Id = usize;
@@ -57,8 +62,13 @@ pub struct Process {
     pub table: Rc<Table>,
     /// Stripes of the table that the sweeper has locked.
     pub locked_stripes: BTreeSet<usize>,
-    /// Keys that are being written here.
-    pub locked_keys: BTreeSet<Vec<u8>>,
+    /// Keys that are being written here, with the versions.
+    pub locked_keys: BTreeMap<Vec<u8>, i64>,
+    pub recent: Rc<RecentWrites>,
+    pub recent_placements: Rc<RecentPlacements>,
+    pub unfinished: Rc<UnfinishedCopies>,
+    /// The copies that are being replayed, by their keys: who coordinated each, and its number.
+    pub replays: BTreeMap<Vec<u8>, (NodeId, i64)>,
     /// The state that was announced last.
     pub announced: Option<(u64, Phase, bool)>,
     /// Sources that a page is being copied from.
@@ -127,7 +137,11 @@ impl Process {
             rebalance,
             table: Rc::default(),
             locked_stripes: BTreeSet::new(),
-            locked_keys: BTreeSet::new(),
+            locked_keys: BTreeMap::new(),
+            recent: Rc::default(),
+            recent_placements: Rc::new(RecentPlacements::new(2 * CALL_TIMEOUT as u64)),
+            unfinished: Rc::default(),
+            replays: BTreeMap::new(),
             announced: None,
             pulling: BTreeSet::new(),
             is_sweeping: false,
@@ -181,6 +195,7 @@ impl Process {
         while before != Some(self.rebalance.changes()) {
             before = Some(self.rebalance.changes());
             self.routing = Rc::new(self.rebalance.routing());
+            self.recent_placements.update(self.routing.placements(), 0);
             self.rebalance.on_published();
         }
     }

@@ -22,16 +22,6 @@ pub struct Floor {
     seen: i64,
 }
 
-/// The result of a read that broke no promise.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Read {
-    /// As new as everything that was acknowledged or returned before.
-    Fine,
-    /// Older than a value that was returned before it was acknowledged, and whose only
-    /// holders have died since. A write that was never acknowledged may appear and disappear.
-    Inversion,
-}
-
 /// What clients know of all keys.
 #[derive(Debug, Default)]
 pub struct Promises {
@@ -78,7 +68,7 @@ impl Promises {
         key: &[u8],
         floor: Floor,
         entry: Option<&Entry>,
-    ) -> Result<Read, String> {
+    ) -> Result<(), String> {
         let version = entry.map_or(0, |entry| entry.version);
         let known = self.keys.entry(key.to_vec()).or_default();
         if version < floor.acknowledged {
@@ -89,10 +79,10 @@ impl Promises {
         }
         known.check_value(entry)?;
         if version < floor.seen {
-            return Ok(Read::Inversion);
+            return Err(format!("read {version} after {} was read", floor.seen));
         }
         known.seen = known.seen.max(version);
-        Ok(Read::Fine)
+        Ok(())
     }
 
     /// All operations have ended, and an owner of the key holds `entry`.

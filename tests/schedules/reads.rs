@@ -1,17 +1,22 @@
 //! Reads, step by step as the product executes them.
 
+use std::time::Instant;
+
 use thrifty_p2p::store::placement::{Key, NodeId};
-use thrifty_p2p::store::rebalance::ReadRoute;
+use thrifty_p2p::store::rebalance::{ReadRoute, Rule};
 use thrifty_p2p::store::versions::Entry;
 
-use super::calls::{call, call_from};
+use super::calls::{Unreachable, call, call_from};
 use super::process::Id;
-use super::promises::Read;
+use super::rebalancer::on_failed_call;
 use super::tasks::pause;
 use super::world::Net;
 
 /// Steps after which a client's call is refused.
 pub const CALL_TIMEOUT: i64 = 3000;
+
+/// Steps that a coordinator lets somebody wait for the end of a write.
+const WAIT_FOR_WRITE: usize = 100;
 
 /// The call could not be executed in time.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +29,11 @@ pub async fn read(net: Net, through: Id, key: Vec<u8>) {
         let location = world.processes[through].location.clone();
         (world.promises.floor(&key), location)
     };
+    let operation = {
+        let mut world = net.borrow_mut();
+        let now = world.now;
+        world.histories.begin_read(&key, now)
+    };
     let name = key.clone();
     let fetched = call(&net, &location, |net, there| async move {
         let deadline = net.borrow().now + CALL_TIMEOUT;
@@ -35,11 +45,12 @@ pub async fn read(net: Net, through: Id, key: Vec<u8>) {
         world.count("reads refused");
         return;
     };
-    match world.promises.returned(&key, floor, entry.as_ref()) {
-        Ok(Read::Fine) => world.count("reads"),
-        Ok(Read::Inversion) => world.count("inversions"),
-        Err(why) => world.check(Err(why), "a stale read"),
-    }
+    world.count("reads");
+    let value = entry.as_ref().and_then(|entry| entry.value.as_deref());
+    let now = world.now;
+    world.histories.end_read(&operation, value, now);
+    let result = world.promises.returned(&key, floor, entry.as_ref());
+    world.check(result, "a stale read");
 }
 
 /// A client scans the primary of a key for it, and checks the result.
@@ -63,7 +74,7 @@ pub async fn scan(net: Net, through: Id, key: Vec<u8>) {
     };
     world.count("scans");
     let result = world.promises.returned(&key, floor, entry.as_ref());
-    world.check(result.map(drop), "a stale scan");
+    world.check(result, "a stale scan");
 }
 
 /// What this process holds as the primary of the key, if it is settled in that placement.
@@ -79,7 +90,7 @@ async fn scan_at(net: &Net, me: Id, placement_id: u64, key: &[u8]) -> Option<Opt
     let routing = settled()?;
     let is_primary = routing.current().is_primary(routing.me(), Key::new(key));
     pause().await;
-    let entry = net.borrow().processes[me].table.read(Key::new(key));
+    let entry = read_local(net, me, key, |_| true).await?;
     pause().await;
     settled()?;
     is_primary.then_some(entry)
@@ -100,9 +111,8 @@ pub async fn read_latest(
                 let is_local = |net: &Net| read_route(net, me, key) == ReadRoute::Local;
                 read_local(net, me, key, is_local).await
             }
-            ReadRoute::Remote(placement_id, mut owners) => {
-                healthy_first(net, &mut owners);
-                read_remote(net, me, placement_id, &owners, key).await
+            ReadRoute::Remote(placement_id, owner) => {
+                read_remote(net, me, placement_id, &owner, key).await
             }
             ReadRoute::Unavailable => None,
         };
@@ -125,46 +135,34 @@ fn read_route(net: &Net, me: Id, key: &[u8]) -> ReadRoute {
     }
 }
 
-/// Owners that failed recently are asked last: any of them may have.
-fn healthy_first(net: &Net, owners: &mut [NodeId]) {
-    let mut world = net.borrow_mut();
-    if world.once_in(8) {
-        world.rng.shuffle(owners);
-    }
-}
-
-/// Asks owners in turn until one replies.
+/// Asks an owner.
 async fn read_remote(
     net: &Net,
     me: Id,
     placement_id: u64,
-    owners: &[NodeId],
+    owner: &NodeId,
     key: &[u8],
 ) -> Option<Option<Entry>> {
-    for owner in owners {
-        let here = net.borrow().processes[me].location.clone();
-        let held = if owner.location == here {
-            read_as_owner(net, me, placement_id, key).await
-        } else {
-            let name = key.to_vec();
-            let asked = call_from(net, me, &owner.location, |net, there| async move {
-                read_as_owner(&net, there, placement_id, &name).await
-            });
-            asked.await.ok().flatten()
-        };
-        if held.is_some() {
-            return held;
+    let name = key.to_vec();
+    let asked = call_from(net, me, &owner.location, |net, there| async move {
+        read_as_owner(&net, there, placement_id, &name).await
+    });
+    match asked.await {
+        Ok(held) => held,
+        Err(Unreachable) => {
+            on_failed_call(net, me, owner).await;
+            None
         }
     }
-    None
 }
 
 /// What this process holds as an owner in that placement. None if it may not answer.
 async fn read_as_owner(net: &Net, me: Id, placement_id: u64, key: &[u8]) -> Option<Option<Entry>> {
-    let may_read = move |net: &Net| {
+    let may_read = |net: &Net| {
         let world = net.borrow();
         let routing = world.routing(me);
-        world.processes[me].is_current(&routing) && routing.may_read_at(placement_id)
+        let may_answer = routing.may_answer(placement_id, Key::new(key));
+        world.processes[me].is_current(&routing) && may_answer
     };
     if !may_read(net) {
         return None;
@@ -172,15 +170,74 @@ async fn read_as_owner(net: &Net, me: Id, placement_id: u64, key: &[u8]) -> Opti
     read_local(net, me, key, may_read).await
 }
 
-/// Reads the table. None if the key is missing and this process may not say so any more.
+/// Reads the table, when the write of what it has is finished. None if that takes too long, or
+/// if the key is missing and this process may not say so any more.
 async fn read_local(
     net: &Net,
     me: Id,
     key: &[u8],
     is_entitled: impl Fn(&Net) -> bool,
 ) -> Option<Option<Entry>> {
-    pause().await;
-    let entry = net.borrow().processes[me].table.read(Key::new(key));
-    pause().await;
-    (entry.is_some() || is_entitled(net)).then_some(entry)
+    loop {
+        pause().await;
+        let held = net.borrow().processes[me].table.look_up(Key::new(key));
+        pause().await;
+        match held {
+            None => return is_entitled(net).then_some(None),
+            Some(held) if held.is_finished => return Some(Some(held.entry)),
+            Some(held) => {
+                if !net.borrow().rules.has(Rule::FinishBeforeReading) {
+                    return Some(Some(held.entry));
+                }
+                net.borrow_mut().count("reads that waited for a write");
+                if !wait_for_write(net, me, key, held.entry.version).await {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// Is the write of what this process has for the key finished?
+pub async fn is_finished(net: &Net, me: Id, key: &[u8]) -> bool {
+    read_local(net, me, key, |_| true).await.is_some()
+}
+
+/// Waits until the coordinator of a write has finished it. False if it has not, or is gone.
+pub async fn wait_for_write(net: &Net, me: Id, key: &[u8], version: i64) -> bool {
+    let unfinished = net.borrow().processes[me].unfinished.clone();
+    let Some((coordinator, sequence)) = unfinished.coordinator(key, version) else {
+        return true;
+    };
+    if net.borrow().routing(me).is_gone(&coordinator) {
+        return false;
+    }
+    let generation = coordinator.generation;
+    let asked = call_from(net, me, &coordinator.location, |net, there| async move {
+        let routing = net.borrow().routing(there);
+        if routing.me().generation != generation {
+            return false;
+        }
+        for _ in 0..WAIT_FOR_WRITE {
+            if routing
+                .sequence()
+                .wait_until_finished(sequence, Instant::now())
+            {
+                return true;
+            }
+            pause().await;
+        }
+        false
+    });
+    let replied = asked.await;
+    if replied.is_err() {
+        on_failed_call(net, me, &coordinator).await;
+    }
+    let is_finished = replied == Ok(true);
+    if is_finished {
+        unfinished.of(&coordinator).remove(sequence, version);
+        let table = net.borrow().processes[me].table.clone();
+        table.finish(Key::new(key), version);
+    }
+    is_finished
 }

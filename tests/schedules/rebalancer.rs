@@ -94,7 +94,7 @@ async fn on_status(
 }
 
 /// A call to a peer failed. If the peer was leaving, its process has exited.
-async fn on_failed_call(net: &Net, me: Id, peer: &NodeId) {
+pub async fn on_failed_call(net: &Net, me: Id, peer: &NodeId) {
     let has_exited = {
         let world = net.borrow();
         let there = world.at(&peer.location);

@@ -7,6 +7,7 @@ use thrifty_p2p::location::Location;
 use thrifty_p2p::membership::Status;
 use thrifty_p2p::store::rebalance::Rules;
 
+use super::copies::replay_copies_of_the_gone;
 use super::membership::gossip;
 use super::process::{Health, Id, Process};
 use super::reads::{read, scan};
@@ -54,7 +55,10 @@ pub fn run(seed: u64, steps: usize, rules: Rules) -> Outcome {
     }
     schedule.come_to_rest();
     if !schedule.is_broken() {
-        schedule.net.borrow_mut().check_all_copies(&KEYS);
+        let mut world = schedule.net.borrow_mut();
+        world.check_all_copies(&KEYS);
+        let result = world.histories.check();
+        world.check(result, "the history is not linearizable");
     }
     schedule.outcome()
 }
@@ -163,6 +167,7 @@ impl Schedule {
             170..220 => self.publish_members(),
             220..280 => self.update_rebalance(),
             280..290 => self.end_grace(),
+            290..310 => self.step_finisher(),
             _ => (0..4).for_each(|_| self.step_task()),
         }
     }
@@ -325,6 +330,20 @@ impl Schedule {
             drop(world);
             let net = self.net.clone();
             self.spawn(Some(id), async move { update_rebalance(&net, id).await });
+        }
+    }
+
+    /// A process looks for copies whose coordinator is gone.
+    fn step_finisher(&self) {
+        let mut world = self.net.borrow_mut();
+        let joined = world.which(|p| p.health == Health::Running && p.has_joined);
+        let Some(id) = world.choose(&joined) else {
+            return;
+        };
+        let is_idle = world.processes[id].unfinished.coordinators().is_empty();
+        drop(world);
+        if !is_idle {
+            self.spawn(Some(id), replay_copies_of_the_gone(self.net.clone(), id));
         }
     }
 

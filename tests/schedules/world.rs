@@ -9,6 +9,7 @@ use thrifty_p2p::location::Location;
 use thrifty_p2p::membership::Rng;
 use thrifty_p2p::store::rebalance::{Routing, Rules};
 
+use super::histories::Histories;
 use super::process::{Health, Id, Process, name};
 use super::promises::Promises;
 use super::tasks::Task;
@@ -27,6 +28,7 @@ pub struct World {
     pub processes: Vec<Process>,
     pub tasks: Vec<Task>,
     pub promises: Promises,
+    pub histories: Histories,
     pub counts: Counts,
     /// Print what happens?
     pub is_verbose: bool,
@@ -50,6 +52,7 @@ impl World {
             processes: Vec::new(),
             tasks: Vec::new(),
             promises: Promises::default(),
+            histories: Histories::default(),
             counts: Counts::new(),
             is_verbose: std::env::var_os("SCHEDULE_SEED").is_some(),
             broken: None,

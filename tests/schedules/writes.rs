@@ -1,159 +1,281 @@
-//! Writes, step by step as the product executes them.
+//! Writes, step by step as the product executes them: a client's attempts, forwarding, the
+//! primary, and what goes on in the background.
 
-use std::rc::Rc;
-
+use thrifty_p2p::store::key_writes::KeyWrites;
 use thrifty_p2p::store::placement::{Key, NodeId};
-use thrifty_p2p::store::rebalance::{Routing, WriteTicket};
+use thrifty_p2p::store::rebalance::{Rule, WriteTicket};
+use thrifty_p2p::store::recent_writes::{Recall, WriteId, WriteOutcome};
 use thrifty_p2p::store::table::stripe_of;
 use thrifty_p2p::store::versions::{Entry, Value};
 
-use super::calls::{Unreachable, call, call_from, together};
+use super::calls::{call, call_from, spawn};
+use super::copies::{Sent, send_copies};
 use super::guard;
 use super::membership::{push_pull, wait_for_members};
 use super::process::Id;
-use super::reads::{CALL_TIMEOUT, Refused, read_latest};
+use super::reads::{CALL_TIMEOUT, is_finished, read_latest};
+use super::rebalancer::on_failed_call;
 use super::tasks::pause;
 use super::world::{Net, World};
 
-/// Steps that a primary may take for a forwarded write.
-const FORWARDED_TIMEOUT: i64 = 1500;
+/// Steps that a batch waits for a locked key, or for the latest entry.
+const SHORT: i64 = 300;
 
-/// A write that was executed.
-#[derive(Debug, Clone, Copy)]
-struct Written {
-    version: i64,
-    /// False for the deletion of a missing key: nothing was written. Then this is the version
-    /// that the key had.
-    is_applied: bool,
+/// Attempts of a client, each through another process.
+const ATTEMPTS: usize = 3;
+
+/// A write as it travels.
+#[derive(Debug, Clone)]
+struct Request {
+    key: Vec<u8>,
+    value: Option<Value>,
+    id: WriteId,
+    is_retry: bool,
+    /// It must not start later.
+    deadline: i64,
 }
 
-/// A client writes a key through some process, or deletes it, and checks the result.
+/// The reply of a primary.
+#[derive(Debug, Clone)]
+enum Reply {
+    Done(WriteOutcome),
+    NotPrimary,
+    Unfinished,
+    Refused,
+}
+
+/// A client writes a key through some process, or deletes it, again through another one if it
+/// gets no reply, and checks the result.
 pub async fn write(net: Net, through: Id, key: Vec<u8>, value: Option<Value>) {
-    let (floor, location) = {
-        let world = net.borrow();
-        let location = world.processes[through].location.clone();
-        (world.promises.floor(&key), location)
+    let (floor, id, operation) = {
+        let mut world = net.borrow_mut();
+        let (number, now) = (world.rng.bits() as i64, world.now);
+        let operation = world.histories.begin_write(&key, value.as_deref(), now);
+        (
+            world.promises.floor(&key),
+            WriteId { origin: 1, number },
+            operation,
+        )
     };
     let is_delete = value.is_none();
-    let name = key.clone();
-    let call = call(&net, &location, |net, there| async move {
-        let deadline = net.borrow().now + CALL_TIMEOUT;
-        write_at(&net, there, &name, value, deadline).await
-    });
-    let result = call.await;
-    let mut world = net.borrow_mut();
-    let Ok(Ok(written)) = result else {
-        world.count("writes refused");
-        return;
+    let mut request = Request {
+        key,
+        value,
+        id,
+        is_retry: false,
+        deadline: net.borrow().now + CALL_TIMEOUT,
     };
-    if !written.is_applied {
-        world.count("deletes of nothing");
-        let version = Some(written.version).filter(|version| *version > 0);
-        let found = version.map(|version| Entry {
-            version,
-            value: None,
-        });
-        let result = world.promises.returned(&key, floor, found.as_ref());
-        world.check(result.map(drop), "a deletion found nothing");
-        return;
+    let mut through = through;
+    for _ in 0..ATTEMPTS {
+        let location = net.borrow().processes[through].location.clone();
+        let sent = request.clone();
+        let attempt = call(&net, &location, |net, there| write_at(net, there, sent));
+        let reply = attempt.await;
+        let mut world = net.borrow_mut();
+        if let Ok(Some(reply)) = reply {
+            let Reply::Done(outcome) = reply else {
+                world.count("writes refused");
+                return world.histories.never_happened(&operation);
+            };
+            world.count(if is_delete { "deletes" } else { "writes" });
+            if request.is_retry {
+                world.count("writes acknowledged to a retry");
+            }
+            let result = world
+                .promises
+                .acknowledged(&request.key, floor, outcome.version);
+            world.check(result, "versions must grow");
+            let now = world.now;
+            return world.histories.end(&operation, now);
+        }
+        request.is_retry = true;
+        let members = world.members();
+        let Some(other) = world.choose(&members) else {
+            break;
+        };
+        through = other;
     }
-    world.count(if is_delete { "deletes" } else { "writes" });
-    let result = world.promises.acknowledged(&key, floor, written.version);
-    world.check(result, "versions must grow");
+    net.borrow_mut().count("writes without a reply");
 }
 
-/// Executes a write here, or forwards it to the primary, until one has executed it.
-async fn write_at(
-    net: &Net,
-    me: Id,
-    key: &[u8],
-    value: Option<Value>,
-    deadline: i64,
-) -> Result<Written, Refused> {
-    while net.borrow().now < deadline {
-        let primary = net.borrow().routing(me).primary(Key::new(key)).cloned();
+/// Brings a write to its primary, as often as it takes. None if the outcome is not known.
+async fn write_at(net: Net, me: Id, mut request: Request) -> Option<Reply> {
+    let mut tried_at: Option<NodeId> = None;
+    while net.borrow().now < request.deadline {
+        let routing = net.borrow().routing(me);
+        let primary = routing.primary(Key::new(&request.key)).cloned();
+        request.is_retry |= tried_at.is_some() && tried_at != primary;
         pause().await;
         let here = net.borrow().processes[me].location.clone();
-        let written = match primary {
+        let reply = match &primary {
             Some(primary) if primary.location == here => {
-                write_as_primary(net, me, &primary, key, value.clone(), deadline).await?
+                Some(write_as_primary(net.clone(), me, primary.clone(), request.clone()).await)
             }
-            Some(primary) => forward(net, me, primary, key, value.clone()).await?,
-            None => None,
+            Some(primary) => forward(&net, me, primary, &request).await,
+            None => Some(Reply::NotPrimary),
         };
-        if let Some(written) = written {
-            return Ok(written);
+        match reply {
+            Some(reply @ (Reply::Done(_) | Reply::Refused)) => return Some(reply),
+            Some(Reply::NotPrimary) => (),
+            Some(Reply::Unfinished) | None => tried_at = primary,
         }
         pause().await;
     }
-    Err(Refused)
+    None
 }
 
-async fn forward(
-    net: &Net,
-    me: Id,
-    primary: NodeId,
-    key: &[u8],
-    value: Option<Value>,
-) -> Result<Option<Written>, Refused> {
-    let (name, location) = (key.to_vec(), primary.location.clone());
-    let forwarded = call_from(net, me, &location, |net, there| async move {
-        let deadline = net.borrow().now + FORWARDED_TIMEOUT;
-        write_as_primary(&net, there, &primary, &name, value, deadline).await
-    });
-    forwarded.await.unwrap_or(Ok(None))
+async fn forward(net: &Net, me: Id, primary: &NodeId, request: &Request) -> Option<Reply> {
+    let execute = |request: &Request| {
+        let (primary, request) = (primary.clone(), request.clone());
+        |net, there| write_as_primary(net, there, primary, request)
+    };
+    if net.borrow_mut().is_repeated() {
+        // The network delivers the request twice.
+        let (net, again) = (net.clone(), execute(request));
+        let location = primary.location.clone();
+        spawn(&net.clone(), None, async move {
+            let _ = call(&net, &location, again).await;
+        });
+    }
+    let forwarded = call_from(net, me, &primary.location, execute(request));
+    forwarded.await.ok()
 }
 
-/// Executes a write as `primary`. None if this process is not, or if the write did not reach
-/// all owners.
-async fn write_as_primary(
+/// Executes a write as `primary`, or learns what became of it.
+async fn write_as_primary(net: Net, me: Id, primary: NodeId, request: Request) -> Reply {
+    if !lock_key(&net, me, &request.key).await {
+        return Reply::Unfinished;
+    }
+    let millis = net.borrow().millis(me);
+    pause().await;
+    let reply = match prepare(&net, me, &primary, &request, millis).await {
+        Ok(writes) => return run(&net, me, writes, request).await,
+        Err(reply) => reply,
+    };
+    net.borrow_mut().processes[me]
+        .locked_keys
+        .remove(&request.key);
+    reply
+}
+
+async fn lock_key(net: &Net, me: Id, key: &[u8]) -> bool {
+    let until = net.borrow().now + SHORT;
+    while net.borrow().now < until {
+        {
+            let locked = &mut net.borrow_mut().processes[me].locked_keys;
+            if !locked.contains_key(key) {
+                locked.insert(key.to_vec(), 0);
+                return true;
+            }
+        }
+        pause().await;
+    }
+    false
+}
+
+/// Finds out whether the write is to be executed here, and assigns its version.
+async fn prepare(
     net: &Net,
     me: Id,
     primary: &NodeId,
-    key: &[u8],
-    value: Option<Value>,
-    deadline: i64,
-) -> Result<Option<Written>, Refused> {
-    while !net.borrow_mut().processes[me]
-        .locked_keys
-        .insert(key.to_vec())
-    {
-        if net.borrow().now >= deadline {
-            return Ok(None);
-        }
-        pause().await;
+    request: &Request,
+    millis: i64,
+) -> Result<KeyWrites, Reply> {
+    let key = Key::new(&request.key);
+    let rules = net.borrow().rules;
+    if net.borrow().now >= request.deadline && rules.has(Rule::RefuseTheLate) {
+        net.borrow_mut().count("requests that came too late");
+        return Err(Reply::Unfinished);
     }
-    let mut written = Ok(None);
-    if net.borrow().now < deadline {
-        let millis = net.borrow().millis(me);
-        pause().await;
-        if let Some(ticket) = begin_write(net, me, primary, key).await {
-            let write = PendingWrite {
-                net: net.clone(),
-                me,
-                key: key.to_vec(),
-                ticket,
-                millis,
-                deadline,
-            };
-            written = write.run(value).await;
-        }
+    if rules.has(Rule::RunOnce) {
+        recall(net, me, request).await?;
     }
-    net.borrow_mut().processes[me].locked_keys.remove(key);
-    written
+    let ticket = begin_write(net, me, primary, key)
+        .await
+        .ok_or(Reply::NotPrimary)?;
+    let until = net.borrow().now + SHORT;
+    let Ok(before) = read_latest(net, me, key.bytes, until).await else {
+        end(net, me, ticket).await;
+        return Err(Reply::Unfinished);
+    };
+    pause().await;
+    let mut world = net.borrow_mut();
+    let own = world.processes[me].table.version(key).unwrap_or_default();
+    let write = (request.id, request.value.clone());
+    let routing = world.routing(me);
+    let writes = KeyWrites::new(key, ticket, (before, own), [write], millis, &routing);
+    world.check_assigned(me, &writes);
+    let now = world.now as u64;
+    world.processes[me].recent.begin(request.id, now);
+    Ok(writes)
+}
+
+/// Answers a write whose result is known here or, if this is a retry, elsewhere.
+async fn recall(net: &Net, me: Id, request: &Request) -> Result<(), Reply> {
+    let recent = net.borrow().processes[me].recent.clone();
+    let now = net.borrow().now as u64;
+    let known = match recent.recall(request.id, now) {
+        Recall::Known(outcome) => outcome,
+        Recall::Running => return Err(Reply::Unfinished),
+        _ if !request.is_retry && has_owned(net, me, &request.key) => return Ok(()),
+        _ => match recall_from_peers(net, me, request.id).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(outcome)) => outcome,
+            Err(reply) => return Err(reply),
+        },
+    };
+    pause().await;
+    if !is_finished(net, me, &request.key).await {
+        return Err(Reply::Unfinished);
+    }
+    net.borrow_mut().count("writes that were known already");
+    Err(match known.is_undone {
+        true => Reply::Refused,
+        false => Reply::Done(known),
+    })
+}
+
+/// Has this process been an owner of the key for as long as an attempt may be under way?
+fn has_owned(net: &Net, me: Id, key: &[u8]) -> bool {
+    let world = net.borrow();
+    let (process, now) = (&world.processes[me], world.now as u64);
+    let (node, replicas) = (process.routing.me(), world.replicas);
+    (process.recent_placements).has_owned(node, Key::new(key), replicas, now)
+}
+
+async fn recall_from_peers(net: &Net, me: Id, id: WriteId) -> Result<Option<WriteOutcome>, Reply> {
+    let peers = guard::look(net, me, |rebalance| rebalance.peers()).await;
+    let mut known = None;
+    for peer in peers {
+        let asked = call_from(net, me, &peer.location, |net, there| async move {
+            pause().await;
+            let world = net.borrow();
+            let process = &world.processes[there];
+            match process.recent.recall(id, world.now as u64) {
+                Recall::Known(outcome) if process.unfinished.has_version(outcome.version) => {
+                    Err(Reply::Unfinished)
+                }
+                Recall::Known(outcome) => Ok(Some(outcome)),
+                Recall::Unknown => Ok(None),
+                Recall::Forgotten | Recall::Running => Err(Reply::Unfinished),
+            }
+        });
+        known = asked.await.unwrap_or(Err(Reply::Unfinished))?.or(known);
+    }
+    Ok(known)
 }
 
 /// Starts a write, if this process is the one that is meant and the primary of the key.
-async fn begin_write(net: &Net, me: Id, primary: &NodeId, key: &[u8]) -> Option<WriteTicket> {
+async fn begin_write(net: &Net, me: Id, primary: &NodeId, key: Key<'_>) -> Option<WriteTicket> {
     loop {
         let routing = net.borrow().routing(me);
         if routing.me() != primary || !net.borrow().processes[me].is_current(&routing) {
             return None;
         }
         pause().await;
-        let ticket = routing.begin_write(Key::new(key));
+        let ticket = routing.begin_write(key);
         pause().await;
-        if Rc::ptr_eq(&routing, &net.borrow().routing(me)) {
+        if std::rc::Rc::ptr_eq(&routing, &net.borrow().routing(me)) {
             return ticket;
         }
         pause().await;
@@ -162,209 +284,173 @@ async fn begin_write(net: &Net, me: Id, primary: &NodeId, key: &[u8]) -> Option<
     }
 }
 
-/// A write that this process executes as the primary.
-struct PendingWrite {
-    net: Net,
-    me: Id,
-    key: Vec<u8>,
-    ticket: WriteTicket,
-    /// When this process was known to be the primary.
-    millis: i64,
-    deadline: i64,
-}
-
-/// What a write has to apply.
-enum Assigned {
-    /// Nothing: a missing key was deleted.
-    Nothing(Written),
-    Entry(Entry, Written),
-}
-
-impl PendingWrite {
-    async fn run(mut self, value: Option<Value>) -> Result<Option<Written>, Refused> {
-        let executed = self.execute(value).await;
-        let applied = executed.ok().flatten().filter(|written| written.is_applied);
-        let is_valid = self.finish(applied).await;
-        executed.map(|written| written.filter(|_| is_valid))
-    }
-
-    /// Assigns the version, brings the entry to all owners and applies it. None if it did not
-    /// reach all owners.
-    async fn execute(&mut self, value: Option<Value>) -> Result<Option<Written>, Refused> {
-        let latest = read_latest(&self.net, self.me, &self.key, self.deadline).await?;
+/// Brings a write to its owners. What an owner holds up goes on in the background.
+async fn run(net: &Net, me: Id, mut writes: KeyWrites, request: Request) -> Reply {
+    let until = net.borrow().now + SHORT;
+    loop {
+        let all_reached = replicate_round(net, me, &mut writes).await;
+        writes = match finish_if_done(net, me, writes).await {
+            Ok(reply) => return reply,
+            Err(writes) => writes,
+        };
+        if !all_reached || net.borrow().now >= until {
+            net.borrow_mut().count("writes left to the finisher");
+            let (net, shared) = (net.clone(), net.clone());
+            let deadline = Some(request.deadline);
+            spawn(&shared, Some(me), async move {
+                finish_later(&net, me, writes, deadline).await
+            });
+            return Reply::Unfinished;
+        }
         pause().await;
-        let (entry, written) = match self.assign(latest, value) {
-            Assigned::Nothing(written) => return Ok(Some(written)),
-            Assigned::Entry(entry, written) => (entry, written),
+    }
+}
+
+/// What the finisher does for a write, or for a replay (without a deadline).
+pub async fn finish_later(net: &Net, me: Id, mut writes: KeyWrites, deadline: Option<i64>) {
+    loop {
+        {
+            let mut world = net.borrow_mut();
+            let routing = world.routing(me);
+            let is_late = deadline.is_some_and(|deadline| deadline <= world.now);
+            if is_late && world.rules.has(Rule::Undo) && writes.give_up("late".into(), &routing) {
+                world.count("writes undone");
+                world.check_assigned(me, &writes);
+            }
+        }
+        replicate_round(net, me, &mut writes).await;
+        writes = match finish_if_done(net, me, writes).await {
+            Ok(_) => return,
+            Err(writes) => writes,
         };
         pause().await;
-        if !self.replicate(&entry).await {
-            let routing = self.net.borrow().routing(self.me);
-            routing.abandon(entry.version);
-            return Ok(None);
-        }
-        pause().await;
-        apply(&self.net, self.me, &self.key, entry).await;
-        pause().await;
-        Ok(Some(written))
     }
+}
 
-    fn assign(&self, latest: Option<Entry>, value: Option<Value>) -> Assigned {
-        let existed = latest.as_ref().is_some_and(|entry| !entry.is_tombstone());
-        let latest = latest.map_or(0, |entry| entry.version);
-        if value.is_none() && !existed {
-            return Assigned::Nothing(Written {
-                version: latest,
-                is_applied: false,
-            });
+/// Sends what owners lack. False if one did not reply.
+async fn replicate_round(net: &Net, me: Id, writes: &mut KeyWrites) -> bool {
+    {
+        let mut world = net.borrow_mut();
+        let locked = &mut world.processes[me].locked_keys;
+        if let Some(version) = locked.get_mut(writes.key().bytes)
+            && !writes.is_replay()
+        {
+            *version = writes.last().map_or(0, |entry| entry.version);
         }
-        let mut world = self.net.borrow_mut();
-        let own = world.processes[self.me].table.version(Key::new(&self.key));
-        let newest = latest.max(own.unwrap_or_default());
-        let routing = world.routing(self.me);
-        let version = routing.next_version(self.millis, newest);
-        let entry = Entry { version, value };
-        let result = world.promises.assigned(&self.key, &entry);
-        world.check(result, "versions must differ");
-        world.log(format_args!(
-            "{} assigns {version} to {:?}",
-            self.me, self.key
-        ));
-        Assigned::Entry(
-            entry,
-            Written {
-                version,
-                is_applied: true,
-            },
-        )
     }
-
-    /// Brings the entry to all owners in every placement except this process.
-    async fn replicate(&mut self, entry: &Entry) -> bool {
-        loop {
-            let (targets, placement_id) = {
-                let routing = self.net.borrow().routing(self.me);
-                let targets = routing.targets(&self.ticket, Key::new(&self.key));
-                (targets, routing.current().id())
-            };
-            if targets.is_empty() {
-                return true;
+    let routing = net.borrow().routing(me);
+    let targets = writes.targets(&routing);
+    if targets.is_empty() {
+        return true;
+    }
+    pause().await;
+    let sent = send_copies(net, me, &targets, writes).await;
+    let sent_version = writes.version();
+    let mut all_reached = true;
+    let mut behind = Vec::new();
+    let millis = net.borrow().millis(me);
+    for (owner, sent) in targets.into_iter().zip(sent) {
+        match sent {
+            Some(Sent::Kept(id)) if routing.counts_copy_at(id) => {
+                writes.add_ack(owner, sent_version)
             }
-            pause().await;
-            let copies = targets.iter().map(|owner| {
-                let (net, owner) = (self.net.clone(), owner.clone());
-                send_copy(
-                    net,
-                    self.me,
-                    owner,
-                    self.key.clone(),
-                    entry.clone(),
-                    placement_id,
-                )
-            });
-            let replies = together(&self.net, self.me, copies.collect()).await;
-            let mut all_reached = true;
-            for (owner, reply) in targets.into_iter().zip(replies) {
-                if has_copy(&self.net, self.me, &owner, reply).await {
-                    self.ticket.add_ack(owner);
-                } else {
-                    all_reached = false;
+            Some(Sent::Kept(_) | Sent::Fenced) => behind.push(owner),
+            Some(Sent::Newer(version)) => {
+                let before = writes.last().cloned();
+                writes.on_newer(&owner, version, millis, &routing);
+                if writes.last() != before.as_ref() {
+                    let mut world = net.borrow_mut();
+                    world.count("versions that had to grow");
+                    world.check_assigned(me, writes);
                 }
             }
-            if !all_reached && self.net.borrow().now >= self.deadline {
-                return false;
+            None => {
+                all_reached = false;
+                on_failed_call(net, me, &owner).await;
             }
-            pause().await;
         }
     }
-
-    /// Ends the write. May it be acknowledged, if it has reached all owners?
-    async fn finish(self, written: Option<Written>) -> bool {
-        let PendingWrite {
-            net,
-            me,
-            key,
-            ticket,
-            ..
-        } = self;
-        let routing = net.borrow().routing(me);
-        pause().await;
-        let is_valid = is_valid(&mut net.borrow_mut(), me, &key, &ticket, written, &routing);
-        let is_awaited = ticket.is_older_than(&routing);
-        pause().await;
-        drop(ticket);
-        pause().await;
-        if is_awaited || !Rc::ptr_eq(&routing, &net.borrow().routing(me)) {
-            guard::change(&net, me, |process| process.rebalance.advance()).await;
+    for owner in behind {
+        if push_pull(net, me, &owner.location).await {
+            wait_for_members(net, me).await;
         }
-        is_valid
     }
+    all_reached
 }
 
-/// May the write be acknowledged? If so, all readers must find it from now on.
-fn is_valid(
-    world: &mut World,
-    me: Id,
-    key: &[u8],
-    ticket: &WriteTicket,
-    written: Option<Written>,
-    routing: &Routing,
-) -> bool {
-    if !world.processes[me].is_current(routing) || !routing.may_acknowledge(ticket) {
-        world.count("writes not acknowledged");
-        return false;
+/// Finishes a write that all other owners have.
+async fn finish_if_done(net: &Net, me: Id, writes: KeyWrites) -> Result<Reply, KeyWrites> {
+    let routing = net.borrow().routing(me);
+    let key = writes.key().bytes.to_vec();
+    if !routing.coordinates(writes.ticket()) {
+        net.borrow_mut()
+            .count("writes left to those that have copies");
+        for id in writes.writes().iter().filter_map(|write| write.id) {
+            net.borrow().processes[me].recent.abandon(id);
+        }
+        end(net, me, writes.into_ticket()).await;
+        net.borrow_mut().processes[me].locked_keys.remove(&key);
+        return Ok(Reply::Unfinished);
     }
-    if let Some(Written { version, .. }) = written {
-        world.log(format_args!("{me} acknowledges {version} of {key:?}"));
-        world.check_copies(key, version);
+    let has_all = writes.targets(&routing).is_empty();
+    let is_current = net.borrow().processes[me].is_current(&routing);
+    if !has_all || !is_current || !routing.may_finish(writes.ticket()) {
+        return Err(writes);
     }
-    true
-}
-
-/// Sends a copy to an owner. Returns the placement that the owner has.
-async fn send_copy(
-    net: Net,
-    me: Id,
-    owner: NodeId,
-    key: Vec<u8>,
-    entry: Entry,
-    placement_id: u64,
-) -> Result<u64, Unreachable> {
-    call_from(&net, me, &owner.location, |net, there| async move {
-        apply_replicated(&net, there, &key, entry, placement_id).await
+    pause().await;
+    let replayed = net.borrow().processes[me].replays.get(&key).cloned();
+    let last = writes.last().cloned().expect("there is a write");
+    if writes.is_replay() {
+        let world = net.borrow();
+        let process = &world.processes[me];
+        process.table.finish(Key::new(&key), last.version);
+        if let Some((coordinator, sequence)) = &replayed {
+            process
+                .unfinished
+                .of(coordinator)
+                .remove(*sequence, last.version);
+        }
+    } else {
+        apply(net, me, &key, last.clone()).await;
+    }
+    pause().await;
+    let outcome = writes.writes()[0].outcome;
+    {
+        let mut world = net.borrow_mut();
+        let now = world.now as u64;
+        if let Some(id) = writes.writes()[0].id {
+            world.processes[me].recent.record(id, outcome, now);
+        }
+        world.check_copies(&key, last.version);
+        world.log(format_args!("{me} finishes {} of {key:?}", last.version));
+    }
+    pause().await;
+    let is_replay = writes.is_replay();
+    let is_undone = writes.refusal().is_some();
+    end(net, me, writes.finish()).await;
+    let mut world = net.borrow_mut();
+    if is_replay {
+        world.processes[me].replays.remove(&key);
+        world.count("copies replayed");
+    } else {
+        world.processes[me].locked_keys.remove(&key);
+    }
+    Ok(match is_undone {
+        true => Reply::Refused,
+        false => Reply::Done(outcome),
     })
-    .await
 }
 
-/// Has the owner the copy, and does this process know its placement?
-async fn has_copy(net: &Net, me: Id, owner: &NodeId, reply: Result<u64, Unreachable>) -> bool {
-    match reply {
-        Ok(theirs) if net.borrow().routing(me).knows(theirs) => true,
-        Ok(_) => catch_up_with(net, me, owner).await,
-        // If it is gone, it is not among the targets when the routing accounts for that.
-        Err(Unreachable) => false,
-    }
-}
-
-/// Exchanges the membership with an owner that has another placement, and waits until the
-/// routing accounts for it.
-async fn catch_up_with(net: &Net, me: Id, owner: &NodeId) -> bool {
-    if !push_pull(net, me, &owner.location).await {
-        return false;
-    }
-    wait_for_members(net, me).await
-}
-
-/// Applies a copy from a primary with that placement. Returns the placement here.
-async fn apply_replicated(net: &Net, me: Id, key: &[u8], entry: Entry, placement_id: u64) -> u64 {
+/// Ends what a ticket was for.
+async fn end(net: &Net, me: Id, ticket: WriteTicket) {
+    let routing = net.borrow().routing(me);
+    let is_older = ticket.is_older_than(&routing);
     pause().await;
-    if net.borrow().routing(me).current().id() != placement_id {
-        net.borrow_mut().processes[me].has_stale_write = true;
+    drop(ticket);
+    pause().await;
+    if is_older || !std::rc::Rc::ptr_eq(&routing, &net.borrow().routing(me)) {
+        guard::change(net, me, |process| process.rebalance.advance()).await;
     }
-    pause().await;
-    apply(net, me, key, entry).await;
-    pause().await;
-    net.borrow().routing(me).current().id()
 }
 
 /// Applies an entry to the table, when its stripe is not locked.
@@ -377,4 +463,17 @@ pub async fn apply(net: &Net, me: Id, key: &[u8], entry: Entry) {
         pause().await;
     }
     net.borrow().processes[me].table.apply(key, entry);
+}
+
+impl World {
+    /// Notes the versions that a process has assigned.
+    fn check_assigned(&mut self, me: Id, writes: &KeyWrites) {
+        let key = writes.key().bytes.to_vec();
+        for write in writes.writes() {
+            let result = self.promises.assigned(&key, &write.entry);
+            self.check(result, "versions must differ");
+            let version = write.entry.version;
+            self.log(format_args!("{me} assigns {version} to {key:?}"));
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use thrifty_p2p::client::ring::RingClient;
-use thrifty_p2p::diststore::{KeyValue, StoreSyncClient, TStoreSyncClient};
+use thrifty_p2p::diststore::{StoreSyncClient, TStoreSyncClient, Write};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::rpc::dialer::{Dialer, Timeouts};
@@ -111,8 +111,8 @@ impl Connection for Client {
             TStoreSyncClient::write(self, key.to_vec(), value.to_vec())?;
             return Ok(1);
         }
-        let pair = |key: &KeyBytes| KeyValue::new(key.to_vec(), value.to_vec(), 0);
-        Ok(self.write_many(keys.iter().map(pair).collect())?.len())
+        let write = |key: &KeyBytes| Write::new(key.to_vec(), value.to_vec(), None, false, None);
+        Ok(self.write_many(keys.iter().map(write).collect())?.len())
     }
 }
 

@@ -12,13 +12,13 @@ use crate::diststore::TStoreSyncClient;
 use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{self, TLocatorSyncClient};
+use crate::store::key_writes::WriteRequest;
 use crate::store::placement::Key;
 use crate::store::rebalance::{DEFAULT_REPLICAS, Phase};
 use crate::store::store::Store;
 use crate::store::table::{Cursor, SCAN_LIMIT, stripe_of};
 use crate::store::types::{Client, Refusal, unix_millis};
 use crate::store::versions::{Entry, Value, written_at};
-use crate::store::write::Origin;
 
 /// The time between two looks at the legacy nodes.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -187,10 +187,17 @@ impl Store {
     fn execute_put(&self, key: &[u8], put: &WaitingPut, has_waited: bool) -> Result<(), Refusal> {
         if let Some(seen) = put.seen {
             // Not put to the owner again, which may have a newer value by now.
-            let pair = (key.to_vec(), Some(Value::of(key, &put.value)));
-            let (me, deadline) = (self.routing().me().clone(), Instant::now() + COPY_TIMEOUT);
-            let written = self.write_as_primary(&me, &[&pair], Origin::LegacyOwner(seen), deadline);
-            return written.map(drop);
+            let request = WriteRequest {
+                key: key.to_vec(),
+                value: Some(Value::of(key, &put.value)),
+                id: self.ids.next(),
+                is_retry: false,
+                deadline: Instant::now() + COPY_TIMEOUT,
+                condition: Some(seen),
+            };
+            let me = self.routing().me().clone();
+            self.write_as_primary(&me, &[request]);
+            return Ok(());
         }
         let latest = self.read_latest(&[Key::new(key)], Store::deadline(), false)?;
         let latest = latest.into_iter().next().flatten();
@@ -356,7 +363,7 @@ impl Store {
         key: Key<'_>,
         synced: &mut Synced,
     ) -> thrift::Result<()> {
-        let Some(_locked) = self.write_locks.lock(&[key], Instant::now() + LOCK_TIMEOUT) else {
+        let Some(_locked) = self.write_locks.lock(key, Instant::now() + LOCK_TIMEOUT) else {
             synced.open += 1;
             return Ok(());
         };

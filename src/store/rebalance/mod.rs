@@ -48,6 +48,7 @@ use std::sync::Arc;
 
 use super::placement::{NodeId, Placement};
 use super::table::Cursor;
+use super::write_sequence::WriteSequence;
 
 pub use routing::{ReadRoute, Routing, WriteTicket};
 pub use rules::{Rule, Rules};
@@ -267,6 +268,7 @@ impl Rebalance {
         self.confirmed_by.clear();
         let current = self.current().clone();
         let routing = &mut self.routing;
+        routing.sequence = Arc::new(WriteSequence::new(me.clone()));
         routing.me = me;
         routing.is_admitted = false;
         routing.lease = None;

@@ -11,19 +11,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
 
 use super::{Phase, Rule, Rules};
 use crate::store::placement::{Key, NodeId, Placement};
 use crate::store::versions::next_version;
+use crate::store::write_sequence::WriteSequence;
 
 /// Where a key is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadRoute {
     /// From this node's table.
     Local,
-    /// From the first of these owners that replies, as an owner in that placement.
-    Remote(u64, Vec<NodeId>),
+    /// From this owner, as an owner in that placement.
+    Remote(u64, NodeId),
     /// Nowhere yet: this node does not serve clients, or no owner is left.
     Unavailable,
 }
@@ -55,8 +56,8 @@ pub struct Routing {
     pub(super) present: BTreeSet<NodeId>,
     /// Writes that start now belong to this epoch. Each placement starts another one.
     pub(super) epoch: Arc<WriteEpoch>,
-    /// The largest version of a write that failed after some owners had received it.
-    abandoned: Arc<AtomicI64>,
+    /// Numbers the writes that this process coordinates.
+    pub(super) sequence: Arc<WriteSequence>,
 }
 
 /// Counts the writes in progress that started with one placement.
@@ -77,8 +78,7 @@ impl WriteEpoch {
 pub struct WriteTicket {
     me: NodeId,
     epoch: Arc<WriteEpoch>,
-    /// The node's isolations when the write started.
-    isolations: u64,
+    sequence: Arc<WriteSequence>,
     /// The placements when it started.
     placements: Arc<Vec<Arc<Placement>>>,
     /// Other owners that have the write.
@@ -89,6 +89,16 @@ impl WriteTicket {
     /// `node` has the write.
     pub fn add_ack(&mut self, node: NodeId) {
         self.acked_by.push(node);
+    }
+
+    /// Numbers the writes of the process that coordinates this one.
+    pub fn sequence(&self) -> &Arc<WriteSequence> {
+        &self.sequence
+    }
+
+    /// The owners must get another copy: they have none of it yet.
+    pub fn forget_acks(&mut self) {
+        self.acked_by.clear();
     }
 
     /// Does this ticket belong to an epoch before that of `routing`? Then the rebalance may
@@ -109,6 +119,7 @@ impl Routing {
     pub(super) fn new(me: NodeId, replicas: Option<usize>, rules: Rules) -> Routing {
         let alone = Arc::new(Placement::new([me.clone()]));
         Routing {
+            sequence: Arc::new(WriteSequence::new(me.clone())),
             me,
             rules,
             replicas,
@@ -121,13 +132,22 @@ impl Routing {
             isolations: 0,
             present: BTreeSet::new(),
             epoch: Arc::default(),
-            abandoned: Arc::default(),
         }
     }
 
     /// This process.
     pub fn me(&self) -> &NodeId {
         &self.me
+    }
+
+    /// Is this rule in force?
+    pub fn has_rule(&self, rule: Rule) -> bool {
+        self.rules.has(rule)
+    }
+
+    /// From the last settled placement to the current one.
+    pub fn placements(&self) -> &[Arc<Placement>] {
+        &self.placements
     }
 
     /// The current placement.
@@ -180,7 +200,26 @@ impl Routing {
         *node != self.me && !self.present.contains(node)
     }
 
-    /// Where `key` is read now.
+    /// Numbers the writes that this process coordinates.
+    pub fn sequence(&self) -> &Arc<WriteSequence> {
+        &self.sequence
+    }
+
+    /// Does a copy count whose owner has this as its current placement? This node must know it:
+    /// a write must reach the owners in it too. And the owner must know which processes are
+    /// gone, because this node leaves them out: if only this node knew, and died, such a process
+    /// could continue and answer without the write.
+    pub fn counts_copy_at(&self, placement_id: u64) -> bool {
+        let placement = self.placement(placement_id);
+        placement.is_some_and(|placement| {
+            let mut members = placement.members();
+            !self.rules.has(Rule::TellWhoIsGone) || !members.any(|node| self.is_gone(node))
+        })
+    }
+
+    /// Where `key` is read now: at the first owner in the read placement that is not gone. No
+    /// other owner answers, however long that one takes: it could show what is not
+    /// acknowledged, or be read beside the first one.
     pub fn read_route(&self, key: Key<'_>) -> ReadRoute {
         let (Some(read), Some(replicas), true) = (&self.read, self.replicas, self.is_serving())
         else {
@@ -191,13 +230,34 @@ impl Routing {
         } else {
             self.current()
         };
-        let is_left = |node: &&NodeId| !self.is_gone(node);
-        let owners = || read.owners(key, replicas).filter(is_left);
-        match owners().next() {
+        match self.first_owner(read, key, replicas) {
             None => ReadRoute::Unavailable,
-            Some(first) if *first == self.me && self.may_read_at(read.id()) => ReadRoute::Local,
-            Some(_) => ReadRoute::Remote(read.id(), owners().cloned().collect()),
+            Some(first) if *first != self.me => ReadRoute::Remote(read.id(), first.clone()),
+            Some(_) if self.may_read_at(read.id()) => ReadRoute::Local,
+            Some(_) => ReadRoute::Unavailable,
         }
+    }
+
+    /// The first owner of `key` in a placement that is not gone.
+    fn first_owner<'a>(
+        &self,
+        placement: &'a Placement,
+        key: Key<'_>,
+        replicas: usize,
+    ) -> Option<&'a NodeId> {
+        let mut owners = placement.owners(key, replicas);
+        owners.find(|node| !self.is_gone(node))
+    }
+
+    /// May this node answer for `key` from its table, as the owner that is asked in that
+    /// placement? All owners before it must be gone as it knows, too.
+    pub fn may_answer(&self, placement_id: u64, key: Key<'_>) -> bool {
+        let Some(replicas) = self.replicas.filter(|_| self.may_read_at(placement_id)) else {
+            return false;
+        };
+        let first =
+            |asked: &'_ Arc<Placement>| self.first_owner(asked, key, replicas) == Some(&self.me);
+        !self.rules.has(Rule::AskFirstOwner) || self.placement(placement_id).is_some_and(first)
     }
 
     /// May this node answer from its table as an owner in that placement?
@@ -233,28 +293,31 @@ impl Routing {
         if !self.is_serving() || !self.current().is_primary(&self.me, key) {
             return None;
         }
+        Some(self.begin())
+    }
+
+    /// Starts to bring to all owners what another process wrote. As for
+    /// [`begin_write`](Routing::begin_write), the caller must check this snapshot afterwards.
+    pub fn begin_replay(&self) -> WriteTicket {
+        self.begin()
+    }
+
+    fn begin(&self) -> WriteTicket {
         self.epoch.0.fetch_add(1, SeqCst);
         fence(SeqCst);
-        Some(WriteTicket {
+        WriteTicket {
             me: self.me.clone(),
             epoch: self.epoch.clone(),
-            isolations: self.isolations,
+            sequence: self.sequence.clone(),
             placements: self.placements.clone(),
             acked_by: Vec::new(),
-        })
+        }
     }
 
     /// The version of a write at this time when `newest` is the newest known version of the
-    /// key. No other write of the key has it: neither one of another node, nor one that this
-    /// node abandoned and that some owner may have.
+    /// key. No other write of the key has it.
     pub fn next_version(&self, unix_millis: i64, newest: i64) -> i64 {
-        let newest = newest.max(self.abandoned.load(SeqCst));
         next_version(unix_millis, newest, self.me.writer_id())
-    }
-
-    /// A write of that version has failed, and some owners may have it.
-    pub fn abandon(&self, version: i64) {
-        self.abandoned.fetch_max(version, SeqCst);
     }
 
     /// The nodes that a write of `key` must still reach: its owners in every placement known
@@ -280,9 +343,22 @@ impl Routing {
         targets
     }
 
-    /// May a write be acknowledged that has reached all targets? Not if this node was declared
-    /// down or isolated since it started: others may have gone on without it.
-    pub fn may_acknowledge(&self, write: &WriteTicket) -> bool {
-        write.me == self.me && write.isolations == self.isolations && self.is_admitted
+    /// May a write be finished that has reached all targets? Not by a process that was declared
+    /// down since it started, and not before the others have confirmed that this one was not:
+    /// they may have gone on without it.
+    pub fn may_finish(&self, write: &WriteTicket) -> bool {
+        write.me == self.me && self.lease.is_none() && self.is_admitted
+    }
+
+    /// Has this node had one placement only, and the same, since the write started? Then no other
+    /// process has coordinated writes of its keys.
+    pub fn has_one_placement_since(&self, write: &WriteTicket) -> bool {
+        let ids = |all: &[Arc<Placement>]| all.iter().map(|p| p.id()).collect::<Vec<_>>();
+        self.placements.len() == 1 && ids(&self.placements) == ids(&write.placements)
+    }
+
+    /// Is that write still this process's to finish? If not, those that have copies finish it.
+    pub fn coordinates(&self, write: &WriteTicket) -> bool {
+        write.me == self.me
     }
 }

@@ -14,6 +14,24 @@ pub enum Rule {
     Drain,
     /// Copy again when a source is gone.
     PullAgain,
+    /// Read a key only at its first owner that is not gone, as that owner knows, too.
+    AskFirstOwner,
+    /// Do not read a copy before its write is finished.
+    FinishBeforeReading,
+    /// Keep no copies of a process that is gone.
+    FenceTheGone,
+    /// Count a copy only if its owner knows who is gone.
+    TellWhoIsGone,
+    /// Answer a write that is known by its id, instead of running it again.
+    RunOnce,
+    /// Do not start a write after its caller has given up.
+    RefuseTheLate,
+    /// Undo a write that was given up.
+    Undo,
+    /// Give a write a larger version than any owner has.
+    OvertakeOwners,
+    /// Bring the unfinished copies of a process that is gone to all owners.
+    Replay,
 }
 
 /// The rules in force: all of them by default.

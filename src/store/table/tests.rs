@@ -94,7 +94,7 @@ fn keys_of_one_point_are_distinguished_and_swept_in_parts() {
     assert_eq!(keys_by_pages(&table, usize::MAX, 7), expected);
     let is_kept = |key: Key<'_>, _| key.bytes.ends_with(b"0");
     let kept = count.div_ceil(16);
-    assert_eq!(table.sweep(0, || true, is_kept), Some(count - kept));
+    assert_eq!(table.sweep(0, false, || true, is_kept), Some(count - kept));
     assert_eq!(table.keys(), kept);
     assert_eq!(table.read(keys[16]), Some(entry(17, "value")));
     assert_eq!(table.read(keys[17]), None);
@@ -106,8 +106,47 @@ fn a_sweep_stops_when_it_may_not_drop() {
     let key = Key::new(b"key");
     table.apply(key, entry(1, "value"));
     let stripe = stripe_of(key);
-    assert_eq!(table.sweep(stripe, || false, |_, _| false), None);
+    assert_eq!(table.sweep(stripe, false, || false, |_, _| false), None);
     assert_eq!(table.keys(), 1);
+}
+
+#[test]
+fn a_copy_is_unfinished_until_its_write_is_finished() {
+    let table = Table::default();
+    let key = Key::new(b"key");
+    let is_finished = || table.look_up(key).is_some_and(|held| held.is_finished);
+    assert_eq!(table.apply_copy(key, entry(2, "two")), Applied::Kept);
+    assert!(!is_finished());
+    let page = table.page(&Cursor::default(), usize::MAX, 9, |_| true, |_| true);
+    assert_eq!(page.unfinished, [(b"key".to_vec(), 2)]);
+    assert_eq!(table.apply_copy(key, entry(1, "one")), Applied::Older(2));
+    let repeated = table.apply_copy(key, entry(2, "two"));
+    assert_eq!(repeated, Applied::Known(false));
+    table.finish(key, 1);
+    assert!(!is_finished(), "that was another version");
+    table.finish(key, 2);
+    assert!(is_finished());
+    let repeated = table.apply_copy(key, entry(2, "two"));
+    assert_eq!(repeated, Applied::Known(true));
+    assert_eq!(table.apply_copy(key, entry(3, "three")), Applied::Kept);
+    assert!(!table.apply(key, entry(3, "three")), "it is there already");
+    assert!(is_finished(), "and known to be finished now");
+}
+
+#[test]
+fn a_tombstone_becomes_older_with_the_sweeps_that_count() {
+    let table = Table::default();
+    let key = Key::new(b"key");
+    let value = None;
+    table.apply(key, Entry { version: 7, value });
+    let stripe = stripe_of(key);
+    for (counts_age, age) in [(true, 1), (false, 1), (true, 2)] {
+        let keep = |_: Key<'_>, tombstone: Option<Tombstone>| {
+            assert_eq!(tombstone.unwrap().age, age);
+            true
+        };
+        assert_eq!(table.sweep(stripe, counts_age, || true, keep), Some(0));
+    }
 }
 
 #[test]
@@ -122,7 +161,7 @@ fn a_copy_resumes_after_a_key_that_is_gone() {
     let next = page(&Cursor::default()).next.unwrap();
     let after = next.after.as_deref();
     assert_eq!(after, Some(keys[1].bytes), "in the order of points");
-    table.sweep(0, || true, |key, _| key != keys[1]);
+    table.sweep(0, false, || true, |key, _| key != keys[1]);
     let rest = page(&next).entries;
     let rest: Vec<_> = rest.iter().map(|(key, _)| Key::new(key)).collect();
     assert_eq!(rest, keys[2..]);
@@ -187,7 +226,7 @@ fn primary_keys_are_counted_while_keys_come_and_go() {
     let four = placement(4);
     assert_eq!(counted(&four), expected(&four, &names));
     for number in 0..STRIPES {
-        table.sweep(number, || true, |_, _| false);
+        table.sweep(number, false, || true, |_, _| false);
     }
     assert_eq!(counted(&four), 0);
     assert_eq!((table.keys(), table.bytes()), (0, 0));

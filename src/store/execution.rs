@@ -1,0 +1,46 @@
+//! `Execution`: writes of one key in progress at this node, with what they hold.
+
+use std::time::Instant;
+
+use super::key_writes::KeyWrites;
+use super::placement::NodeId;
+use super::write_locks::WriteGuard;
+
+/// Writes of one key in progress.
+pub(super) struct Execution {
+    pub writes: KeyWrites,
+    /// When they are given up. None for a replay.
+    pub deadline: Option<Instant>,
+    /// The indexes of the requests.
+    pub indexes: Vec<usize>,
+    /// None for a replay.
+    pub lock: Option<WriteGuard>,
+    /// Of a replay: who coordinated the write, and its number there.
+    pub replay_of: Option<(NodeId, i64)>,
+}
+
+impl Execution {
+    /// Brings what a process that is gone has left unfinished to all owners.
+    pub fn replay(writes: KeyWrites, coordinator: NodeId, sequence: i64) -> Execution {
+        Execution {
+            writes,
+            deadline: None,
+            indexes: Vec::new(),
+            lock: None,
+            replay_of: Some((coordinator, sequence)),
+        }
+    }
+
+    /// Notes the version that is being written: a copy of another process with a smaller one is
+    /// told so, because this one may be undone by what the key had before.
+    pub fn note_version(&self) {
+        if let (Some(lock), Some(last)) = (&self.lock, self.writes.last()) {
+            lock.set_version(last.version);
+        }
+    }
+
+    /// The caller has been told to ask again.
+    pub fn forget_caller(&mut self) {
+        self.indexes.clear();
+    }
+}

@@ -1,0 +1,278 @@
+//! `KeyWrites`: what one process brings to all owners of one key: writes as the key's primary,
+//! the undo of writes that were given up, or a copy that a process left unfinished that is gone.
+//!
+//! It decides; `primary` sends the copies. A write takes effect when the primary
+//! applies it to its own table, which it does when all other owners have it. A write that
+//! cannot get that far is *given up*: the primary restores what the key had before, by an entry
+//! with a larger version, which goes to the owners like any other. So a refused write never
+//! takes effect, not even when its copies survive the primary. While a rebalance lets two
+//! processes coordinate writes of one key, a write is not undone: its caller is told that it
+//! may take effect, and it does.
+
+use std::time::Instant;
+
+use super::placement::{Key, NodeId};
+use super::rebalance::{Routing, Rule, WriteTicket};
+use super::recent_writes::{WriteId, WriteOutcome};
+use super::types::Refusal;
+use super::unfinished_copies::UnfinishedCopy;
+use super::versions::{Entry, Value, undo_of};
+
+/// Writes of one key that go to its owners together.
+#[derive(Debug)]
+pub struct KeyWrites {
+    key: Vec<u8>,
+    point: u32,
+    ticket: WriteTicket,
+    /// What the key had before the first of them.
+    before: Option<Entry>,
+    /// In the order in which they take effect.
+    writes: Vec<PendingWrite>,
+    stage: Stage,
+    /// Another process has written the key since they began.
+    has_overtaken: bool,
+}
+
+/// One write.
+#[derive(Debug, Clone)]
+pub struct PendingWrite {
+    /// Its id. None only for a replay of a copy that came without one.
+    pub id: Option<WriteId>,
+    /// Its number among the writes of this process.
+    pub sequence: i64,
+    /// What the owners get.
+    pub entry: Entry,
+    /// What its caller gets.
+    pub outcome: WriteOutcome,
+    /// An owner must keep it whether it has room or not.
+    pub must_keep: bool,
+}
+
+/// What is being done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    /// The writes are brought to the owners.
+    Writing,
+    /// They were given up, and what the key had before is restored.
+    Undoing(Refusal),
+    /// What another process wrote is brought to the owners.
+    Replaying,
+}
+
+/// What a request wants to write.
+#[derive(Debug, Clone)]
+pub struct WriteRequest {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value. None deletes the key.
+    pub value: Option<Value>,
+    /// The same in every attempt.
+    pub id: WriteId,
+    /// An earlier attempt, which another process got, may have had effect.
+    pub is_retry: bool,
+    /// The write must not start later. One that is not finished then is given up.
+    pub deadline: Instant,
+    /// Write only if the key has this version.
+    pub condition: Option<i64>,
+}
+
+/// The reply of a primary to a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteReply {
+    /// It has taken effect.
+    Done(WriteOutcome),
+    /// The process is not the primary of the key, and did nothing.
+    NotPrimary,
+    /// It may be in progress: ask again with the same id.
+    Unfinished,
+    /// It has not taken effect and never will.
+    Refused(Refusal),
+}
+
+impl KeyWrites {
+    /// Writes of `key` in their order, after `before`, at this time. `own` is the version in this
+    /// node's table.
+    pub fn new(
+        key: Key<'_>,
+        ticket: WriteTicket,
+        (before, own): (Option<Entry>, i64),
+        requests: impl IntoIterator<Item = (WriteId, Option<Value>)>,
+        unix_millis: i64,
+        routing: &Routing,
+    ) -> KeyWrites {
+        let mut newest = before.as_ref().map_or(0, |entry| entry.version).max(own);
+        let mut existed = before.as_ref().is_some_and(|entry| !entry.is_tombstone());
+        let pending = |(id, value): (WriteId, Option<Value>)| {
+            newest = routing.next_version(unix_millis, newest);
+            let outcome = WriteOutcome {
+                version: newest,
+                existed,
+                is_undone: false,
+            };
+            existed = value.is_some();
+            PendingWrite {
+                id: Some(id),
+                sequence: ticket.sequence().begin(),
+                entry: Entry {
+                    version: newest,
+                    value,
+                },
+                outcome,
+                must_keep: false,
+            }
+        };
+        KeyWrites {
+            writes: requests.into_iter().map(pending).collect(),
+            key: key.bytes.to_vec(),
+            point: key.point,
+            ticket,
+            before,
+            stage: Stage::Writing,
+            has_overtaken: false,
+        }
+    }
+
+    /// The replay of a copy of `entry` that is not finished and whose coordinator is gone.
+    pub fn replay(copy: UnfinishedCopy, entry: Entry, ticket: WriteTicket) -> KeyWrites {
+        let sequence = ticket.sequence().begin();
+        KeyWrites {
+            point: Key::new(&copy.key).point,
+            ticket,
+            before: None,
+            writes: vec![PendingWrite {
+                id: copy.id,
+                sequence,
+                entry,
+                outcome: copy.outcome,
+                must_keep: true,
+            }],
+            key: copy.key,
+            stage: Stage::Replaying,
+            has_overtaken: false,
+        }
+    }
+
+    /// The key.
+    pub fn key(&self) -> Key<'_> {
+        Key {
+            point: self.point,
+            bytes: &self.key,
+        }
+    }
+
+    /// The writes in their order.
+    pub fn writes(&self) -> &[PendingWrite] {
+        &self.writes
+    }
+
+    /// The entry that stays: that of the last write.
+    pub fn last(&self) -> Option<&Entry> {
+        self.writes.last().map(|write| &write.entry)
+    }
+
+    /// The ticket, by which the rebalance counts these writes.
+    pub fn ticket(&self) -> &WriteTicket {
+        &self.ticket
+    }
+
+    /// The owners that do not have all of it yet.
+    pub fn targets(&self, routing: &Routing) -> Vec<NodeId> {
+        routing.targets(&self.ticket, self.key())
+    }
+
+    /// The version that stays: that of the last write.
+    pub fn version(&self) -> i64 {
+        self.last().map_or(0, |entry| entry.version)
+    }
+
+    /// An owner has all of it, as it was when it had that version. If it has another one by now,
+    /// the owner must get that too.
+    pub fn add_ack(&mut self, owner: NodeId, version: i64) {
+        if version == self.version() {
+            self.ticket.add_ack(owner);
+        }
+    }
+
+    /// An owner has this version of the key, which is larger, of another coordinator. The writes
+    /// get larger ones, and all owners get them once more: what is acknowledged must be the newest
+    /// of all that any owner has, whatever the clocks say. An undo or a replay needs nothing more
+    /// there.
+    pub fn on_newer(&mut self, owner: &NodeId, version: i64, now: i64, routing: &Routing) {
+        if self.stage != Stage::Writing || !routing.has_rule(Rule::OvertakeOwners) {
+            self.ticket.add_ack(owner.clone());
+            return;
+        }
+        if version < self.version() {
+            // Of several owners that are newer, another one has had this effect already.
+            return;
+        }
+        let mut newest = undo_of(version);
+        for write in &mut self.writes {
+            newest = routing.next_version(now, newest);
+            write.entry.version = newest;
+            write.outcome.version = newest;
+        }
+        self.has_overtaken = true;
+        self.ticket.forget_acks();
+    }
+
+    /// Gives the writes up for this reason: from now on what the key had before is restored.
+    /// False for an undo or a replay, which are not given up, and for writes that may not be
+    /// undone: then the owners must keep them.
+    ///
+    /// A write may be undone only if no other process has coordinated a write of the key since
+    /// it began. What the key had before would come back over that one.
+    pub fn give_up(&mut self, reason: Refusal, routing: &Routing) -> bool {
+        if self.stage != Stage::Writing {
+            return false;
+        }
+        let is_alone = !self.has_overtaken && routing.has_one_placement_since(&self.ticket);
+        if !is_alone {
+            self.writes
+                .iter_mut()
+                .for_each(|write| write.must_keep = true);
+            return false;
+        }
+        let newest = self.version();
+        let before = self.before.take().unwrap_or_default();
+        let entry = Entry {
+            version: undo_of(newest),
+            value: before.value,
+        };
+        for write in &mut self.writes {
+            write.entry = entry.clone();
+            write.outcome.is_undone = true;
+            write.outcome.version = entry.version;
+            write.must_keep = true;
+        }
+        self.ticket.forget_acks();
+        self.stage = Stage::Undoing(reason);
+        true
+    }
+
+    /// Why the writes were given up, if they were.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match &self.stage {
+            Stage::Undoing(reason) => Some(reason),
+            Stage::Writing | Stage::Replaying => None,
+        }
+    }
+
+    /// Does this bring what another process wrote to the owners?
+    pub fn is_replay(&self) -> bool {
+        self.stage == Stage::Replaying
+    }
+
+    /// Gives the writes up to those that have copies.
+    pub fn into_ticket(self) -> WriteTicket {
+        self.ticket
+    }
+
+    /// All owners have it for good: others may show it. Returns the ticket.
+    pub fn finish(self) -> WriteTicket {
+        for write in &self.writes {
+            self.ticket.sequence().finish(write.sequence);
+        }
+        self.ticket
+    }
+}
