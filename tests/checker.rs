@@ -128,10 +128,10 @@ fn the_example_reports_no_loss_while_a_node_is_killed() {
     let mut lines = output.lines().map_while(Result::ok);
     // Once the second line is printed, the clients know all nodes.
     let second = lines.nth(1).unwrap();
-    assert!(second.ends_with("4 nodes, settled"), "{second}");
+    assert!(second.ends_with("4 nodes, settled, 3 copies"), "{second}");
     stores.kill(2);
     let last = lines.last().unwrap();
     assert!(last.contains(" 0 failed, 0 violations, "), "{last}");
-    assert!(last.ends_with("3 nodes, settled"), "{last}");
+    assert!(last.ends_with("3 nodes, settled, 3 copies"), "{last}");
     assert!(example.wait().unwrap().success(), "{last}");
 }

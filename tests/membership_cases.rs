@@ -146,6 +146,95 @@ fn a_member_reported_as_unreachable_is_not_suspected_if_it_replies_to_a_probe() 
     assert_eq!(simulator.suspicions(), 0);
 }
 
+fn cut_links(simulator: &Simulator, at: Id) -> Vec<Location> {
+    let node = simulator.node(at).expect("a node runs");
+    node.cut_links().map(|(peer, _)| peer.clone()).collect()
+}
+
+#[test]
+fn a_member_that_only_this_node_cannot_call_is_known_with_who_can_until_it_replies() {
+    let mut simulator = network(5, 5, 1);
+    simulator.network.cuts.insert((1, 3));
+    simulator.report_unreachable(1, 3, Failure::NoReply);
+    simulator.run(seconds(2));
+    assert_eq!(cut_links(&simulator, 1), [location(3)]);
+    let node = simulator.node(1).expect("a node runs");
+    let (_, helper) = node.cut_links().next().expect("a link is cut");
+    assert!(![location(1), location(3)].contains(helper));
+    assert!(
+        (0..5)
+            .filter(|id| *id != 1)
+            .all(|id| cut_links(&simulator, id).is_empty())
+    );
+    // Without traffic the probes of the schedule find it, and they go on.
+    simulator.run(seconds(20));
+    assert_eq!(cut_links(&simulator, 1), [location(3)]);
+    assert_eq!(simulator.suspicions(), 0);
+    simulator.network.cuts.clear();
+    simulator.run(seconds(2));
+    assert!(cut_links(&simulator, 1).is_empty());
+}
+
+#[test]
+fn a_cut_link_ends_with_the_member() {
+    let mut simulator = network(5, 5, 2);
+    simulator.network.cuts.insert((1, 3));
+    simulator.report_unreachable(1, 3, Failure::NoReply);
+    simulator.run(seconds(2));
+    simulator.kill(3, true);
+    simulator.run(seconds(10));
+    assert!(cut_links(&simulator, 1).is_empty());
+}
+
+fn silent(simulator: &Simulator, at: Id) -> Vec<Location> {
+    let node = simulator.node(at).expect("a node runs");
+    node.silent()
+        .map(|(location, _)| location.clone())
+        .collect()
+}
+
+#[test]
+fn a_member_is_silent_until_its_host_says_that_no_process_listens() {
+    let mut simulator = network(5, 5, 3);
+    simulator.kill(2, true);
+    simulator.run(seconds(10));
+    assert_eq!(status(&simulator, 0, 2), Some(Status::Down));
+    assert!(silent(&simulator, 0).is_empty(), "it has ended");
+    simulator.hang(3);
+    simulator.run(seconds(20));
+    for id in [0, 1, 4] {
+        assert_eq!(silent(&simulator, id), [location(3)]);
+    }
+    simulator.kill(3, true);
+    simulator.run(seconds(60));
+    for id in [0, 1, 4] {
+        assert!(silent(&simulator, id).is_empty(), "it has ended since");
+    }
+}
+
+#[test]
+fn a_silent_member_that_returns_or_is_declared_gone_is_none_any_more() {
+    let mut simulator = network(3, 4, 4);
+    simulator.network.partition(vec![0, 0, 1, 0]);
+    simulator.run(seconds(20));
+    assert_eq!(silent(&simulator, 0), [location(2)]);
+    let (mut node, now) = (simulator.node(0).unwrap().clone(), simulator.now(0));
+    assert!(!node.declare_gone(now, &location(1)), "it is not down");
+    assert!(node.declare_gone(now, &location(2)));
+    assert_eq!(node.silent().count(), 0);
+    assert!(!node.declare_gone(now, &location(2)), "it is gone already");
+    assert!(
+        node.members().all(|member| member.location != location(2)),
+        "no joiner learns of it"
+    );
+    // The minority of one has two silent members.
+    assert_eq!(silent(&simulator, 2), [location(0), location(1)]);
+    simulator.network.heal();
+    agree_within(&mut simulator, seconds(10));
+    simulator.run(seconds(1));
+    assert!((0..3).all(|id| silent(&simulator, id).is_empty()));
+}
+
 #[test]
 fn a_candidate_that_never_replies_is_down_and_on_no_ring() {
     let mut simulator = network(3, 4, 1);

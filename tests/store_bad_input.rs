@@ -141,6 +141,7 @@ fn status_of(sender: impl Into<Option<NodeId>>, placement_ids: Vec<i64>) -> Reba
         3,
         9,
         false,
+        false,
     )
 }
 
@@ -245,11 +246,18 @@ fn a_call_for_another_placement_or_another_primary_is_refused() {
     }
     target.refuses("without a key", |c| {
         c.write_as_primary(
-            vec![diststore::Write::new(None, None, None, false, None)],
+            vec![diststore::Write::new(None, None, None, false, None, None)],
             0,
         )
     });
-    let write = diststore::Write::new(b"stray".to_vec(), b"value".to_vec(), None, false, None);
+    let write = diststore::Write::new(
+        b"stray".to_vec(),
+        b"value".to_vec(),
+        None,
+        false,
+        None,
+        None,
+    );
     let reply = target.call(|c| c.write_as_primary(vec![write.clone()], 0));
     assert_eq!(
         reply.unwrap().results.unwrap()[0].version,

@@ -63,8 +63,16 @@ fn pairs_of_one_call_that_have_no_room_are_refused_and_the_others_are_written() 
     let stores = Stores::start(1, &["--max-memory", "20000"]);
     let (at, value) = (&stores.nodes[0].location, vec![1; 1000]);
     let keys: Vec<String> = (0..30).map(|number| format!("key {number}")).collect();
-    let write =
-        |key: &String| Write::new(key.clone().into_bytes(), value.clone(), None, false, None);
+    let write = |key: &String| {
+        Write::new(
+            key.clone().into_bytes(),
+            value.clone(),
+            None,
+            false,
+            None,
+            None,
+        )
+    };
     let results = call(StoreSyncClient::new, at, |node| {
         node.write_many(keys.iter().map(write).collect())
     });

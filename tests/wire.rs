@@ -132,6 +132,12 @@ impl LocatorSyncHandler for Recorded {
     fn handle_ping_req(&self, _: locator::Location) -> thrift::Result<bool> {
         Err("not recorded".into())
     }
+    fn handle_tunnel(&self, _: locator::Location) -> thrift::Result<bool> {
+        Err("not recorded".into())
+    }
+    fn handle_declare_gone(&self, _: locator::Location) -> thrift::Result<bool> {
+        Err("not recorded".into())
+    }
 }
 
 impl StoreSyncHandler for Recorded {
@@ -187,6 +193,9 @@ impl StoreSyncHandler for Recorded {
         Err("not recorded".into())
     }
     fn handle_wait_until_finished(&self, _: i64, _: i64) -> thrift::Result<bool> {
+        Err("not recorded".into())
+    }
+    fn handle_confirm(&self, _: NodeId, _: i64) -> thrift::Result<bool> {
         Err("not recorded".into())
     }
     fn handle_recall_writes(&self, _: Vec<WriteId>) -> thrift::Result<Vec<WriteResult>> {

@@ -48,6 +48,9 @@ struct Write {
      * time (see `PrimaryReply`) and what has passed since then. Without it a write with an id
      * takes longer, because the callee asks all others whether they know it. */
     5: optional i64 deadline,
+    /** When the first attempt started, or before, by the callee's clock. Without it a write with an
+     * id takes longer after a change of the members: the callee asks all others. */
+    6: optional i64 started,
 }
 
 /** The result of a write. */
@@ -137,6 +140,8 @@ struct RebalanceStatus {
     9: i64 sequence,
     /** The receiver is leaving, and the sender has gone on without it. */
     10: bool gave_up,
+    /** In a split only the side with more than half of the members serves; absent while unknown. */
+    11: optional bool stops_on_split,
 }
 
 /** The placements of an admitted node, oldest first. */
@@ -144,6 +149,7 @@ struct PlacementHistory {
     1: list<list<NodeId>> placements,
     2: i64 read_placement_id,
     3: i32 replicas,
+    4: bool stops_on_split,
 }
 
 /** The reply to a status: the callee's own, and its history if it was asked for. */
@@ -222,6 +228,16 @@ struct NodeStats {
     /** The node's current placement. */
     8: i64 placement_id,
     9: ServerStats server,
+    /** Members that are down and may be running on the other side of a split. */
+    10: list<locator.Location> silent,
+    /** How long the first of them has been down, in milliseconds. */
+    11: i64 silent_for,
+    /** Keys whose primary the node is that lost a value written in a split. */
+    12: i64 superseded,
+    /** Members that do not reply to the node, but to others: it reaches them by way of those. */
+    13: list<locator.Location> cut_links,
+    /** The node refuses calls, because it does not reach more than half of the members. */
+    14: bool is_stopped,
 }
 
 /** Who holds which keys, for clients that call primaries themselves. */
@@ -284,6 +300,11 @@ service Store extends locator.Locator {
     list<WriteResult> recall_writes(1: list<WriteId> ids) throws (1: Refused refused),
     /** What the callee holds for each key as an owner in that placement. */
     list<ReadResult> fetch_as_owner(1: list<binary> keys, 2: i64 placement_id) throws (1: Refused refused),
+    /**
+     * Does the callee have that placement too, with this member in it? If so it confirms no node
+     * without this member for two seconds. Asked where splits stop a store.
+     */
+    bool confirm(1: NodeId member, 2: i64 placement_id) throws (1: Refused refused),
     /** Exchanges the state of the rebalance. */
     StatusReply rebalance_status(1: RebalanceStatus status, 2: bool wants_history) throws (1: Refused refused),
     /** Copies a page of what the puller owns. */

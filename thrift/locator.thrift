@@ -71,4 +71,16 @@ service Locator extends Base {
     Gossip members(),
     /** Does the callee reach that location now? An indirect probe before a member is suspected. */
     bool ping_req(1: Location location),
+    /**
+     * Makes the connection one to that member, of which the callee copies all bytes in both
+     * directions, for a caller whose own link to the member is cut. After `false` it stays what it
+     * was: the callee cannot reach the member, which is on no other host than the caller, or does
+     * not know it.
+     */
+    bool tunnel(1: Location location),
+    /**
+     * An operator declares a member gone that is down, and does not reply that its process has
+     * ended: it never returns with what it held. False if the callee knows no such member.
+     */
+    bool declare_gone(1: Location location),
 }

@@ -101,5 +101,5 @@ fn refresh(dialer: &Dialer, nodes: &Nodes) -> String {
     };
     let replied = status.nodes.iter().filter(|node| node.stats.is_some());
     nodes.replace(replied.map(|node| node.location.clone()));
-    format!("{} nodes, {}", status.nodes.len(), status.summary())
+    format!("{} nodes, {}", status.nodes.len(), status.verdict())
 }

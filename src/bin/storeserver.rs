@@ -29,6 +29,14 @@ struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     replicas: Option<u16>,
 
+    /// In a split, go on at both sides, or stop where fewer than half of the members are
+    /// [default: as the network; a new one: continue]
+    ///
+    /// All nodes of a network do the same. With `stop`, nothing that was acknowledged is undone
+    /// after a split, and a side with half of the members or fewer refuses reads and writes.
+    #[arg(long, value_name = "WHAT", value_parser = ["continue", "stop"])]
+    on_split: Option<String>,
+
     /// Refuse larger keys
     #[arg(long, value_name = "BYTES", default_value_t = MAX_KEY as u32, help_heading = "Limits",
         value_parser = clap::value_parser!(u32).range(1..=MAX_KEY as i64))]
@@ -60,6 +68,9 @@ fn main() -> ExitCode {
         };
         let limits = limits.within(options.node.limits.max_message());
         let handler = StoreHandler::new(node.clone(), options.replicas.map(usize::from), limits);
+        if let Some(choice) = &options.on_split {
+            handler.store().require_stop_on_split(choice == "stop");
+        }
         #[cfg(feature = "testing")]
         handler.delay_pages(std::time::Duration::from_millis(options.page_delay));
         let store = handler.clone();

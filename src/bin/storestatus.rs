@@ -4,18 +4,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::error::Error;
+use thrifty_p2p::location::Location;
 use thrifty_p2p::status::store::StoreStatus;
 
 /// The exit statuses. 1 has a meaning of its own.
-const STATUSES: &str =
-    "Exit status: 0 settled, 1 not settled, 2 wrong usage, 3 no peer, 4 the call failed.";
+const STATUSES: &str = "Exit status: 0 settled with all copies, 1 not so, 2 wrong usage, 3 no peer, 4 the call failed.";
 
 /// Shows what the nodes of a store hold, and how far a rebalance is
 ///
 /// For each node: its state, the keys whose primary it is, all keys it holds and their bytes, its
 /// share of the ring, its open connections, and the calls it has served. A further line for each
-/// node that has closed connections: how many, by reason. The last line is `settled` if every key
-/// has all its copies, or how far the rebalance is.
+/// node that has closed connections: how many, by reason. The last line is the verdict: `settled`
+/// with the number of copies of each key, `settled, but` with fewer than there are to be,
+/// `rebalancing` while keys are copied, `degraded` if nodes do not answer, or `split` if members are
+/// out of reach that may be running.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = STATUSES)]
 struct Options {
@@ -25,11 +28,24 @@ struct Options {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+
+    /// Declare a member gone for good that is out of reach, at all nodes
+    ///
+    /// Its host has lost power or was taken away, and never returns with what it held. Until then
+    /// it counts as the other side of a split.
+    #[arg(long, value_name = "HOST:PORT")]
+    declare_gone: Option<Location>,
 }
 
 fn main() -> ExitCode {
     cli::run(true, |options: Options| {
         let (dialer, peer) = options.client.store_peer()?;
+        if let Some(gone) = &options.declare_gone
+            && StoreStatus::declare_gone(&dialer, &peer, gone)? == 0
+        {
+            let why = "is not out of reach: no node knows it as down and perhaps running";
+            return Err(Error::Usage(format!("{gone} {why}")));
+        }
         let status = StoreStatus::ask(&dialer, &peer)?;
         let output = if options.json {
             format!("{:#}\n", status.json())
@@ -37,6 +53,6 @@ fn main() -> ExitCode {
             status.table()
         };
         cli::print(&[output.as_bytes()])?;
-        Ok(ExitCode::from(u8::from(!status.is_settled())))
+        Ok(ExitCode::from(u8::from(!status.is_safe())))
     })
 }

@@ -118,7 +118,7 @@ impl StoreClient {
 
     /// Writes by a name, so that an attempt after a broken connection does not write twice.
     fn write(&self, pool: &Pool<Client>, key: &[u8], value: Option<&[u8]>) -> Result<bool, Error> {
-        let deadline = Instant::now() + TIMEOUTS.reply;
+        let started = Instant::now();
         let node = NodeId::new(self.peer.clone(), ANY_GENERATION);
         if self.clocks.is_needed(&node, Instant::now()) {
             let reply = pool.call(&self.peer, |client| {
@@ -127,12 +127,14 @@ impl StoreClient {
             let clock = reply.clock.unwrap_or(0);
             self.clocks.record(node.clone(), clock, Instant::now());
         }
+        let time = |time| self.clocks.time(&node, time, Instant::now());
         let write = Write {
             key: Some(key.to_vec()),
             value: value.map(Vec::from),
             id: Some(self.ids.next().into()),
             is_retry: Some(false),
-            deadline: self.clocks.deadline(&node, deadline, Instant::now()),
+            deadline: time(started + TIMEOUTS.reply),
+            started: time(started),
         };
         let attempts = Cell::new(0);
         let written = pool.call(&self.peer, |client| {

@@ -221,6 +221,7 @@ impl RingClient {
                 value: value.map(|value| Value::of(key.bytes, value)),
                 id: open.id,
                 is_retry: open.is_retry,
+                started: open.started,
                 deadline: open.deadline,
                 condition: None,
             });
@@ -232,8 +233,8 @@ impl RingClient {
             Target::Proxy(node) => {
                 let callee = NodeId::new(node.clone(), ANY_GENERATION);
                 let writes = requests.map(|request| {
-                    let deadline = self.writes.deadline_at(&callee, request.deadline)?;
-                    Some(from_request(&request, Some(deadline)))
+                    let times = self.writes.times_at(&callee, &request)?;
+                    Some(from_request(&request, times))
                 });
                 let Some(writes) = writes.collect::<Option<Vec<_>>>() else {
                     return Ok(Vec::new());
@@ -297,6 +298,7 @@ fn size_of((key, value): &Mutation<'_>) -> usize {
 #[derive(Clone)]
 struct OpenWrite {
     id: WriteId,
+    started: Instant,
     deadline: Instant,
     /// Another process may have executed an attempt.
     is_retry: bool,
@@ -306,9 +308,11 @@ struct OpenWrite {
 
 impl OpenWrite {
     fn new(id: WriteId) -> OpenWrite {
+        let started = Instant::now();
         OpenWrite {
             id,
-            deadline: Instant::now() + CLIENT_TIMEOUT,
+            started,
+            deadline: started + CLIENT_TIMEOUT,
             is_retry: false,
             tried_at: None,
         }

@@ -443,16 +443,20 @@ pub struct Write {
   /// time (see `PrimaryReply`) and what has passed since then. Without it a write with an id
   /// takes longer, because the callee asks all others whether they know it.
   pub deadline: Option<i64>,
+  /// When the first attempt started, or before, by the callee's clock. Without it a write with an
+  /// id takes longer after a change of the members: the callee asks all others.
+  pub started: Option<i64>,
 }
 
 impl Write {
-  pub fn new<F1, F2, F3, F4, F5>(key: F1, value: F2, id: F3, is_retry: F4, deadline: F5) -> Write where F1: Into<Option<Vec<u8>>>, F2: Into<Option<Vec<u8>>>, F3: Into<Option<WriteId>>, F4: Into<Option<bool>>, F5: Into<Option<i64>> {
+  pub fn new<F1, F2, F3, F4, F5, F6>(key: F1, value: F2, id: F3, is_retry: F4, deadline: F5, started: F6) -> Write where F1: Into<Option<Vec<u8>>>, F2: Into<Option<Vec<u8>>>, F3: Into<Option<WriteId>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<i64>> {
     Write {
       key: key.into(),
       value: value.into(),
       id: id.into(),
       is_retry: is_retry.into(),
       deadline: deadline.into(),
+      started: started.into(),
     }
   }
 }
@@ -465,6 +469,7 @@ impl TSerializable for Write {
     let mut f_3: Option<WriteId> = None;
     let mut f_4: Option<bool> = Some(false);
     let mut f_5: Option<i64> = None;
+    let mut f_6: Option<i64> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -492,6 +497,10 @@ impl TSerializable for Write {
           let val = i_prot.read_i64()?;
           f_5 = Some(val);
         },
+        6 => {
+          let val = i_prot.read_i64()?;
+          f_6 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -505,6 +514,7 @@ impl TSerializable for Write {
       id: f_3,
       is_retry: f_4,
       deadline: f_5,
+      started: f_6,
     };
     Ok(ret)
   }
@@ -536,6 +546,11 @@ impl TSerializable for Write {
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.started {
+      o_prot.write_field_begin(&TFieldIdentifier::new("started", TType::I64, 6))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -549,6 +564,7 @@ impl Default for Write {
       id: None,
       is_retry: Some(false),
       deadline: Some(0),
+      started: Some(0),
     }
   }
 }
@@ -1215,10 +1231,12 @@ pub struct RebalanceStatus {
   pub sequence: Option<i64>,
   /// The receiver is leaving, and the sender has gone on without it.
   pub gave_up: Option<bool>,
+  /// In a split only the side with more than half of the members serves; absent while unknown.
+  pub stops_on_split: Option<bool>,
 }
 
 impl RebalanceStatus {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10>(sender: F1, placement_id: F2, phase: F3, admitted: F4, read_placement_id: F5, placement_ids: F6, seen_generation: F7, replicas: F8, sequence: F9, gave_up: F10) -> RebalanceStatus where F1: Into<Option<NodeId>>, F2: Into<Option<i64>>, F3: Into<Option<Phase>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<Vec<i64>>>, F7: Into<Option<i64>>, F8: Into<Option<i32>>, F9: Into<Option<i64>>, F10: Into<Option<bool>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11>(sender: F1, placement_id: F2, phase: F3, admitted: F4, read_placement_id: F5, placement_ids: F6, seen_generation: F7, replicas: F8, sequence: F9, gave_up: F10, stops_on_split: F11) -> RebalanceStatus where F1: Into<Option<NodeId>>, F2: Into<Option<i64>>, F3: Into<Option<Phase>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<Vec<i64>>>, F7: Into<Option<i64>>, F8: Into<Option<i32>>, F9: Into<Option<i64>>, F10: Into<Option<bool>>, F11: Into<Option<bool>> {
     RebalanceStatus {
       sender: sender.into(),
       placement_id: placement_id.into(),
@@ -1230,6 +1248,7 @@ impl RebalanceStatus {
       replicas: replicas.into(),
       sequence: sequence.into(),
       gave_up: gave_up.into(),
+      stops_on_split: stops_on_split.into(),
     }
   }
 }
@@ -1247,6 +1266,7 @@ impl TSerializable for RebalanceStatus {
     let mut f_8: Option<i32> = None;
     let mut f_9: Option<i64> = Some(0);
     let mut f_10: Option<bool> = Some(false);
+    let mut f_11: Option<bool> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1300,6 +1320,10 @@ impl TSerializable for RebalanceStatus {
           let val = i_prot.read_bool()?;
           f_10 = Some(val);
         },
+        11 => {
+          let val = i_prot.read_bool()?;
+          f_11 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -1318,6 +1342,7 @@ impl TSerializable for RebalanceStatus {
       replicas: f_8,
       sequence: f_9,
       gave_up: f_10,
+      stops_on_split: f_11,
     };
     Ok(ret)
   }
@@ -1378,6 +1403,11 @@ impl TSerializable for RebalanceStatus {
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.stops_on_split {
+      o_prot.write_field_begin(&TFieldIdentifier::new("stops_on_split", TType::Bool, 11))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -1396,6 +1426,7 @@ impl Default for RebalanceStatus {
       replicas: Some(0),
       sequence: Some(0),
       gave_up: Some(false),
+      stops_on_split: Some(false),
     }
   }
 }
@@ -1410,14 +1441,16 @@ pub struct PlacementHistory {
   pub placements: Option<Vec<Vec<NodeId>>>,
   pub read_placement_id: Option<i64>,
   pub replicas: Option<i32>,
+  pub stops_on_split: Option<bool>,
 }
 
 impl PlacementHistory {
-  pub fn new<F1, F2, F3>(placements: F1, read_placement_id: F2, replicas: F3) -> PlacementHistory where F1: Into<Option<Vec<Vec<NodeId>>>>, F2: Into<Option<i64>>, F3: Into<Option<i32>> {
+  pub fn new<F1, F2, F3, F4>(placements: F1, read_placement_id: F2, replicas: F3, stops_on_split: F4) -> PlacementHistory where F1: Into<Option<Vec<Vec<NodeId>>>>, F2: Into<Option<i64>>, F3: Into<Option<i32>>, F4: Into<Option<bool>> {
     PlacementHistory {
       placements: placements.into(),
       read_placement_id: read_placement_id.into(),
       replicas: replicas.into(),
+      stops_on_split: stops_on_split.into(),
     }
   }
 }
@@ -1428,6 +1461,7 @@ impl TSerializable for PlacementHistory {
     let mut f_1: Option<Vec<Vec<NodeId>>> = Some(Vec::new());
     let mut f_2: Option<i64> = Some(0);
     let mut f_3: Option<i32> = Some(0);
+    let mut f_4: Option<bool> = Some(false);
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1459,6 +1493,10 @@ impl TSerializable for PlacementHistory {
           let val = i_prot.read_i32()?;
           f_3 = Some(val);
         },
+        4 => {
+          let val = i_prot.read_bool()?;
+          f_4 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -1470,6 +1508,7 @@ impl TSerializable for PlacementHistory {
       placements: f_1,
       read_placement_id: f_2,
       replicas: f_3,
+      stops_on_split: f_4,
     };
     Ok(ret)
   }
@@ -1499,6 +1538,11 @@ impl TSerializable for PlacementHistory {
       o_prot.write_i32(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.stops_on_split {
+      o_prot.write_field_begin(&TFieldIdentifier::new("stops_on_split", TType::Bool, 4))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -1510,6 +1554,7 @@ impl Default for PlacementHistory {
       placements: Some(Vec::new()),
       read_placement_id: Some(0),
       replicas: Some(0),
+      stops_on_split: Some(false),
     }
   }
 }
@@ -2167,10 +2212,20 @@ pub struct NodeStats {
   /// The node's current placement.
   pub placement_id: Option<i64>,
   pub server: Option<ServerStats>,
+  /// Members that are down and may be running on the other side of a split.
+  pub silent: Option<Vec<locator::Location>>,
+  /// How long the first of them has been down, in milliseconds.
+  pub silent_for: Option<i64>,
+  /// Keys whose primary the node is that lost a value written in a split.
+  pub superseded: Option<i64>,
+  /// Members that do not reply to the node, but to others: it reaches them by way of those.
+  pub cut_links: Option<Vec<locator::Location>>,
+  /// The node refuses calls, because it does not reach more than half of the members.
+  pub is_stopped: Option<bool>,
 }
 
 impl NodeStats {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9>(keys: F1, primary_keys: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, keys_received: F7, placement_id: F8, server: F9) -> NodeStats where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<ServerStats>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12, F13, F14>(keys: F1, primary_keys: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, keys_received: F7, placement_id: F8, server: F9, silent: F10, silent_for: F11, superseded: F12, cut_links: F13, is_stopped: F14) -> NodeStats where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<ServerStats>>, F10: Into<Option<Vec<locator::Location>>>, F11: Into<Option<i64>>, F12: Into<Option<i64>>, F13: Into<Option<Vec<locator::Location>>>, F14: Into<Option<bool>> {
     NodeStats {
       keys: keys.into(),
       primary_keys: primary_keys.into(),
@@ -2181,6 +2236,11 @@ impl NodeStats {
       keys_received: keys_received.into(),
       placement_id: placement_id.into(),
       server: server.into(),
+      silent: silent.into(),
+      silent_for: silent_for.into(),
+      superseded: superseded.into(),
+      cut_links: cut_links.into(),
+      is_stopped: is_stopped.into(),
     }
   }
 }
@@ -2197,6 +2257,11 @@ impl TSerializable for NodeStats {
     let mut f_7: Option<i64> = Some(0);
     let mut f_8: Option<i64> = Some(0);
     let mut f_9: Option<ServerStats> = None;
+    let mut f_10: Option<Vec<locator::Location>> = Some(Vec::new());
+    let mut f_11: Option<i64> = Some(0);
+    let mut f_12: Option<i64> = Some(0);
+    let mut f_13: Option<Vec<locator::Location>> = Some(Vec::new());
+    let mut f_14: Option<bool> = Some(false);
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -2240,6 +2305,38 @@ impl TSerializable for NodeStats {
           let val = ServerStats::read_from_in_protocol(i_prot)?;
           f_9 = Some(val);
         },
+        10 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<locator::Location> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_7 = locator::Location::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_7);
+          }
+          i_prot.read_list_end()?;
+          f_10 = Some(val);
+        },
+        11 => {
+          let val = i_prot.read_i64()?;
+          f_11 = Some(val);
+        },
+        12 => {
+          let val = i_prot.read_i64()?;
+          f_12 = Some(val);
+        },
+        13 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<locator::Location> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_8 = locator::Location::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_8);
+          }
+          i_prot.read_list_end()?;
+          f_13 = Some(val);
+        },
+        14 => {
+          let val = i_prot.read_bool()?;
+          f_14 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -2257,6 +2354,11 @@ impl TSerializable for NodeStats {
       keys_received: f_7,
       placement_id: f_8,
       server: f_9,
+      silent: f_10,
+      silent_for: f_11,
+      superseded: f_12,
+      cut_links: f_13,
+      is_stopped: f_14,
     };
     Ok(ret)
   }
@@ -2308,6 +2410,39 @@ impl TSerializable for NodeStats {
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
+    if let Some(ref fld_var) = self.silent {
+      o_prot.write_field_begin(&TFieldIdentifier::new("silent", TType::List, 10))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.silent_for {
+      o_prot.write_field_begin(&TFieldIdentifier::new("silent_for", TType::I64, 11))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.superseded {
+      o_prot.write_field_begin(&TFieldIdentifier::new("superseded", TType::I64, 12))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.cut_links {
+      o_prot.write_field_begin(&TFieldIdentifier::new("cut_links", TType::List, 13))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.is_stopped {
+      o_prot.write_field_begin(&TFieldIdentifier::new("is_stopped", TType::Bool, 14))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -2325,6 +2460,11 @@ impl Default for NodeStats {
       keys_received: Some(0),
       placement_id: Some(0),
       server: None,
+      silent: Some(Vec::new()),
+      silent_for: Some(0),
+      superseded: Some(0),
+      cut_links: Some(Vec::new()),
+      is_stopped: Some(false),
     }
   }
 }
@@ -2373,8 +2513,8 @@ impl TSerializable for Topology {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_7 = NodeId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_7);
+            let list_elem_9 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_9);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -2387,8 +2527,8 @@ impl TSerializable for Topology {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_8 = NodeId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_8);
+            let list_elem_10 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_10);
           }
           i_prot.read_list_end()?;
           f_3 = Some(val);
@@ -2485,6 +2625,9 @@ pub trait TStoreSyncClient : locator::TLocatorSyncClient {
   fn recall_writes(&mut self, ids: Vec<WriteId>) -> thrift::Result<Vec<WriteResult>>;
   /// What the callee holds for each key as an owner in that placement.
   fn fetch_as_owner(&mut self, keys: Vec<Vec<u8>>, placement_id: i64) -> thrift::Result<Vec<ReadResult>>;
+  /// Does the callee have that placement too, with this member in it? If so it confirms no node
+  /// without this member for two seconds. Asked where splits stop a store.
+  fn confirm(&mut self, member: NodeId, placement_id: i64) -> thrift::Result<bool>;
   /// Exchanges the state of the rebalance.
   fn rebalance_status(&mut self, status: RebalanceStatus, wants_history: bool) -> thrift::Result<StatusReply>;
   /// Copies a page of what the puller owns.
@@ -2884,6 +3027,33 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
+  fn confirm(&mut self, member: NodeId, placement_id: i64) -> thrift::Result<bool> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("confirm", TMessageType::Call, self.sequence_number());
+        let call_args = StoreConfirmArgs { member, placement_id };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("confirm", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreConfirmResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
   fn rebalance_status(&mut self, status: RebalanceStatus, wants_history: bool) -> thrift::Result<StatusReply> {
     (
       {
@@ -3004,6 +3174,9 @@ pub trait StoreSyncHandler : locator::LocatorSyncHandler {
   fn handle_recall_writes(&self, ids: Vec<WriteId>) -> thrift::Result<Vec<WriteResult>>;
   /// What the callee holds for each key as an owner in that placement.
   fn handle_fetch_as_owner(&self, keys: Vec<Vec<u8>>, placement_id: i64) -> thrift::Result<Vec<ReadResult>>;
+  /// Does the callee have that placement too, with this member in it? If so it confirms no node
+  /// without this member for two seconds. Asked where splits stop a store.
+  fn handle_confirm(&self, member: NodeId, placement_id: i64) -> thrift::Result<bool>;
   /// Exchanges the state of the rebalance.
   fn handle_rebalance_status(&self, status: RebalanceStatus, wants_history: bool) -> thrift::Result<StatusReply>;
   /// Copies a page of what the puller owns.
@@ -3064,6 +3237,9 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   fn process_fetch_as_owner(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_fetch_as_owner(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
+  fn process_confirm(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_confirm(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
   fn process_rebalance_status(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_rebalance_status(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
@@ -3096,6 +3272,12 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   }
   fn process_ping_req(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TLocatorProcessFunctions::process_ping_req(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_tunnel(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    locator::TLocatorProcessFunctions::process_tunnel(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_declare_gone(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    locator::TLocatorProcessFunctions::process_declare_gone(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_ping(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TBaseProcessFunctions::process_ping(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -3852,6 +4034,66 @@ impl TStoreProcessFunctions {
       },
     }
   }
+  pub fn process_confirm<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreConfirmArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_confirm(args.member, args.placement_id) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("confirm", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreConfirmResult { result_value: Some(handler_return), refused: None };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::User(usr_err) => {
+            if usr_err.downcast_ref::<Refused>().is_some() {
+              let err = usr_err.downcast::<Refused>().expect("downcast already checked");
+              let ret_err = StoreConfirmResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("confirm", TMessageType::Reply, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              ret_err.write_to_out_protocol(o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            } else {
+              let ret_err = {
+                ApplicationError::new(
+                  ApplicationErrorKind::Unknown,
+                  usr_err.to_string()
+                )
+              };
+              let message_ident = TMessageIdentifier::new("confirm", TMessageType::Exception, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            }
+          },
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("confirm", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("confirm", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
   pub fn process_rebalance_status<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let args = StoreRebalanceStatusArgs::read_from_in_protocol(i_prot)?;
     match handler.handle_rebalance_status(args.status, args.wants_history) {
@@ -4057,6 +4299,9 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       "fetch_as_owner" => {
         self.process_fetch_as_owner(message_ident.sequence_number, i_prot, o_prot)
       },
+      "confirm" => {
+        self.process_confirm(message_ident.sequence_number, i_prot, o_prot)
+      },
       "rebalance_status" => {
         self.process_rebalance_status(message_ident.sequence_number, i_prot, o_prot)
       },
@@ -4089,6 +4334,12 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       },
       "ping_req" => {
         self.process_ping_req(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "tunnel" => {
+        self.process_tunnel(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "declare_gone" => {
+        self.process_declare_gone(message_ident.sequence_number, i_prot, o_prot)
       },
       "ping" => {
         self.process_ping(message_ident.sequence_number, i_prot, o_prot)
@@ -4700,8 +4951,8 @@ impl StoreWriteManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Write> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_9 = Write::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_9);
+            let list_elem_11 = Write::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_11);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4776,8 +5027,8 @@ impl StoreWriteManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_10 = WriteResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_10);
+            let list_elem_12 = WriteResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_12);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -4845,8 +5096,8 @@ impl StoreFetchManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_11 = i_prot.read_bytes()?;
-            val.push(list_elem_11);
+            let list_elem_13 = i_prot.read_bytes()?;
+            val.push(list_elem_13);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -4921,8 +5172,8 @@ impl StoreFetchManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_12 = ReadResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_12);
+            let list_elem_14 = ReadResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_14);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -5227,8 +5478,8 @@ impl StoreWriteAsPrimaryArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Write> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_13 = Write::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_13);
+            let list_elem_15 = Write::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_15);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -5381,8 +5632,8 @@ impl StoreReplicateArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Copy> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_14 = Copy::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_14);
+            let list_elem_16 = Copy::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_16);
           }
           i_prot.read_list_end()?;
           f_2 = Some(val);
@@ -5661,8 +5912,8 @@ impl StoreRecallWritesArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_15 = WriteId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_15);
+            let list_elem_17 = WriteId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_17);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -5737,8 +5988,8 @@ impl StoreRecallWritesResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_16 = WriteResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_16);
+            let list_elem_18 = WriteResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_18);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -5808,8 +6059,8 @@ impl StoreFetchAsOwnerArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_17 = i_prot.read_bytes()?;
-            val.push(list_elem_17);
+            let list_elem_19 = i_prot.read_bytes()?;
+            val.push(list_elem_19);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -5893,8 +6144,8 @@ impl StoreFetchAsOwnerResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_18 = ReadResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_18);
+            let list_elem_20 = ReadResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_20);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -5926,6 +6177,142 @@ impl StoreFetchAsOwnerResult {
         e.write_to_out_protocol(o_prot)?;
       }
       o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.refused {
+      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreConfirmArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreConfirmArgs {
+  member: NodeId,
+  placement_id: i64,
+}
+
+impl StoreConfirmArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreConfirmArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<NodeId> = None;
+    let mut f_2: Option<i64> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = NodeId::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_i64()?;
+          f_2 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("StoreConfirmArgs.member", &f_1)?;
+    verify_required_field_exists("StoreConfirmArgs.placement_id", &f_2)?;
+    let ret = StoreConfirmArgs {
+      member: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      placement_id: f_2.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("confirm_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("member", TType::Struct, 1))?;
+    self.member.write_to_out_protocol(o_prot)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("placement_id", TType::I64, 2))?;
+    o_prot.write_i64(self.placement_id)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreConfirmResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreConfirmResult {
+  result_value: Option<bool>,
+  refused: Option<Refused>,
+}
+
+impl StoreConfirmResult {
+  fn ok_or(self) -> thrift::Result<bool> {
+    if self.refused.is_some() {
+      Err(thrift::Error::User(Box::new(self.refused.unwrap())))
+    } else if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreConfirm"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreConfirmResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<bool> = None;
+    let mut f_1: Option<Refused> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = i_prot.read_bool()?;
+          f_0 = Some(val);
+        },
+        1 => {
+          let val = Refused::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreConfirmResult {
+      result_value: f_0,
+      refused: f_1,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreConfirmResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Bool, 0))?;
+      o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
     if let Some(ref fld_var) = self.refused {

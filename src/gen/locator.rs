@@ -1183,6 +1183,14 @@ pub trait TLocatorSyncClient : TBaseSyncClient {
   fn members(&mut self) -> thrift::Result<Gossip>;
   /// Does the callee reach that location now? An indirect probe before a member is suspected.
   fn ping_req(&mut self, location: Location) -> thrift::Result<bool>;
+  /// Makes the connection one to that member, of which the callee copies all bytes in both
+  /// directions, for a caller whose own link to the member is cut. After `false` it stays what it
+  /// was: the callee cannot reach the member, which is on no other host than the caller, or does
+  /// not know it.
+  fn tunnel(&mut self, location: Location) -> thrift::Result<bool>;
+  /// An operator declares a member gone that is down, and does not reply that its process has
+  /// ended: it never returns with what it held. False if the callee knows no such member.
+  fn declare_gone(&mut self, location: Location) -> thrift::Result<bool>;
 }
 
 pub trait TLocatorSyncClientMarker {}
@@ -1387,6 +1395,60 @@ impl <C: TThriftClient + TLocatorSyncClientMarker + TBaseSyncClientMarker> TLoca
       result.ok_or()
     }
   }
+  fn tunnel(&mut self, location: Location) -> thrift::Result<bool> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("tunnel", TMessageType::Call, self.sequence_number());
+        let call_args = LocatorTunnelArgs { location };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("tunnel", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = LocatorTunnelResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
+  fn declare_gone(&mut self, location: Location) -> thrift::Result<bool> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("declare_gone", TMessageType::Call, self.sequence_number());
+        let call_args = LocatorDeclareGoneArgs { location };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("declare_gone", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = LocatorDeclareGoneResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
 }
 
 //
@@ -1406,6 +1468,14 @@ pub trait LocatorSyncHandler : BaseSyncHandler {
   fn handle_members(&self) -> thrift::Result<Gossip>;
   /// Does the callee reach that location now? An indirect probe before a member is suspected.
   fn handle_ping_req(&self, location: Location) -> thrift::Result<bool>;
+  /// Makes the connection one to that member, of which the callee copies all bytes in both
+  /// directions, for a caller whose own link to the member is cut. After `false` it stays what it
+  /// was: the callee cannot reach the member, which is on no other host than the caller, or does
+  /// not know it.
+  fn handle_tunnel(&self, location: Location) -> thrift::Result<bool>;
+  /// An operator declares a member gone that is down, and does not reply that its process has
+  /// ended: it never returns with what it held. False if the callee knows no such member.
+  fn handle_declare_gone(&self, location: Location) -> thrift::Result<bool>;
 }
 
 pub struct LocatorSyncProcessor<H: LocatorSyncHandler> {
@@ -1441,6 +1511,12 @@ impl <H: LocatorSyncHandler> LocatorSyncProcessor<H> {
   }
   fn process_ping_req(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TLocatorProcessFunctions::process_ping_req(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_tunnel(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TLocatorProcessFunctions::process_tunnel(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_declare_gone(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TLocatorProcessFunctions::process_declare_gone(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_ping(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TBaseProcessFunctions::process_ping(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -1719,6 +1795,80 @@ impl TLocatorProcessFunctions {
       },
     }
   }
+  pub fn process_tunnel<H: LocatorSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = LocatorTunnelArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_tunnel(args.location) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("tunnel", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = LocatorTunnelResult { result_value: Some(handler_return) };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("tunnel", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("tunnel", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
+  pub fn process_declare_gone<H: LocatorSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = LocatorDeclareGoneArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_declare_gone(args.location) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("declare_gone", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = LocatorDeclareGoneResult { result_value: Some(handler_return) };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("declare_gone", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("declare_gone", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
 }
 
 impl <H: LocatorSyncHandler> TProcessor for LocatorSyncProcessor<H> {
@@ -1748,6 +1898,12 @@ impl <H: LocatorSyncHandler> TProcessor for LocatorSyncProcessor<H> {
       },
       "ping_req" => {
         self.process_ping_req(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "tunnel" => {
+        self.process_tunnel(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "declare_gone" => {
+        self.process_declare_gone(message_ident.sequence_number, i_prot, o_prot)
       },
       "ping" => {
         self.process_ping(message_ident.sequence_number, i_prot, o_prot)
@@ -2495,6 +2651,228 @@ impl LocatorPingReqResult {
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("LocatorPingReqResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Bool, 0))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// LocatorTunnelArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct LocatorTunnelArgs {
+  location: Location,
+}
+
+impl LocatorTunnelArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorTunnelArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Location> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = Location::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("LocatorTunnelArgs.location", &f_1)?;
+    let ret = LocatorTunnelArgs {
+      location: f_1.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("tunnel_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("location", TType::Struct, 1))?;
+    self.location.write_to_out_protocol(o_prot)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// LocatorTunnelResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct LocatorTunnelResult {
+  result_value: Option<bool>,
+}
+
+impl LocatorTunnelResult {
+  fn ok_or(self) -> thrift::Result<bool> {
+    if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for LocatorTunnel"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorTunnelResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<bool> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = i_prot.read_bool()?;
+          f_0 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = LocatorTunnelResult {
+      result_value: f_0,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("LocatorTunnelResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Bool, 0))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// LocatorDeclareGoneArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct LocatorDeclareGoneArgs {
+  location: Location,
+}
+
+impl LocatorDeclareGoneArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorDeclareGoneArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Location> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = Location::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("LocatorDeclareGoneArgs.location", &f_1)?;
+    let ret = LocatorDeclareGoneArgs {
+      location: f_1.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("declare_gone_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("location", TType::Struct, 1))?;
+    self.location.write_to_out_protocol(o_prot)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// LocatorDeclareGoneResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct LocatorDeclareGoneResult {
+  result_value: Option<bool>,
+}
+
+impl LocatorDeclareGoneResult {
+  fn ok_or(self) -> thrift::Result<bool> {
+    if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for LocatorDeclareGone"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorDeclareGoneResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<bool> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = i_prot.read_bool()?;
+          f_0 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = LocatorDeclareGoneResult {
+      result_value: f_0,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("LocatorDeclareGoneResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(fld_var) = self.result_value {
       o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Bool, 0))?;

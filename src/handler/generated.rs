@@ -82,6 +82,16 @@ impl<H: LocatorHandler> LocatorSyncHandler for H {
         Ok(self.node().ping(&location))
     }
 
+    fn handle_tunnel(&self, location: locator::Location) -> thrift::Result<bool> {
+        let location = Location::try_from(&location).map_err(|e| e.to_string())?;
+        Ok(self.node().open_tunnel(&location))
+    }
+
+    fn handle_declare_gone(&self, location: locator::Location) -> thrift::Result<bool> {
+        let location = Location::try_from(&location).map_err(|e| e.to_string())?;
+        Ok(self.node().declare_gone(&location))
+    }
+
     fn handle_members(&self) -> thrift::Result<locator::Gossip> {
         Ok(self.node().full_state())
     }

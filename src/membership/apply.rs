@@ -8,6 +8,10 @@ use super::member::{Member, Status};
 use super::table::Merge;
 use crate::location::Location;
 
+/// Nodes that call a DOWN member at once, on average, to find out whether its process has ended: in
+/// a network of that size or a smaller one all do. The others find out when they reconnect.
+const PROVERS: f64 = 100.0;
+
 impl Membership {
     /// Merges a record into the table, and updates everything that depends on it.
     pub(super) fn apply(&mut self, member: Member) -> Merge {
@@ -50,6 +54,7 @@ impl Membership {
 
     fn on_change(&mut self, before: Option<&Member>, member: &Member) {
         let location = &member.location;
+        self.silent.remove(location);
         match member.status {
             Status::Alive => {
                 if !member.is_legacy() {
@@ -104,6 +109,13 @@ impl Membership {
             }
         }
         self.add_tombstone(location, self.config.down_retention.max(grace));
+        let known = self.table.get(location);
+        if known.is_some_and(|member| !member.is_legacy()) {
+            self.silent.insert(location.clone(), now);
+            if self.rng.fraction() < PROVERS / self.ring.len().max(1) as f64 {
+                self.probe_soon(location);
+            }
+        }
     }
 
     /// Calls a suspect in the next tick, so that it learns of the suspicion and can refute.
@@ -135,6 +147,7 @@ impl Membership {
     fn remove_from_ring(&mut self, location: &Location, kind: ChangeKind) {
         self.contacts.remove(location);
         self.urgent.remove(location);
+        self.end_cut_link(location);
         if self.ring.remove(location) {
             self.compare_legacy_soon();
             self.push_change(location, kind);
@@ -161,9 +174,10 @@ impl Membership {
         }
     }
 
-    fn forget(&mut self, location: &Location) {
+    pub(super) fn forget(&mut self, location: &Location) {
         self.end_grace(location);
         self.listed_by.remove(location);
+        self.silent.remove(location);
         self.table.forget(location);
     }
 }

@@ -81,7 +81,7 @@ impl Membership {
         {
             let call = oldest.remove();
             if let Purpose::PingReq(target) = &call.purpose {
-                self.on_ping_req_reply(target, None);
+                self.on_ping_req_reply(target, &call.peer, None);
             } else if self.table.get(&call.peer).is_none() {
                 self.on_candidate_failure(&call.peer);
             }

@@ -86,6 +86,11 @@ pub struct Membership {
     pub(super) tombstone_timers: Timers,
     /// Running indirect probes, by target.
     pub(super) indirect_probes: BTreeMap<Location, IndirectProbe>,
+    /// Members that do not reply to this node while a helper reaches them, each with that helper.
+    pub(super) cut_links: BTreeMap<Location, Location>,
+    /// Members that are DOWN and may be running, each with the time since when: no host has
+    /// answered that no process listens there.
+    pub(super) silent: BTreeMap<Location, Duration>,
     /// Members that the layer above reported as unreachable: their suspect timeouts are short.
     pub(super) urgent: BTreeSet<Location>,
     /// When locations are probed outside the schedule.
@@ -159,6 +164,8 @@ impl Membership {
             grace_timers: Timers::default(),
             tombstone_timers: Timers::default(),
             indirect_probes: BTreeMap::new(),
+            cut_links: BTreeMap::new(),
+            silent: BTreeMap::new(),
             urgent: BTreeSet::new(),
             probe_queue: Timers::default(),
             candidates: BTreeMap::new(),

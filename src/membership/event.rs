@@ -14,6 +14,14 @@ pub enum Event {
     Refuted(i64),
     /// This node suspects the member itself: a call failed, and so did the indirect probe.
     Suspected(Location),
+    /// The member does not reply to this node, but to this other one.
+    LinkCut(Location, Location),
+    /// The member replies to this node again.
+    LinkRestored(Location),
+    /// The member is DOWN and its process has ended: its host refuses connections.
+    Exited(Location),
+    /// An operator declared the DOWN member gone for good.
+    DeclaredGone(Location),
     /// A peer turned out to be a legacy node.
     LegacyPeer(Location),
     /// A peer that was a legacy node knows `exchange` now.

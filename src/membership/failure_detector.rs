@@ -8,6 +8,14 @@
 //! 4. The suspect refutes with a higher incarnation, or its suspect timeout expires and it is
 //!    DOWN.
 //!
+//! If a helper does reach the member, only the link to it is cut. The node remembers the helper, by
+//! which the layer above can reach the member, and probes the member once a second until it
+//! replies.
+//!
+//! A DOWN member is *silent* until it is known to have ended: its host answers that no process
+//! listens, it returns, or an operator declares it gone. Each node finds that out for itself. A
+//! silent member may be running on the other side of a split.
+//!
 //! To a node that is slow itself, all others seem slow. So each node keeps a score of signs that
 //! it is the slow one, and the worse the score, the longer are its suspect timeouts (local health
 //! multiplier of Lifeguard: Dadgar, Phillips and Currey, 2018).
@@ -28,11 +36,14 @@ impl Membership {
     /// Takes the failure of a call.
     pub(super) fn on_failure(&mut self, call: &Call, failure: Failure) {
         match &call.purpose {
-            Purpose::PingReq(target) => return self.on_ping_req_reply(target, None),
+            Purpose::PingReq(target) => return self.on_ping_req_reply(target, &call.peer, None),
             Purpose::LegacyNotify => return,
             Purpose::Gossip => self.count_exchange(false),
             Purpose::Leave => self.announce_leave(),
             Purpose::Probe => {}
+        }
+        if self.cut_links.contains_key(&call.peer) {
+            self.probe_later(&call.peer, self.config.probe_interval);
         }
         // A timeout that expired while this process was paused is no evidence against the peer.
         let was_paused = failure == Failure::NoReply && call.called_at < self.running_since;
@@ -44,23 +55,56 @@ impl Membership {
             }
             Some(member) if member.status == Status::Down && failure == Failure::Refused => {
                 self.end_grace(&member.location);
+                self.on_exited(&member.location);
             }
             Some(_) => {}
         }
     }
 
     /// Takes a helper's reply about `target`, or None if the helper did not reply.
-    pub(super) fn on_ping_req_reply(&mut self, target: &Location, reached: Option<bool>) {
+    pub(super) fn on_ping_req_reply(
+        &mut self,
+        target: &Location,
+        helper: &Location,
+        reached: Option<bool>,
+    ) {
         let Some(probe) = self.indirect_probes.get_mut(target) else {
             return;
         };
         probe.awaited -= 1;
         probe.is_cut_off &= reached.is_none();
         if reached == Some(true) {
+            let called_at = probe.called_at;
             self.indirect_probes.remove(target);
             self.urgent.remove(target);
+            if !self.has_contact_since(target, called_at) {
+                self.on_cut_link(target, helper);
+            }
         } else if probe.awaited == 0 {
             self.finish_indirect_probe(target);
+        }
+    }
+
+    /// A member replies to a helper and not to this node.
+    fn on_cut_link(&mut self, peer: &Location, helper: &Location) {
+        let before = self.cut_links.insert(peer.clone(), helper.clone());
+        if before.as_ref() != Some(helper) {
+            self.push_event(Event::LinkCut(peer.clone(), helper.clone()));
+            self.probe_later(peer, self.config.probe_interval);
+        }
+    }
+
+    /// A member has replied to this node, or is not on the ring any more.
+    pub(super) fn end_cut_link(&mut self, peer: &Location) {
+        if self.cut_links.remove(peer).is_some() {
+            self.push_event(Event::LinkRestored(peer.clone()));
+        }
+    }
+
+    /// The process of a DOWN member has ended.
+    fn on_exited(&mut self, location: &Location) {
+        if self.silent.remove(location).is_some() {
+            self.push_event(Event::Exited(location.clone()));
         }
     }
 

@@ -58,7 +58,7 @@ impl Membership {
                 Outcome::Gossip(gossip) => self.on_exchange_reply(call, gossip),
                 Outcome::PingReq(reached) => {
                     if let Purpose::PingReq(target) = &call.purpose {
-                        self.on_ping_req_reply(target, Some(reached));
+                        self.on_ping_req_reply(target, &call.peer, Some(reached));
                     }
                 }
                 Outcome::All(locations) => self.on_legacy_reply(&call.peer, &locations),
@@ -109,6 +109,19 @@ impl Membership {
             }
             self.probe_soon(location);
         }
+    }
+
+    /// An operator declares a silent member gone: its process has ended, or will never return. Its
+    /// record is dropped. False if the member is not silent.
+    pub fn declare_gone(&mut self, now: Now, location: &Location) -> bool {
+        self.advance_to(now);
+        let is_silent = self.silent.contains_key(location);
+        if is_silent {
+            self.tombstone_timers.cancel(location);
+            self.forget(location);
+            self.push_event(Event::DeclaredGone(location.clone()));
+        }
+        is_silent
     }
 
     /// Writes LEFT and announces it to `leave_fanout` members. The node continues to reply and

@@ -80,7 +80,7 @@ impl Membership {
             self.push_event(Event::LegacyPeer(call.peer.clone()));
         }
         match &call.purpose {
-            Purpose::PingReq(target) => self.on_ping_req_reply(target, None),
+            Purpose::PingReq(target) => self.on_ping_req_reply(target, &call.peer, None),
             Purpose::Leave => self.announce_leave(),
             Purpose::LegacyNotify => {}
             Purpose::Gossip | Purpose::Probe => {

@@ -56,6 +56,7 @@ impl Membership {
             return self.on_other_sender(&call, reply.sender);
         }
         self.candidates.remove(&call.peer);
+        self.end_cut_link(&call.peer);
         let is_gossip = call.purpose == Purpose::Gossip;
         let is_useful = result.learned || reply.learned;
         if is_gossip {

@@ -51,6 +51,12 @@
 //!    carries the DOWN record to it, and it refutes. No record of the same generation replaces
 //!    DOWN, neither ALIVE nor LEFT: the member returns with a new one, even if only to leave.
 //!
+//! If a helper reaches the member in step 2, only the link to it is cut
+//! ([`cut_links`](Membership::cut_links)): the layer above calls it by way of the helper, and it is
+//! probed every second. A DOWN member is [`silent`](Membership::silent) until its host answers that
+//! no process listens there: it may be running on the other side of a split. Each node finds that
+//! out itself, because a record cannot tell which node has asked.
+//!
 //! The driver reports failed calls of the layer above
 //! ([`report_unreachable`](Membership::report_unreachable)). The member is then probed at once
 //! with shorter timeouts: steps 1 to 4 take some 200 ms if the connection is refused.

@@ -1,5 +1,7 @@
 //! The queries: what the driver and the layer above can read.
 
+use std::time::Duration;
+
 use super::core::{Contact, Membership};
 use super::member::{Member, Status};
 use crate::location::Location;
@@ -51,6 +53,19 @@ impl Membership {
     /// The last message of a member on the ring. None if there was none yet.
     pub fn contact(&self, location: &Location) -> Option<Contact> {
         self.contacts.get(location).copied()
+    }
+
+    /// The members that do not reply to this node, but to the other one.
+    pub fn cut_links(&self) -> impl Iterator<Item = (&Location, &Location)> {
+        self.cut_links.iter()
+    }
+
+    /// The DOWN members that may be running, on the other side of a split: each with the time since
+    /// when it is DOWN here, by this node's monotonic clock.
+    pub fn silent(&self) -> impl Iterator<Item = (&Location, Duration)> {
+        self.silent
+            .iter()
+            .map(|(location, since)| (location, *since))
     }
 
     /// Is the member at this location a legacy node? So are those that did not know `exchange`

@@ -80,6 +80,12 @@ fn log_event(event: &Event) {
             info!("refuted suspicion; incarnation is now {incarnation}");
         }
         Event::Suspected(peer) => info!("suspecting {peer}: no response"),
+        Event::LinkCut(peer, other) => {
+            warn!("the link to {peer} is cut: it does not reply to this node, but to {other}");
+        }
+        Event::LinkRestored(peer) => info!("the link to {peer} is restored"),
+        Event::Exited(peer) => info!("{peer} has ended: its host refuses connections"),
+        Event::DeclaredGone(peer) => warn!("{peer} was declared gone by an operator"),
         Event::LegacyPeer(peer) => info!("{peer} is a legacy node"),
         Event::UpgradedPeer(peer) => info!("{peer} is not a legacy node"),
         Event::ForeignNetwork(peer, network) => warn!("{peer} is of another network: {network}"),

@@ -19,6 +19,7 @@ mod log;
 mod shared;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::driver::outcome_of;
 use self::shared::Shared;
@@ -27,7 +28,8 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{self, TBaseSyncClient, TLocatorSyncClient};
 use crate::membership::{Failure, Gossip, Member, Membership, Outcome, Status};
-use crate::rpc::dialer::Dialer;
+use crate::rpc::dialer::{Dialer, Timeouts};
+use crate::rpc::tunnel;
 
 /// A member of a network. A cheap handle; clones are the same node.
 #[derive(Clone)]
@@ -44,6 +46,15 @@ pub(crate) struct MemberSnapshot {
     pub leaving: Vec<(Location, i64)>,
     /// This node's own generation.
     pub generation: i64,
+}
+
+/// A member that is down and may be running: nobody knows that its process has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SilentMember {
+    /// Where it was reached.
+    pub location: Location,
+    /// How long it has been down.
+    pub age: Duration,
 }
 
 impl Node {
@@ -158,6 +169,35 @@ impl Node {
         self.decide(|membership, now| membership.report_unreachable(now, location, failure));
     }
 
+    /// Reports a call to `location` that takes long: the member is probed at once. Does not block.
+    pub(crate) fn report_slow(&self, location: &Location) {
+        let failure = Failure::NoReply;
+        self.decide(|membership, now| membership.report_unreachable(now, location, failure));
+    }
+
+    /// An operator declares a member gone that is down and may be running. False if it is not
+    /// such a member.
+    pub(crate) fn declare_gone(&self, location: &Location) -> bool {
+        self.decide(|membership, now| membership.declare_gone(now, location))
+    }
+
+    /// The members that are down and may be running on the other side of a split.
+    pub(crate) fn silent(&self) -> Vec<SilentMember> {
+        let now = self.shared.now().monotonic;
+        self.read(|membership| {
+            let silent = membership.silent().map(|(location, since)| SilentMember {
+                location: location.clone(),
+                age: now.saturating_sub(since),
+            });
+            silent.collect()
+        })
+    }
+
+    /// The members that do not reply to this node, but to others. Never blocks.
+    pub(crate) fn cut_links(&self) -> Vec<Location> {
+        self.dialer().detours().peers()
+    }
+
     /// Replies to an `exchange`.
     ///
     /// # Errors
@@ -172,6 +212,32 @@ impl Node {
     pub(crate) fn ping(&self, location: &Location) -> bool {
         let timeout = self.shared.config.ping_req_timeout;
         self.call(timeout, location, |peer| peer.ping()).is_ok()
+    }
+
+    /// Connects to a member for a caller whose own link to it is cut, and makes a tunnel of the
+    /// connection that this thread serves. False if that is not possible. Blocks for the time of
+    /// an indirect probe.
+    pub(crate) fn open_tunnel(&self, location: &Location) -> bool {
+        let timeout = self.shared.config.ping_req_timeout;
+        let timeouts = Timeouts {
+            connect: timeout,
+            reply: timeout,
+        };
+        let is_member = self.read(|membership| membership.is_on_ring(location));
+        if !is_member || location == self.location() {
+            return false;
+        }
+        match self.dialer().open(timeouts, location) {
+            Ok(target) if self.dialer().has_identity() || !target.is_local() => {
+                tunnel::hand_over(target);
+                true
+            }
+            Ok(_) => false,
+            Err(e) => {
+                ::log::debug!("no tunnel: {e}");
+                false
+            }
+        }
     }
 
     /// All records, as `members` returns them.

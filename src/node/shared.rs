@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     is_alone: AtomicBool,
     /// There are legacy nodes among the members.
     has_legacy: AtomicBool,
+    /// Members that are down and may be running on the other side of a split.
+    silent: AtomicUsize,
     /// This node's own generation.
     generation: AtomicI64,
     /// The node's own threads, joined when it stops.
@@ -115,6 +118,7 @@ impl Shared {
             isolations: AtomicU64::new(0),
             is_alone: AtomicBool::new(true),
             has_legacy: AtomicBool::new(false),
+            silent: AtomicUsize::new(0),
             threads: Mutex::default(),
         }
     }
@@ -133,8 +137,13 @@ impl Shared {
                 state.changes.extend(changes);
                 continue;
             }
-            if let Event::ForeignNetwork(peer, network) = &event {
-                state.foreign_peer = Some((peer.clone(), network.clone()));
+            match &event {
+                Event::ForeignNetwork(peer, network) => {
+                    state.foreign_peer = Some((peer.clone(), network.clone()));
+                }
+                Event::LinkCut(peer, via) => self.endpoint.dialer().detours().add(peer, via),
+                Event::LinkRestored(peer) => self.endpoint.dialer().detours().remove(peer),
+                _ => (),
             }
             state.events.add(event);
             self.event_added.notify_all();
@@ -152,6 +161,8 @@ impl Shared {
             let has_legacy = membership.live().any(|(_, generation)| generation == 0);
             let of_ours = membership.live().filter(|(_, generation)| *generation != 0);
             let is_alone = of_ours.count() < 2;
+            // Before the ring says that they are down.
+            self.silent.store(membership.silent().count(), Release);
             drop(state);
             self.change_ring(&changes);
             self.has_legacy.store(has_legacy, Relaxed);
@@ -244,6 +255,11 @@ impl Node {
     /// Grows with every isolation of this node, noticed or not. Never blocks.
     pub(crate) fn isolations(&self) -> u64 {
         self.shared.isolations.load(Acquire)
+    }
+
+    /// How many members are down and may be running on the other side of a split? Never blocks.
+    pub(crate) fn silent_count(&self) -> usize {
+        self.shared.silent.load(Acquire)
     }
 
     /// Are there legacy nodes among the members? Never blocks.

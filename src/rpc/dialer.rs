@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::location::Location;
+use crate::locator::{LocatorSyncClient, TLocatorSyncClient};
+use crate::rpc::detours::Detours;
 use crate::rpc::message::{MAX_MESSAGE, protocols};
 use crate::rpc::stream::Stream;
 use crate::rpc::tls::identity::Identity;
@@ -70,12 +72,16 @@ pub fn call<C, T>(
 #[derive(Debug, Clone, Default)]
 pub struct Dialer {
     identity: Option<Identity>,
+    detours: Arc<Detours>,
 }
 
 impl Dialer {
     /// A dialer that uses TLS if an identity is given.
     pub fn new(identity: Option<Identity>) -> Dialer {
-        Dialer { identity }
+        Dialer {
+            identity,
+            detours: Arc::default(),
+        }
     }
 
     /// Does it call over TLS, with an identity?
@@ -128,8 +134,33 @@ impl Dialer {
         Ok(client(input, output))
     }
 
+    /// The peers that are reached by way of others. Clones of a dialer share them.
+    pub(crate) fn detours(&self) -> &Detours {
+        &self.detours
+    }
+
+    /// [`open`](Dialer::open), by way of another node while the link to `location` is cut.
+    pub(super) fn open_by_detour(
+        &self,
+        timeouts: Timeouts,
+        location: &Location,
+    ) -> Result<Stream, Error> {
+        let Some(via) = self.detours.via(location) else {
+            return self.open(timeouts, location);
+        };
+        let stream = self.open(timeouts, &via)?;
+        let (input, output) = protocols(stream.clone(), timeouts.reply, MAX_MESSAGE);
+        let is_open = LocatorSyncClient::new(input, output).tunnel(location.into());
+        if is_open.map_err(|e| Error::of_call(&via, e))? {
+            return Ok(stream);
+        }
+        let failure = format!("not reached by way of {via}");
+        let failure = io::Error::new(io::ErrorKind::HostUnreachable, failure);
+        Err(Error::Unreachable(location.clone(), failure))
+    }
+
     /// Opens a connection and makes the handshake, if there is an identity.
-    pub(super) fn open(&self, timeouts: Timeouts, location: &Location) -> Result<Stream, Error> {
+    pub(crate) fn open(&self, timeouts: Timeouts, location: &Location) -> Result<Stream, Error> {
         let tcp = Arc::new(connect(timeouts, location)?);
         let Some(identity) = &self.identity else {
             return Ok(Stream::Plain(tcp));

@@ -10,7 +10,7 @@
 //!   that follow could not be interpreted. Exceptions of the interface are ordinary replies.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use thrift::protocol::{TInputProtocol, TMessageType, TStoredInputProtocol};
@@ -25,6 +25,7 @@ use crate::rpc::server_state::{Closing, Connection, ServerState};
 use crate::rpc::stats::CloseReason;
 use crate::rpc::stream::Stream;
 use crate::rpc::tls::identity::Identity;
+use crate::rpc::tunnel::take_target;
 
 /// What a server knows about its methods, by their names.
 #[derive(Clone, Default)]
@@ -49,17 +50,14 @@ pub(super) struct Service {
 impl Service {
     /// Serves calls until the peer closes the connection (then `Ok`), the server stops, or
     /// the connection must be closed.
-    pub fn serve_connection(
-        &self,
-        connection: &Connection,
-        peer: SocketAddr,
-    ) -> Result<(), Closing> {
+    pub fn serve_connection(&self, connection: &Connection) -> Result<(), Closing> {
         let Some(stream) = self.open(&connection.stream)? else {
             return Ok(());
         };
-        let is_trusted = self.identity.is_some() || is_local_peer(peer, stream.tcp());
+        let is_trusted = self.identity.is_some() || stream.is_local();
         let limits = &self.limits;
-        let (mut input, mut output) = protocols(stream, limits.message_timeout, limits.max_message);
+        let (mut input, mut output) =
+            protocols(stream.clone(), limits.message_timeout, limits.max_message);
         let mut idle_timeout = limits.first_call_timeout.min(limits.idle_timeout);
         while !self.state.stopping.is_requested() {
             match input.transport.next_message(idle_timeout)? {
@@ -78,6 +76,11 @@ impl Service {
             self.state.counters.record_call();
             connection.last_use.record(self.state.counters.newest());
             idle_timeout = limits.idle_timeout;
+            if let Some(target) = take_target() {
+                let (read, tunnels) = (input.transport.buffered(), &self.state.tunnels);
+                let timeouts = (limits.idle_timeout, limits.message_timeout);
+                return Ok(tunnels.run((stream, target), read, timeouts)?);
+            }
         }
         Ok(())
     }
@@ -169,11 +172,4 @@ impl From<io::Error> for Closing {
     fn from(error: io::Error) -> Closing {
         Closing::new(CloseReason::of_io(error.kind()), error.to_string())
     }
-}
-
-/// Does the peer call from this machine: over loopback, or from the address that it called?
-fn is_local_peer(peer: SocketAddr, stream: &TcpStream) -> bool {
-    let peer = peer.ip().to_canonical();
-    let called = stream.local_addr().map(|called| called.ip().to_canonical());
-    peer.is_loopback() || called.is_ok_and(|called| called == peer)
 }

@@ -10,11 +10,13 @@
 //!
 //! An incoming call passes `server` → `dispatch` → [`fast_path`] or the generated processor.
 //! Below, `message` limits the size and time of messages, `stream` is TCP or TLS, and
-//! [`binary`] encodes the most frequent methods by hand.
+//! [`binary`] encodes the most frequent methods by hand. While the link to a peer is cut, pools
+//! reach it by way of another one (`detours`, `tunnel`).
 
 pub mod batcher;
 pub mod binary;
 mod connections;
+pub(crate) mod detours;
 pub mod dialer;
 pub mod dispatch;
 pub mod fanout;
@@ -28,3 +30,4 @@ mod server_state;
 pub mod stats;
 mod stream;
 pub mod tls;
+pub(crate) mod tunnel;

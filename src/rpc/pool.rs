@@ -31,8 +31,8 @@ pub struct Pool<C> {
 struct Connections<C> {
     /// Idle ones, the most recently used last.
     idle: Vec<PooledConnection<C>>,
-    /// The streams of those in use.
-    busy: Vec<Arc<TcpStream>>,
+    /// The streams of those in use, and since when.
+    busy: Vec<(Arc<TcpStream>, Instant)>,
 }
 
 /// A connection that is used by one call at a time.
@@ -108,8 +108,9 @@ impl<C> Pool<C> {
         let Some(Connections { idle, busy }) = all.get_mut(&connection.location) else {
             return false;
         };
+        let mut streams = busy.iter().map(|(stream, _)| stream);
         let is_same = |stream: &Arc<TcpStream>| Arc::ptr_eq(stream, &connection.stream);
-        let Some(used) = busy.iter().position(is_same) else {
+        let Some(used) = streams.position(is_same) else {
             return false;
         };
         busy.swap_remove(used);
@@ -149,10 +150,21 @@ impl<C> Pool<C> {
         Err(error)
     }
 
+    /// The locations to which a call has been in progress for longer than `time`.
+    pub fn slow(&self, time: Duration) -> Vec<Location> {
+        let all = self.connections.lock();
+        let is_slow = |connections: &Connections<C>| {
+            let mut busy = connections.busy.iter();
+            busy.any(|(_, since)| since.elapsed() > time)
+        };
+        let slow = all.iter().filter(|(_, connections)| is_slow(connections));
+        slow.map(|(location, _)| location.clone()).collect()
+    }
+
     /// Closes all connections to a location that is gone. Calls in progress fail.
     pub fn close_all(&self, location: &Location) {
         let closed = self.connections.lock().remove(location);
-        for stream in closed.map(|closed| closed.busy).unwrap_or_default() {
+        for (stream, _) in closed.map(|closed| closed.busy).unwrap_or_default() {
             // It may be closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -167,12 +179,14 @@ impl<C> Pool<C> {
             connections.idle.clear();
             return None;
         }
-        connections.busy.push(newest.stream.clone());
+        connections
+            .busy
+            .push((newest.stream.clone(), Instant::now()));
         Some(newest)
     }
 
     fn open(&self, location: &Location) -> Result<PooledConnection<C>, Error> {
-        let connection = self.dialer.open(self.timeouts, location)?;
+        let connection = self.dialer.open_by_detour(self.timeouts, location)?;
         let stream = connection.tcp().clone();
         let (input, output) = protocols(connection, self.timeouts.reply, MAX_MESSAGE);
         let mut all = self.connections.lock();
@@ -184,7 +198,7 @@ impl<C> Pool<C> {
             idle: Vec::new(),
             busy: Vec::new(),
         });
-        connections.busy.push(stream.clone());
+        connections.busy.push((stream.clone(), Instant::now()));
         Ok(PooledConnection {
             location: location.clone(),
             client: (self.client)(input, output),

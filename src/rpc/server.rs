@@ -166,7 +166,7 @@ fn accept_connections(listener: &TcpListener, service: &Arc<Service>) {
 fn start_connection(stream: TcpStream, peer: SocketAddr, service: &Arc<Service>) {
     let connection = service.state.insert(stream, peer.ip(), &service.limits);
     let thread_service = service.clone();
-    let serve = move || match thread_service.serve_connection(&connection, peer) {
+    let serve = move || match thread_service.serve_connection(&connection) {
         Ok(()) => debug!("{peer} has closed its connection"),
         Err(closing) => thread_service.state.report_closing(peer, &closing),
     };

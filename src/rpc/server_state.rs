@@ -11,6 +11,7 @@ use crate::rpc::connections::{ConnectionTable, LastUse};
 use crate::rpc::limits::ServerLimits;
 use crate::rpc::log_limit::LogLimiter;
 use crate::rpc::stats::{CloseReason, Counters};
+use crate::rpc::tunnel::Tunnels;
 use crate::shutdown::Shutdown;
 
 /// The open connections, the counters and the stop switch of one server.
@@ -22,6 +23,7 @@ pub(super) struct ServerState {
     closed: Condvar,
     pub counters: Counters,
     pub log_limiter: LogLimiter,
+    pub tunnels: Tunnels,
 }
 
 /// Why the server closes a connection.

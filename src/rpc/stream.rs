@@ -1,7 +1,7 @@
 //! `Stream`: the bytes of one connection, over plain TCP or TLS.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,14 @@ impl Stream {
             Stream::Plain(stream) => stream,
             Stream::Tls(stream) => stream.tcp(),
         }
+    }
+
+    /// Does the peer call from this host: over loopback, or from the address that it called?
+    pub(crate) fn is_local(&self) -> bool {
+        let ip = |address: SocketAddr| address.ip().to_canonical();
+        let called = self.tcp().local_addr().map(ip).ok();
+        let peer = self.tcp().peer_addr().map(ip).ok();
+        peer.is_some_and(|peer| peer.is_loopback() || called == Some(peer))
     }
 
     /// Writes all of `bytes` within `timeout` in total.

@@ -2,8 +2,9 @@
 
 mod output;
 
+use std::collections::BTreeSet;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::diststore::{NodeStats, Phase, StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
@@ -32,6 +33,8 @@ pub struct StoreStatus {
     pub nodes: Vec<NodeStatus>,
     /// Keys copied per second, if the store is not settled.
     pub keys_per_second: Option<f64>,
+    /// When the nodes were asked, in milliseconds since 1970.
+    pub asked_at: i64,
 }
 
 /// What one node holds.
@@ -66,10 +69,43 @@ impl StoreStatus {
         Ok(second)
     }
 
+    /// Tells all nodes that a member is gone which is down and may be running. Returns to how many
+    /// it was that. Blocks for some seconds at most.
+    ///
+    /// # Errors
+    /// The peer cannot be called.
+    pub fn declare_gone(dialer: &Dialer, peer: &Location, gone: &Location) -> Result<usize, Error> {
+        let all = dialer
+            .call_with_timeouts(TIMEOUTS, StoreSyncClient::new, peer, |peer| peer.get_all())?;
+        let nodes: Vec<Location> = all.iter().filter_map(|node| node.try_into().ok()).collect();
+        let declared = parallel_map(&nodes, PARALLEL, |node| {
+            let call = dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, node, |node| {
+                node.declare_gone(gone.into())
+            });
+            call.unwrap_or(false)
+        });
+        Ok(declared.into_iter().filter(|declared| *declared).count())
+    }
+
     /// Does every key have all its copies? Then all its owners but one may fail at once
     /// without loss.
     pub fn is_settled(&self) -> bool {
         self.store_nodes().all(NodeStatus::is_settled)
+    }
+
+    /// Is the store settled, with as many copies of each key as there are to be, and is no member
+    /// out of reach?
+    pub fn is_safe(&self) -> bool {
+        self.is_settled() && self.copies_of_each() == self.replicas() && self.silent().is_empty()
+    }
+
+    /// The members that are down and may be running on the other side of a split.
+    pub fn silent(&self) -> BTreeSet<Location> {
+        let listed = self.stats().filter_map(|stats| stats.silent.as_ref());
+        let locations = listed.flatten();
+        locations
+            .filter_map(|location| Location::try_from(location).ok())
+            .collect()
     }
 
     /// The keys in the store.
@@ -84,9 +120,18 @@ impl StoreStatus {
 
     /// The copies of keys that there are when the store is settled.
     pub fn expected_copies(&self) -> u64 {
+        self.keys() * self.copies_of_each()
+    }
+
+    /// How many copies of each key there are to be.
+    pub fn replicas(&self) -> u64 {
         let replicas = self.stats().filter_map(|stats| stats.replicas).max();
-        let replicas = replicas.unwrap_or(1).max(1) as u64;
-        self.keys() * replicas.min(self.store_nodes().count() as u64)
+        replicas.unwrap_or(1).max(1) as u64
+    }
+
+    /// How many copies of each key there are when the store is settled.
+    pub fn copies_of_each(&self) -> u64 {
+        self.replicas().min(self.store_nodes().count() as u64)
     }
 
     /// The nodes that are not legacy nodes.
@@ -112,6 +157,11 @@ impl NodeStatus {
     }
 }
 
+fn unix_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_millis() as i64
+}
+
 fn ask_once(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
     let all =
         dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, peer, |peer| peer.get_all())?;
@@ -133,5 +183,6 @@ fn ask_once(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
     Ok(StoreStatus {
         nodes,
         keys_per_second: None,
+        asked_at: unix_millis(),
     })
 }

@@ -69,7 +69,7 @@ impl Store {
     /// Adds the unfinished copies whose coordinator is gone.
     fn replay_copies_of_the_gone(&self, open: &mut Vec<Execution>) {
         let routing = self.routing();
-        let may_replay = routing.is_serving() && routing.has_rule(Rule::Replay);
+        let may_replay = routing.may_replay() && routing.has_rule(Rule::Replay);
         let gone: Vec<NodeId> = self.unfinished.coordinators();
         let gone = gone.into_iter().filter(|node| routing.is_gone(node));
         for coordinator in gone.filter(|_| may_replay) {

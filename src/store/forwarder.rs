@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::key_writes::{WriteReply, WriteRequest};
 use super::owner_calls::{OwnerCalls, OwnerClient};
@@ -96,11 +96,11 @@ impl Forwarder {
         is_sent.into_iter().map(reply).collect()
     }
 
-    /// That deadline by the clock of another process. None if that does not tell its clock.
-    pub fn deadline_at(&self, process: &NodeId, deadline: Instant) -> Option<i64> {
+    /// The start and the deadline of a write by the clock of another process. None if that does
+    /// not tell its clock.
+    pub fn times_at(&self, process: &NodeId, request: &WriteRequest) -> Option<(i64, i64)> {
         let is_known = self.knows_clock(process);
-        let known = is_known.then(|| self.clocks.deadline(process, deadline, Instant::now()));
-        known.flatten()
+        is_known.then(|| times(&self.clocks, process, request))?
     }
 
     /// Is the clock of that primary known, by which it is told when a write is too late? Asks
@@ -126,11 +126,23 @@ impl Forwarder {
         }
     }
 
+    /// The nodes to which a call has been in progress for longer than `time`.
+    pub fn slow(&self, time: Duration) -> Vec<Location> {
+        self.calls.slow(time)
+    }
+
     /// Closes the connections to a node that is gone. Calls in progress fail.
     pub fn close(&self, location: &Location) {
         self.calls.close(location);
         self.pool.close_all(location);
     }
+}
+
+/// The start and the deadline of a write by the clock of `process`, if that is known.
+fn times(clocks: &PrimaryClocks, process: &NodeId, request: &WriteRequest) -> Option<(i64, i64)> {
+    let now = Instant::now();
+    let time = |time| clocks.time(process, time, now);
+    Some((time(request.started)?, time(request.deadline)?))
 }
 
 /// The batched call.
@@ -141,12 +153,11 @@ struct ForwardWrites {
 
 impl BatchCall<OwnerClient, ForwardedWrite, WriteReply> for ForwardWrites {
     fn send(&self, peer: &mut OwnerClient, batch: &Batch<ForwardedWrite>) -> thrift::Result<()> {
-        let (primary, now) = (&batch.items[0].primary, Instant::now());
+        let primary = &batch.items[0].primary;
         let write = |write: &ForwardedWrite| {
-            let until = write.request.deadline;
             // Without the primary's clock no deadline can be told: then it is over.
-            let deadline = self.clocks.deadline(primary, until, now);
-            from_request(&write.request, Some(deadline.unwrap_or(0)))
+            let times = times(&self.clocks, primary, &write.request);
+            from_request(&write.request, times.unwrap_or_default())
         };
         let writes = batch.items.iter().map(write).collect();
         peer.send(|sender| sender.write_as_primary(writes, primary.generation))

@@ -36,6 +36,19 @@ const LEGACY_GET_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long a status waits until its sender, a new member, is known to the rebalance.
 const MEMBERS_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// What a thread of a store does until the store stops.
+type Run = fn(&Store);
+
+/// The threads of a store.
+const THREADS: [(&str, Run); 6] = [
+    ("announcer", Store::announce_loop),
+    ("puller", Store::pull_loop),
+    ("finisher", Store::finish_loop),
+    ("legacy", Store::legacy_loop),
+    ("watchdog", Store::watch_loop),
+    ("quorum", Store::quorum_loop),
+];
+
 /// A store node. A cheap handle; clones are the same store.
 #[derive(Clone)]
 pub struct StoreHandler {
@@ -121,17 +134,10 @@ impl LocatorHandler for StoreHandler {
         if bootstrapped {
             self.store.rebalance().bootstrap(DEFAULT_REPLICAS);
         }
-        let (announcer, puller) = (self.store.clone(), self.store.clone());
-        let (finisher, legacy) = (self.store.clone(), self.store.clone());
-        let thread = |name: &str| thread::Builder::new().name(name.into());
-        let started = [
-            thread("announcer").spawn(move || announcer.announce_loop()),
-            thread("puller").spawn(move || puller.pull_loop()),
-            thread("finisher").spawn(move || finisher.finish_loop()),
-            thread("legacy").spawn(move || legacy.legacy_loop()),
-        ];
-        for thread in started {
-            match thread {
+        for (name, run) in THREADS {
+            let store = self.store.clone();
+            let thread = thread::Builder::new().name(name.into());
+            match thread.spawn(move || run(&store)) {
                 Ok(thread) => self.threads.lock().push(thread),
                 Err(e) => self.store.fail(Error::Io(e)),
             }
@@ -305,6 +311,11 @@ impl StoreSyncHandler for StoreHandler {
         }
     }
 
+    fn handle_confirm(&self, member: wire::NodeId, placement_id: i64) -> thrift::Result<bool> {
+        let member = NodeId::try_from(member).map_err(refused)?;
+        Ok(self.store.confirm(&member, placement_id as u64))
+    }
+
     fn handle_rebalance_status(
         &self,
         status: wire::RebalanceStatus,
@@ -369,6 +380,8 @@ impl StoreSyncHandler for StoreHandler {
         let (current, me) = (routing.current(), routing.me());
         let table = &self.store.table;
         let is_primary = |key: Key<'_>| current.is_primary(me, key);
+        let silent = self.store.node.silent();
+        let silent_for = silent.iter().map(|member| member.age).max();
         let primary_keys = count_primary.then(|| table.count(is_primary) as i64);
         Ok(wire::NodeStats {
             keys: Some(table.keys() as i64),
@@ -380,6 +393,16 @@ impl StoreSyncHandler for StoreHandler {
             keys_received: Some(self.store.received.load(Relaxed) as i64),
             placement_id: Some(current.id() as i64),
             server: Some((&self.store.node.endpoint().stats()).into()),
+            silent: Some(
+                silent
+                    .iter()
+                    .map(|member| (&member.location).into())
+                    .collect(),
+            ),
+            silent_for: Some(silent_for.map_or(0, |time| time.as_millis() as i64)),
+            superseded: Some(self.store.losses.total() as i64),
+            cut_links: Some(self.store.node.cut_links().iter().map(Into::into).collect()),
+            is_stopped: Some(!self.store.has_quorum()),
         })
     }
 }

@@ -70,6 +70,8 @@ pub struct WriteRequest {
     pub id: WriteId,
     /// An earlier attempt, which another process got, may have had effect.
     pub is_retry: bool,
+    /// When the first attempt started, or before.
+    pub started: Instant,
     /// The write must not start later. One that is not finished then is given up.
     pub deadline: Instant,
     /// Write only if the key has this version.

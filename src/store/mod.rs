@@ -33,8 +33,9 @@
 //!
 //! The first owner in the read placement that is not gone answers from its table. If what it has
 //! is an unfinished copy, it waits for the process that coordinates the write ([`write_sequence`])
-//! or, if that is gone, brings the copy to all owners itself. A node that may not answer refuses and never says "missing": it joined
-//! just now, or has heard no member for two seconds and may have been declared down.
+//! or, if that is gone, brings the copy to all owners itself. A node that may not answer refuses and
+//! never says "missing": it joined just now, or has heard no member for two seconds and may have
+//! been declared down, or has nothing of a key that may be on the other side of a split.
 //!
 //! # A node joins, leaves, dies, hangs
 //!
@@ -47,17 +48,19 @@
 //! * **Dies.** The other owners have all it held. Reads and writes of the keys whose primary it
 //!   was wait until it is declared down, about 200 ms if its host refuses connections. The next
 //!   nodes on the ring copy what it held.
+//! * **Cannot reach another one.** The `watchdog` reports calls without a reply, and the membership
+//!   finds out who reaches that node. Calls go by way of that one.
 //! * **Hangs.** Like a death, after the seconds that it takes to distinguish a hanging node
 //!   from a slow one. When it continues, it joins again with the table it has, in which
 //!   larger versions replace what it missed.
 //!
 //! # Assumptions and limits
 //!
-//! A member that is declared down is down, or joins again. If the network splits, both sides
-//! go on, and when they meet the later write of a key wins, by the clocks of the writers. A
-//! tombstone is kept for an hour: a node that hung for longer can bring a deleted key back. An
-//! unanswered write takes effect for good, or not at all. A rebalance involves every member: a store is for dozens of nodes. There are no vector clocks, Merkle trees,
-//! hinted handoffs, consensus, times to live, ordered scans or transactions.
+//! A member that is declared down is down, or joins again. If the network splits, both sides go on,
+//! or the smaller one stops (`split`, [`quorum`]). Tombstones are kept for sixty sweeps, and as long
+//! as a member may return that is out of reach. An unanswered write takes effect for good, or not
+//! at all. A rebalance involves every member: a store is for dozens of nodes. There are no vector
+//! clocks, Merkle trees, hinted handoffs, consensus, times to live, ordered scans or transactions.
 //!
 //! Legacy nodes are on the ring but in no placement. A key that belongs to one by the ring is
 //! put to it as well and read from it first, without any promise (`legacy`).
@@ -75,6 +78,7 @@ mod owner_calls;
 pub mod placement;
 mod primary;
 pub mod primary_clocks;
+pub mod quorum;
 mod read;
 pub mod rebalance;
 mod rebalancer;
@@ -82,6 +86,8 @@ pub mod recent_placements;
 pub mod recent_writes;
 mod remote_read;
 mod replicator;
+mod split;
+pub mod split_losses;
 #[allow(clippy::module_inception)]
 pub mod store;
 mod sweeper;
@@ -90,6 +96,7 @@ mod throttle;
 pub mod types;
 pub mod unfinished_copies;
 pub mod versions;
+mod watchdog;
 pub mod wire;
 mod write;
 mod write_locks;

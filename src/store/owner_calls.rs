@@ -1,6 +1,7 @@
 //! `OwnerCalls`: batched calls to the owners of keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::diststore::StoreSyncClient;
 use crate::location::Location;
@@ -43,6 +44,11 @@ impl<Q: Item, A> OwnerCalls<Q, A> {
     /// flight.
     pub fn send(&self, requests: Vec<(Location, Q)>) -> Vec<Option<A>> {
         self.batcher.submit(requests)
+    }
+
+    /// The owners to which a call has been in progress for longer than `time`.
+    pub fn slow(&self, time: Duration) -> Vec<Location> {
+        self.pool.slow(time)
     }
 
     /// Closes the connections to a node that is gone. Calls in progress fail.

@@ -92,21 +92,23 @@ impl Store {
         requests: &[WriteRequest],
         replies: &mut [WriteReply],
     ) -> Vec<LockedKey<'a>> {
-        let doubtful: Vec<usize> = (locked.iter())
-            .filter(|locked| !self.has_owned(locked.key))
-            .flat_map(|locked| locked.indexes.clone())
-            .collect();
+        let all = locked.iter().flat_map(|locked| {
+            let indexes = locked.indexes.iter();
+            indexes.map(|index| (*index, locked.key))
+        });
+        let is_doubtful = |(index, key): &(usize, Key<'_>)| {
+            let request = &requests[*index];
+            request.is_retry || !self.has_owned(*key, request.started)
+        };
+        let doubtful: Vec<usize> = all.filter(is_doubtful).map(|(index, _)| index).collect();
         let is_known = |id: WriteId| self.recent.recall(id, self.clock_ms()) != Recall::Unknown;
-        let all = locked.iter().flat_map(|locked| &locked.indexes);
-        let asked = all.filter(|index| requests[**index].is_retry || doubtful.contains(index));
-        let ids = asked.map(|index| requests[*index].id);
+        let ids = doubtful.iter().map(|index| requests[*index].id);
         let ids: Vec<WriteId> = ids.filter(|id| !is_known(*id)).collect();
         let elsewhere = self.recall_from_peers(&ids);
         for locked in &mut locked {
             let key = locked.key;
             locked.indexes.retain(|index| {
-                let may_be_known = requests[*index].is_retry || doubtful.contains(index);
-                let elsewhere = may_be_known.then_some(elsewhere.as_ref());
+                let elsewhere = doubtful.contains(index).then_some(elsewhere.as_ref());
                 let known = self.known_reply(key, &requests[*index], elsewhere);
                 known.map(|reply| replies[*index] = reply).is_none()
             });
@@ -115,12 +117,14 @@ impl Store {
         locked
     }
 
-    /// Has this node been an owner of the key for so long that it knows all attempts to write it?
-    fn has_owned(&self, key: Key<'_>) -> bool {
+    /// Has this node been an owner of the key since then, so that it knows all attempts to write?
+    /// Before it serves, it does not know the placements from which it comes.
+    fn has_owned(&self, key: Key<'_>, since: Instant) -> bool {
         let routing = self.routing();
         let replicas = routing.replicas().unwrap_or(0);
-        self.recent_placements
-            .has_owned(routing.me(), key, replicas, self.clock_ms())
+        let since = since.saturating_duration_since(self.started).as_millis() as u64;
+        let placements = &self.recent_placements;
+        routing.is_serving() && placements.has_owned(routing.me(), key, replicas, since)
     }
 
     /// The reply to a request that must not be executed. `elsewhere` is what peers know of it, if

@@ -45,12 +45,17 @@ impl PrimaryClocks {
         !known.get(process).is_some_and(is_recent)
     }
 
-    /// That deadline by the clock of `process`. None if its clock is not known well enough at `now`.
-    pub fn deadline(&self, process: &NodeId, deadline: Instant, now: Instant) -> Option<i64> {
+    /// That time by the clock of `process`, or an earlier one. None if its clock is not known well
+    /// enough at `now`.
+    pub fn time(&self, process: &NodeId, time: Instant, now: Instant) -> Option<i64> {
         let known = self.known.lock();
         let (clock, at) = known.get(process)?;
-        let left = deadline.saturating_duration_since(*at).as_millis() as i64;
-        (now.saturating_duration_since(*at) < MAX_AGE).then_some(clock + left)
+        let millis = |time: Duration| time.as_millis() as i64;
+        let offset = match time.checked_duration_since(*at) {
+            Some(after) => millis(after),
+            None => -1 - millis(at.saturating_duration_since(time)),
+        };
+        (now.saturating_duration_since(*at) < MAX_AGE).then_some(clock + offset)
     }
 }
 
@@ -60,17 +65,23 @@ mod tests {
     use crate::location::Location;
 
     #[test]
-    fn a_deadline_is_the_last_known_time_and_what_passes_since_then() {
+    fn a_time_is_the_last_known_one_and_what_passes_since_then() {
         let clocks = PrimaryClocks::default();
         let node = |port| NodeId::new(Location::new("10.0.0.1", port).unwrap(), 1);
         let now = Instant::now();
         let later = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(clocks.deadline(&node(1), later(10), now), None);
+        assert_eq!(clocks.time(&node(1), later(10), now), None);
         assert!(clocks.is_needed(&node(1), now));
         clocks.record(node(1), 5_000, now);
-        assert_eq!(clocks.deadline(&node(1), later(10), later(3)), Some(15_000));
+        assert_eq!(clocks.time(&node(1), later(10), later(3)), Some(15_000));
+        clocks.record(node(3), 5_000, later(1));
+        assert_eq!(
+            clocks.time(&node(3), now, later(5)),
+            Some(3_999),
+            "before that"
+        );
         assert!(!clocks.is_needed(&node(1), later(29)) && clocks.is_needed(&node(1), later(30)));
-        assert_eq!(clocks.deadline(&node(1), later(70), later(60)), None);
+        assert_eq!(clocks.time(&node(1), later(70), later(60)), None);
         clocks.record(node(2), 1, later(61));
         assert_eq!(clocks.known.lock().len(), 1, "the old one is forgotten");
     }

@@ -51,7 +51,7 @@ impl Store {
         key: &[u8],
         deadline: Instant,
     ) -> Result<Option<Entry>, Refusal> {
-        let held = self.read_latest(&[Key::new(key)], deadline, true)?;
+        let held = self.read_for_client(&[Key::new(key)], deadline)?;
         let held = held.into_iter().next().flatten();
         if held.as_ref().is_some_and(|entry| !entry.is_tombstone()) {
             debug!("found {}", Key::new(key));
@@ -66,8 +66,22 @@ impl Store {
     /// No owner of one of them could be asked in time.
     pub fn fetch_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Entry>>, Refusal> {
         let keys: Vec<Key<'_>> = keys.iter().map(|key| Key::new(key.as_ref())).collect();
-        let mut held = self.read_latest(&keys, Store::deadline(), true)?;
+        let mut held = self.read_for_client(&keys, Store::deadline())?;
         held.truncate(fitting(&held));
+        Ok(held)
+    }
+
+    /// The newest acknowledged entries of these keys, or newer ones.
+    fn read_for_client(
+        &self,
+        keys: &[Key<'_>],
+        deadline: Instant,
+    ) -> Result<Vec<Option<Entry>>, Refusal> {
+        self.check_quorum()?;
+        let held = self.read_latest(keys, deadline, true)?;
+        if held.iter().any(Option::is_none) {
+            self.check_missing()?;
+        }
         Ok(held)
     }
 
@@ -208,6 +222,7 @@ impl Store {
         };
         let refusal = || "this node is not settled in that placement";
         let routing = settled().ok_or_else(refusal)?;
+        self.check_missing()?;
         let (current, me) = (routing.current(), routing.me());
         let is_primary = |key: Key<'_>| current.is_primary(me, key);
         let mut page = self
@@ -268,7 +283,9 @@ impl Store {
     /// Waits until the coordinator of a write has finished it, for a second at most. False if it
     /// has not, or is gone: then this node finishes the write itself (`finisher`).
     fn wait_for_write(&self, key: Key<'_>, version: i64) -> bool {
-        let Some((coordinator, sequence)) = self.unfinished.coordinator(key.bytes, version) else {
+        let is_gone = |node: &NodeId| self.routing().is_gone(node);
+        let found = self.unfinished.coordinator(key.bytes, version, is_gone);
+        let Some((coordinator, sequence)) = found else {
             // It is finished, or its copy has just arrived.
             return true;
         };

@@ -114,29 +114,34 @@ impl Store {
             );
             self.update_rebalance();
         }
-        if !self.has_other_replica_count(&status) {
+        if !self.requires_otherwise(&status) {
             self.rebalance().on_status(Some(asked_at), status, history);
         }
     }
 
-    /// Ends this node if it requires another number of copies than its network keeps. Only a
-    /// reply can show that: an unasked status may come from another network.
-    fn has_other_replica_count(&self, status: &RebalanceStatus) -> bool {
+    /// Ends this node if it requires what its network does not do. Only a reply can show that: an
+    /// unasked status may come from another network.
+    fn requires_otherwise(&self, status: &RebalanceStatus) -> bool {
         let rebalance = self.rebalance();
-        let (ours, is_joining) = (rebalance.replicas(), rebalance.wants_history());
-        drop(rebalance);
-        let (Some(ours), Some(theirs)) = (ours, status.replicas) else {
+        if !rebalance.wants_history() || !status.admitted {
             return false;
-        };
-        let differs = is_joining && status.admitted && ours != theirs;
-        if differs {
-            self.fail(Error::Usage(format!(
-                "the network of {} keeps {theirs} copies of each key, not {ours}: start with \
-                 --replicas {theirs}, or without the option",
-                status.sender.location
-            )));
         }
-        differs
+        let required = (rebalance.replicas(), rebalance.required_stop_on_split());
+        drop(rebalance);
+        let network = &status.sender.location;
+        let why = match (required, status.replicas, status.stops_on_split) {
+            ((Some(ours), _), Some(theirs), _) if ours != theirs => format!(
+                "the network of {network} keeps {theirs} copies of each key, not {ours}: start with \
+                 --replicas {theirs}, or without the option"
+            ),
+            ((_, Some(ours)), _, Some(theirs)) if ours != theirs => format!(
+                "the network of {network} has --on-split {}: start with that, or without the option",
+                if theirs { "stop" } else { "continue" }
+            ),
+            _ => return false,
+        };
+        self.fail(Error::Usage(why));
+        true
     }
 
     /// Reports a failed call to a peer. If the peer was leaving, its process has exited.
@@ -238,6 +243,7 @@ impl Store {
                 for (key, entry) in page.entries {
                     let key = Key::new(&key);
                     debug!("received {key}");
+                    self.note_loss(key, &entry);
                     self.table.apply(key, entry);
                 }
                 self.rebalance().pulled(attempt_id, source, page.next);

@@ -1,9 +1,9 @@
 //! `RecentPlacements`: is a write that this node does not know really new?
 //!
-//! A node remembers the writes of the keys that it owns. One that has become an owner does not
-//! know what was written before, and an attempt to write may be as old as a call may take. So
-//! for that long it asks the other nodes about each write. With one copy of each key, the only
-//! node that knew a write may have left meanwhile: an attempt that arrives so late runs again.
+//! A node remembers the writes of the keys that it owns. One that was not an owner for some of the
+//! time since a write began may have missed an attempt, and asks the other nodes. With one copy of
+//! each key, the only node that knew a write may have left meanwhile: an attempt that arrives so
+//! late runs again.
 
 use std::sync::Arc;
 
@@ -61,12 +61,12 @@ impl RecentPlacements {
         }
     }
 
-    /// Has `node` been an owner of `key` all the time that an attempt to write may be under way?
-    pub fn has_owned(&self, node: &NodeId, key: Key<'_>, replicas: usize, now_ms: u64) -> bool {
+    /// Has `node` been an owner of `key` all the time since then, which is no longer ago than
+    /// placements are remembered?
+    pub fn has_owned(&self, node: &NodeId, key: Key<'_>, replicas: usize, since_ms: u64) -> bool {
         let used = self.used.lock();
-        let counts = |used: &&Used| used.at + self.retention_ms >= now_ms;
-        let mut counting = used.iter().filter(counts);
-        used.len() <= MAX && counting.all(|used| used.placement.owns(node, key, replicas))
+        let mut since = used.iter().filter(|used| used.at >= since_ms);
+        used.len() <= MAX && since.all(|used| used.placement.owns(node, key, replicas))
     }
 }
 
@@ -84,14 +84,14 @@ mod tests {
         let recent = RecentPlacements::new(100);
         let [one, both] = [1, 2].map(|count| Arc::new(Placement::new((1..=count).map(node))));
         let key = Key::new(b"key");
-        let has_owned = |port, now| recent.has_owned(&node(port), key, 2, now);
+        let has_owned = |port, since| recent.has_owned(&node(port), key, 2, since);
         recent.update(std::slice::from_ref(&one), 0);
         recent.update(&[one.clone(), both.clone()], 10);
-        assert!(has_owned(1, 20) && !has_owned(2, 20));
-        assert!(!has_owned(2, 1_000), "the first one is still in use");
+        assert!(has_owned(1, 5) && !has_owned(2, 5));
+        assert!(!has_owned(2, 900), "the first one is still in use");
         recent.update(std::slice::from_ref(&both), 1_000);
-        assert!(!has_owned(2, 1_100) && has_owned(2, 1_101));
+        assert!(!has_owned(2, 1_000) && has_owned(2, 1_001));
         recent.update(&[one, both], 1_050);
-        assert!(!has_owned(2, 9_999), "it is in use again");
+        assert!(!has_owned(2, 1_060), "it is in use again");
     }
 }

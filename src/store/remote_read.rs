@@ -1,5 +1,7 @@
 //! `RemoteReader`: asks other nodes for what they hold as owners.
 
+use std::time::Duration;
+
 use log::debug;
 
 use super::owner_calls::{OwnerCalls, OwnerClient};
@@ -66,6 +68,11 @@ impl RemoteReader {
     /// refused or could not be reached. Blocks as [`OwnerCalls::send`] does.
     pub fn read(&self, requests: Vec<(Location, ReadRequest)>) -> Vec<Option<ReadReply>> {
         self.calls.send(requests)
+    }
+
+    /// The nodes to which a call has been in progress for longer than `time`.
+    pub fn slow(&self, time: Duration) -> Vec<Location> {
+        self.calls.slow(time)
     }
 
     /// Closes the connections to a node that is gone. Calls in progress fail.

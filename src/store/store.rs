@@ -16,6 +16,7 @@
 //! methods that take none. So our nodes cannot wait for one another in a circle. A legacy node may
 //! forward a call back to its caller, which then waits until its own call times out.
 
+use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -32,14 +33,18 @@ use super::forwarder::Forwarder;
 use super::legacy::{Doubts, WaitingPuts};
 use super::limits::StoreLimits;
 use super::placement::{Key, NodeId};
+use super::quorum::Quorum;
 use super::rebalance::{MemberSnapshot, Rebalance, Routing, Rules};
 use super::recent_placements::RecentPlacements;
 use super::recent_writes::{RecentWrites, WriteIds};
 use super::remote_read::RemoteReader;
 use super::replicator::{Replicator, replicator};
+use super::split_losses::SplitLosses;
 use super::table::Table;
 use super::throttle::Throttle;
-use super::types::{ATTEMPT_LIFETIME_MS, CALL_TIMEOUT, Client, PEER_TIMEOUTS, Refusal};
+use super::types::{
+    ATTEMPT_LIFETIME_MS, CALL_TIMEOUT, Client, PEER_TIMEOUTS, QUORUM_TIMEOUTS, Refusal,
+};
 use super::unfinished_copies::UnfinishedCopies;
 use super::versions::Entry;
 use super::write_locks::WriteLocks;
@@ -95,6 +100,16 @@ pub struct Store {
     /// Tests wait this long before each page, in milliseconds, to see a rebalance in progress.
     #[cfg(feature = "testing")]
     pub(super) page_delay: AtomicU64,
+    /// Confirmations of this node by others and of others by this node. Held briefly.
+    pub(super) quorum: Mutex<Quorum>,
+    /// Until when they let this node serve, by [`clock_ms`](Store::clock_ms). Not limited where
+    /// splits do not stop it.
+    pub(super) quorum_until: AtomicU64,
+    /// They have been missing for long.
+    pub(super) refuses_calls: AtomicBool,
+    pub(super) quorum_calls: Pool<Client>,
+    /// What splits have cost.
+    pub(super) losses: SplitLosses,
     stopped: AtomicBool,
     /// Why the store had to end.
     failure: Mutex<Option<Error>>,
@@ -108,6 +123,7 @@ impl Store {
         let state = Rebalance::new(me, replicas, Rules::default());
         Store {
             peers: Pool::new(node.dialer().clone(), StoreSyncClient::new, PEER_TIMEOUTS),
+            quorum_calls: Pool::new(node.dialer().clone(), StoreSyncClient::new, QUORUM_TIMEOUTS),
             forwarder: Forwarder::new(node.dialer(), {
                 let node = node.clone();
                 move |primary, error| {
@@ -143,6 +159,10 @@ impl Store {
             sent: AtomicU64::new(0),
             #[cfg(feature = "testing")]
             page_delay: AtomicU64::new(0),
+            quorum: Mutex::default(),
+            quorum_until: AtomicU64::new(u64::MAX),
+            refuses_calls: AtomicBool::new(false),
+            losses: SplitLosses::default(),
             stopped: AtomicBool::new(false),
             failure: Mutex::new(None),
         }
@@ -158,6 +178,7 @@ impl Store {
     pub(super) fn is_current(&self, routing: &Routing) -> bool {
         // In this order: a node that has contact again has counted its isolation before.
         self.node.has_contact()
+            && self.has_quorum()
             && self.node.isolations() == routing.isolations()
             && self.node.generation() == routing.me().generation
     }
@@ -178,10 +199,17 @@ impl Store {
         }
     }
 
+    /// Requires that choice for splits (see [`Routing::stops_on_split`]). Called before the node
+    /// joins.
+    pub fn require_stop_on_split(&self, stops: bool) {
+        self.rebalance().require_stop_on_split(stops);
+    }
+
     /// Takes over what membership knows now, and suspends the lease after an isolation.
     /// Called by the node's and the store's own threads: it may compute a ring.
     pub(super) fn update_rebalance(&self) {
         let epoch = self.node.epoch();
+        self.update_quorum();
         let mut rebalance = self.rebalance();
         let has_contact = self.node.has_contact();
         let isolations = self.node.isolations();
@@ -193,7 +221,10 @@ impl Store {
             drop(rebalance);
             self.rebalanced_epoch.store(epoch, Release);
             self.changes.notify();
+        } else {
+            drop(rebalance);
         }
+        self.note_split();
     }
 
     /// Waits until the routing accounts for what membership has published, for `timeout` at
@@ -224,6 +255,18 @@ impl Store {
         self.changes
             .changed
             .wait_while_for(&mut count, is_same, timeout);
+    }
+
+    /// Pauses for `time`, or until the store stops.
+    pub(super) fn rest(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.is_stopped() {
+                return;
+            }
+            self.wait_for_change(self.changes(), left);
+        }
     }
 
     /// Pauses before another attempt of a call, until the rebalance changes at most. False
@@ -287,6 +330,17 @@ impl Store {
         self.replicator.close(location);
         self.remote_reader.close(location);
         self.peers.close_all(location);
+    }
+
+    /// The nodes to which a call has been in progress for longer than `time`.
+    pub(super) fn slow_peers(&self, time: Duration) -> BTreeSet<Location> {
+        let all = [
+            self.forwarder.slow(time),
+            self.replicator.slow(time),
+            self.remote_reader.slow(time),
+            self.peers.slow(time),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     /// Ends the store's own threads, and every wait.

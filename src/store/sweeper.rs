@@ -66,9 +66,13 @@ impl Store {
             return;
         };
         let oldest_missed = self.doubts.lock().oldest().unwrap_or(i64::MAX);
+        // A silent member may hold an older value, and return with it.
+        let may_return = self.node.silent_count() > 0;
         let keep = |key: Key<'_>, tombstone: Option<Tombstone>| {
             let is_expired = tombstone.is_some_and(|tombstone| {
-                tombstone.age >= TOMBSTONE_AGE && tombstone.deleted_at < oldest_missed
+                !may_return
+                    && tombstone.age >= TOMBSTONE_AGE
+                    && tombstone.deleted_at < oldest_missed
             });
             !is_expired && current.owns(me, key, replicas)
         };

@@ -38,6 +38,12 @@ pub(super) const PEER_TIMEOUTS: Timeouts = Timeouts {
     reply: Duration::from_secs(1),
 };
 
+/// For calls that ask for a confirmation: several of them while it counts.
+pub(super) const QUORUM_TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_millis(400),
+    reply: Duration::from_millis(400),
+};
+
 /// For calls that a primary answers after it has called the other owners.
 pub(crate) const PRIMARY_TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_millis(500),

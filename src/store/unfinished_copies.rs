@@ -62,14 +62,21 @@ impl UnfinishedCopies {
         copies.lock_arc()
     }
 
-    /// Who coordinates the write of this copy, and its sequence number. None if it is finished.
-    pub fn coordinator(&self, key: &[u8], version: i64) -> Option<(NodeId, i64)> {
-        self.coordinators().into_iter().find_map(|coordinator| {
+    /// Who coordinates the write of this copy, and its sequence number: one that is not gone, if
+    /// there is one, because that replays the copy of one that is. None if it is finished.
+    pub fn coordinator(
+        &self,
+        key: &[u8],
+        version: i64,
+        is_gone: impl Fn(&NodeId) -> bool,
+    ) -> Option<(NodeId, i64)> {
+        let found = self.coordinators().into_iter().filter_map(|coordinator| {
             let copies = self.of(&coordinator);
             let mut all = copies.by_sequence.iter();
             let (sequence, _) = all.find(|(_, copy)| copy.version == version && copy.key == key)?;
             Some((coordinator, *sequence))
-        })
+        });
+        found.min_by_key(|(coordinator, _)| is_gone(coordinator))
     }
 
     /// Is there an unfinished copy of that version?
@@ -173,8 +180,9 @@ mod tests {
         assert!(copies.add(2, copy(b"b", 21)), "an undo replaces the copy");
         assert_eq!(copies.finish_before(1), [], "an older message");
         drop(copies);
-        assert_eq!(unfinished.coordinator(b"b", 20), None);
-        assert_eq!(unfinished.coordinator(b"b", 21), Some((node(1), 2)));
+        let coordinator = |version| unfinished.coordinator(b"b", version, |_| false);
+        assert_eq!(coordinator(20), None);
+        assert_eq!(coordinator(21), Some((node(1), 2)));
     }
 
     #[test]

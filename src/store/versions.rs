@@ -103,6 +103,11 @@ impl Entry {
     }
 }
 
+/// The time in a version, in milliseconds since 1970.
+pub fn millis_of(version: i64) -> i64 {
+    version >> BELOW_MILLIS
+}
+
 /// The version of a write by `writer` at `unix_millis`, when `newest` is the newest known
 /// version of the key: larger than that, even if the clock was set back.
 ///

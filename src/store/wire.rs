@@ -95,6 +95,7 @@ impl From<&RebalanceStatus> for wire::RebalanceStatus {
             replicas: status.replicas.map(|replicas| replicas as i32),
             sequence: Some(status.sequence as i64),
             gave_up: Some(status.gave_up),
+            stops_on_split: status.stops_on_split,
         }
     }
 }
@@ -115,6 +116,7 @@ impl TryFrom<wire::RebalanceStatus> for RebalanceStatus {
             replicas: status.replicas.and_then(|count| count.try_into().ok()),
             sequence: status.sequence.unwrap_or(0) as u64,
             gave_up: status.gave_up.unwrap_or(false),
+            stops_on_split: status.stops_on_split,
         })
     }
 }
@@ -126,6 +128,7 @@ impl From<&PlacementHistory> for wire::PlacementHistory {
             placements: Some(history.placements.iter().map(members).collect()),
             read_placement_id: Some(history.read_placement_id as i64),
             replicas: Some(history.replicas as i32),
+            stops_on_split: Some(history.stops_on_split),
         }
     }
 }
@@ -154,6 +157,7 @@ impl TryFrom<wire::PlacementHistory> for PlacementHistory {
             placements,
             read_placement_id,
             replicas,
+            stops_on_split: history.stops_on_split.unwrap_or(false),
         })
     }
 }
@@ -260,31 +264,37 @@ pub fn to_requests(
     let request = |write: wire::Write| {
         let key = write.key.ok_or("a write without a key")?;
         let is_named = write.id.is_some();
-        let until = write.deadline.map(|millis| {
-            let millis = u64::try_from(millis).unwrap_or(0);
+        let by_clock = |millis: Option<i64>| {
+            let millis = u64::try_from(millis?).unwrap_or(0);
             clock.checked_add(Duration::from_millis(millis))
-        });
+        };
+        let until = by_clock(write.deadline);
         Ok(WriteRequest {
             value: write.value.map(|value| Value::of(&key, &value)),
             key,
             id: write.id.map_or_else(|| ids.next(), WriteId::from),
             // Without a deadline it may have waited while its caller turned to another node.
             is_retry: write.is_retry.unwrap_or(false) || (is_named && until.is_none()),
-            deadline: until.flatten().unwrap_or(deadline).min(deadline),
+            started: match is_named {
+                true => by_clock(write.started).unwrap_or(clock),
+                false => Instant::now(),
+            },
+            deadline: until.unwrap_or(deadline).min(deadline),
             condition: None,
         })
     };
     writes.into_iter().map(request).collect()
 }
 
-/// A write for its primary, which must start it before that time by its own clock.
-pub fn from_request(request: &WriteRequest, deadline: Option<i64>) -> wire::Write {
+/// A write for its primary, with its start and its deadline by the primary's clock.
+pub fn from_request(request: &WriteRequest, (started, deadline): (i64, i64)) -> wire::Write {
     wire::Write {
         key: Some(request.key.clone()),
         value: request.value.as_ref().map(|value| value.to_vec()),
         id: Some(request.id.into()),
         is_retry: Some(request.is_retry),
-        deadline,
+        deadline: Some(deadline),
+        started: Some(started),
     }
 }
 

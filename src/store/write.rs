@@ -59,6 +59,7 @@ impl Store {
             value,
             id: self.ids.next(),
             is_retry: false,
+            started: Instant::now(),
             deadline,
             condition: None,
         }
@@ -73,6 +74,7 @@ impl Store {
         requests: Vec<WriteRequest>,
     ) -> Result<Vec<Result<WriteOutcome, Refusal>>, Refusal> {
         self.check_lengths(&requests)?;
+        self.check_quorum()?;
         let late = "the primary and all owners of the key could not be reached in time; the write \
             may have taken effect";
         let mut results = vec![Err(late.to_owned()); requests.len()];

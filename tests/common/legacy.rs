@@ -426,6 +426,14 @@ impl LocatorSyncHandler for Handler {
     fn handle_ping_req(&self, _location: locator::Location) -> thrift::Result<bool> {
         unreachable!("not a method of the original")
     }
+
+    fn handle_tunnel(&self, _location: locator::Location) -> thrift::Result<bool> {
+        unreachable!("not a method of the original")
+    }
+
+    fn handle_declare_gone(&self, _location: locator::Location) -> thrift::Result<bool> {
+        unreachable!("not a method of the original")
+    }
 }
 
 impl StoreSyncHandler for Handler {
@@ -512,6 +520,10 @@ impl StoreSyncHandler for Handler {
     }
 
     fn handle_wait_until_finished(&self, _generation: i64, _sequence: i64) -> thrift::Result<bool> {
+        unreachable!("not a method of the original")
+    }
+
+    fn handle_confirm(&self, _: diststore::NodeId, _: i64) -> thrift::Result<bool> {
         unreachable!("not a method of the original")
     }
 

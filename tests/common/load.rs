@@ -13,7 +13,7 @@ use super::stores::Stores;
 use super::{NodeProcess, SOON, eventually};
 
 /// The longest stall of a read after a node is killed.
-pub const READ_STALL: Duration = Duration::from_millis(100);
+pub const READ_STALL: Duration = Duration::from_millis(250);
 
 /// The longest stall of a write after a node is killed.
 pub const WRITE_STALL: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub fn rounds(few: usize, many: usize) -> usize {
 }
 
 /// The bound for a stall that the store promises to be at most `promised`.
-fn bound(promised: Duration) -> Duration {
+pub fn bound(promised: Duration) -> Duration {
     if is_long() {
         promised
     } else {

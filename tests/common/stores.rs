@@ -166,7 +166,14 @@ pub fn write_in_one_call(
     pairs: &[(&[u8], Option<&[u8]>)],
 ) -> Result<Vec<bool>, Error> {
     let write = |(key, value): &(&[u8], Option<&[u8]>)| {
-        Write::new(key.to_vec(), value.map(<[u8]>::to_vec), None, false, None)
+        Write::new(
+            key.to_vec(),
+            value.map(<[u8]>::to_vec),
+            None,
+            false,
+            None,
+            None,
+        )
     };
     let writes = || pairs.iter().map(write).collect();
     let results = call(StoreSyncClient::new, location, |node| {

@@ -67,6 +67,7 @@ fn status() -> RebalanceStatus {
         3,
         77,
         false,
+        false,
     )
 }
 
@@ -75,7 +76,14 @@ fn pair(value: Option<Vec<u8>>) -> KeyValue {
 }
 
 fn write(value: Option<Vec<u8>>) -> Write {
-    Write::new(b"key".to_vec(), value, WriteId::new(1, 2), true, 10_000)
+    Write::new(
+        b"key".to_vec(),
+        value,
+        WriteId::new(1, 2),
+        true,
+        10_000,
+        9_000,
+    )
 }
 
 fn copy(value: Option<Vec<u8>>) -> Copy {
@@ -222,6 +230,7 @@ fn replies() -> Vec<Seed> {
         vec![vec![process(9901)], vec![process(9900), process(9901)]],
         read_placement_id(),
         3,
+        false,
     );
     let page = Page::new(
         vec![pair(value()), pair(None)],
@@ -233,7 +242,19 @@ fn replies() -> Vec<Seed> {
         calls: Some(7),
         ..ServerStats::default()
     };
-    let stats = NodeStats::new(3, 1, 400, 3, Phase::SETTLED, true, 0, PLACEMENT_ID, server);
+    let stats = NodeStats {
+        keys: Some(3),
+        primary_keys: Some(1),
+        bytes: Some(400),
+        replicas: Some(3),
+        phase: Some(Phase::SETTLED),
+        serving: Some(true),
+        placement_id: Some(PLACEMENT_ID),
+        server: Some(server),
+        silent: Some(vec![location(9901)]),
+        is_stopped: Some(true),
+        ..NodeStats::default()
+    };
     let result = ReplicateResult::new(
         PLACEMENT_ID,
         vec![

@@ -39,7 +39,7 @@ impl Schedule {
             let replicas = world.once_in(2).then_some(world.replicas);
             let id = world.start(address(number), replicas);
             drop(world);
-            self.join(id, peer);
+            self.join(id, peer, false);
         }
     }
 

@@ -128,7 +128,7 @@ async fn keep(net: Net, me: Id, copy: Copy) -> Sent {
 /// Starts to bring the unfinished copies of processes that are gone to all owners.
 pub async fn replay_copies_of_the_gone(net: Net, me: Id) {
     let routing = net.borrow().routing(me);
-    if !routing.is_serving() || !routing.has_rule(Rule::Replay) {
+    if !routing.may_replay() || !routing.has_rule(Rule::Replay) {
         return;
     }
     let unfinished = net.borrow().processes[me].unfinished.clone();

@@ -6,6 +6,7 @@ pub mod calls;
 pub mod checks;
 pub mod churn;
 pub mod copies;
+mod directed;
 pub mod guard;
 pub mod histories;
 #[allow(dead_code)] // The checker has more than the schedules use.
@@ -18,6 +19,7 @@ pub mod reads;
 pub mod rebalancer;
 pub mod schedule;
 pub mod small_network;
+mod small_store;
 pub mod sweeper;
 pub mod tasks;
 pub mod world;

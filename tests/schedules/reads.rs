@@ -206,7 +206,9 @@ pub async fn is_finished(net: &Net, me: Id, key: &[u8]) -> bool {
 /// Waits until the coordinator of a write has finished it. False if it has not, or is gone.
 pub async fn wait_for_write(net: &Net, me: Id, key: &[u8], version: i64) -> bool {
     let unfinished = net.borrow().processes[me].unfinished.clone();
-    let Some((coordinator, sequence)) = unfinished.coordinator(key, version) else {
+    let routing = net.borrow().routing(me);
+    let is_gone = |node: &NodeId| routing.is_gone(node);
+    let Some((coordinator, sequence)) = unfinished.coordinator(key, version, is_gone) else {
         return true;
     };
     if net.borrow().routing(me).is_gone(&coordinator) {

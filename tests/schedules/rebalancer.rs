@@ -8,6 +8,7 @@ use super::calls::{Unreachable, call_from};
 use super::guard::{change, look};
 use super::membership::{push_pull, wait_for_members, wait_until_published};
 use super::process::{Id, name};
+use super::reads::wait_for_write;
 use super::tasks::pause;
 use super::world::Net;
 use super::writes::apply;
@@ -160,7 +161,13 @@ async fn on_pull(net: &Net, me: Id, pull: &Pull) -> Option<Page> {
         |points| filter.may_include_points(points),
         |key: Key<'_>| filter.includes(key),
     );
-    net.borrow().processes[me]
-        .is_current(&routing)
-        .then_some(page)
+    if !net.borrow().processes[me].is_current(&routing) {
+        return None;
+    }
+    for (key, version) in &page.unfinished {
+        if !wait_for_write(net, me, key, *version).await {
+            return None;
+        }
+    }
+    Some(page)
 }

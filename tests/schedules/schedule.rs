@@ -94,21 +94,28 @@ impl Schedule {
             (count, is_together)
         };
         for id in usize::from(!is_together)..count {
-            self.join(id, if is_together { (id + 1) % count } else { 0 });
+            let next = (id + 1) % count;
+            self.join(id, if is_together { next } else { 0 }, is_together);
         }
     }
 
-    /// A process joins by way of `peer`, or of any that serves, until it knows another member.
-    pub fn join(&self, id: Id, peer: Id) {
+    /// A process joins by way of `peer`, or of any that serves, until it knows another member: that
+    /// one, if it `waits_for_peer`, unless that has ended.
+    pub fn join(&self, id: Id, peer: Id, waits_for_peer: bool) {
         let net = self.net.clone();
         let steps = async move {
+            let first = peer;
             let mut peer = peer;
             loop {
                 let location = net.borrow().processes[peer].location.clone();
                 gossip(&net, id, &location).await;
                 {
                     let mut world = net.borrow_mut();
-                    if world.processes[id].snapshot().live.len() > 1 {
+                    let awaited = &world.processes[first];
+                    let is_running = awaited.health != Health::Ended && !awaited.has_left();
+                    let live = world.processes[id].snapshot().live;
+                    let is_member = live.iter().any(|node| node.location == awaited.location);
+                    if live.len() > 1 && (is_member || !waits_for_peer || !is_running) {
                         world.processes[id].has_joined = true;
                         return;
                     }

@@ -39,6 +39,10 @@ impl SmallNetwork {
         self.nodes[node].0.borrow()
     }
 
+    pub fn table(&self, node: usize) -> &Table {
+        &self.nodes[node].1
+    }
+
     /// Changes a node's rebalance, and publishes the change.
     pub fn change<T>(&self, node: usize, change: impl FnOnce(&mut Rebalance) -> T) -> T {
         let mut rebalance = self.nodes[node].0.borrow_mut();
@@ -64,10 +68,11 @@ impl SmallNetwork {
 
     /// The membership at `node` is this now.
     pub fn update_members(&self, node: usize, live: &[usize], leaving: &[usize]) {
+        let id = |node: &usize| self.at(*node).me().clone();
         let members = MemberSnapshot {
-            me: node_id(node),
-            live: live.iter().copied().map(node_id).collect(),
-            leaving: leaving.iter().copied().map(node_id).collect(),
+            me: id(&node),
+            live: live.iter().map(id).collect(),
+            leaving: leaving.iter().map(id).collect(),
         };
         self.change(node, |rebalance| rebalance.update_members(members));
     }
@@ -88,7 +93,7 @@ impl SmallNetwork {
 
     fn ask(&self, asker: usize, asked: usize) {
         let asked_at = self.at(asker).isolations();
-        let status = self.at(asked).status_for(&node_id(asker));
+        let status = self.at(asked).status_for(self.at(asker).me());
         let history = self.at(asked).history();
         self.change(asker, |rebalance| {
             rebalance.on_status(Some(asked_at), status, history);
@@ -99,7 +104,7 @@ impl SmallNetwork {
         let pulls = self.at(node).pulls();
         for (from, pull) in pulls
             .into_iter()
-            .filter(|(from, _)| *from == node_id(source))
+            .filter(|(from, _)| from == self.at(source).me())
         {
             let attempt_id = self.at(node).attempt_id();
             let Some(filter) = self.at(source).transfer_filter(&pull) else {

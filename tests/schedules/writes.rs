@@ -31,6 +31,8 @@ struct Request {
     value: Option<Value>,
     id: WriteId,
     is_retry: bool,
+    /// When the first attempt started.
+    started: i64,
     /// It must not start later.
     deadline: i64,
 }
@@ -63,6 +65,7 @@ pub async fn write(net: Net, through: Id, key: Vec<u8>, value: Option<Value>) {
         value,
         id,
         is_retry: false,
+        started: net.borrow().now,
         deadline: net.borrow().now + CALL_TIMEOUT,
     };
     let mut through = through;
@@ -217,7 +220,7 @@ async fn recall(net: &Net, me: Id, request: &Request) -> Result<(), Reply> {
     let known = match recent.recall(request.id, now) {
         Recall::Known(outcome) => outcome,
         Recall::Running => return Err(Reply::Unfinished),
-        _ if !request.is_retry && has_owned(net, me, &request.key) => return Ok(()),
+        _ if !request.is_retry && has_owned(net, me, request) => return Ok(()),
         _ => match recall_from_peers(net, me, request.id).await {
             Ok(None) => return Ok(()),
             Ok(Some(outcome)) => outcome,
@@ -235,12 +238,14 @@ async fn recall(net: &Net, me: Id, request: &Request) -> Result<(), Reply> {
     })
 }
 
-/// Has this process been an owner of the key for as long as an attempt may be under way?
-fn has_owned(net: &Net, me: Id, key: &[u8]) -> bool {
+/// Has this process been an owner of the key since the first attempt started?
+fn has_owned(net: &Net, me: Id, request: &Request) -> bool {
     let world = net.borrow();
-    let (process, now) = (&world.processes[me], world.now as u64);
+    let (process, since) = (&world.processes[me], request.started as u64);
     let (node, replicas) = (process.routing.me(), world.replicas);
-    (process.recent_placements).has_owned(node, Key::new(key), replicas, now)
+    let key = Key::new(&request.key);
+    let placements = &process.recent_placements;
+    process.routing.is_serving() && placements.has_owned(node, key, replicas, since)
 }
 
 async fn recall_from_peers(net: &Net, me: Id, id: WriteId) -> Result<Option<WriteOutcome>, Reply> {

@@ -171,6 +171,12 @@ impl <H: WordCountSyncHandler> WordCountSyncProcessor<H> {
   fn process_ping_req(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TLocatorProcessFunctions::process_ping_req(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
+  fn process_tunnel(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    locator::TLocatorProcessFunctions::process_tunnel(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_declare_gone(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    locator::TLocatorProcessFunctions::process_declare_gone(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
   fn process_ping(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TBaseProcessFunctions::process_ping(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
@@ -300,6 +306,12 @@ impl <H: WordCountSyncHandler> TProcessor for WordCountSyncProcessor<H> {
       },
       "ping_req" => {
         self.process_ping_req(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "tunnel" => {
+        self.process_tunnel(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "declare_gone" => {
+        self.process_declare_gone(message_ident.sequence_number, i_prot, o_prot)
       },
       "ping" => {
         self.process_ping(message_ident.sequence_number, i_prot, o_prot)

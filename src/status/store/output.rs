@@ -1,9 +1,12 @@
 //! The two outputs of a store's status: a text table and JSON.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::{NodeStatus, StoreStatus};
 use crate::diststore::{NodeStats, Phase, ServerStats};
+use crate::location::Location;
 use crate::status::table::{cell, percent, table};
 
 /// The columns of the table, with their alignments.
@@ -19,12 +22,12 @@ const HEADS: [&str; 8] = [
 ];
 
 impl StoreStatus {
-    /// A table with a line for each node, a line for each node that has closed connections,
-    /// and the summary as last line.
+    /// A table with a line for each node, lines for what is special about nodes, and the verdict
+    /// as last line.
     pub fn table(&self) -> String {
         let table = table(HEADS, self.nodes.iter().map(NodeStatus::cells));
-        let closed: String = self.nodes.iter().filter_map(NodeStatus::closed).collect();
-        table + &closed + &self.summary() + "\n"
+        let special: String = self.nodes.iter().map(NodeStatus::special).collect();
+        table + &special + &self.verdict() + "\n"
     }
 
     /// One JSON object. Placement ids are hexadecimal text, because not every JSON reader keeps
@@ -32,6 +35,8 @@ impl StoreStatus {
     pub fn json(&self) -> Value {
         json!({
             "settled": self.is_settled(),
+            "verdict": self.verdict(),
+            "safe": self.is_safe(),
             "keys": self.keys(),
             "copies": self.copies(),
             "expected_copies": self.expected_copies(),
@@ -40,20 +45,44 @@ impl StoreStatus {
         })
     }
 
-    /// One line: `settled`, or how far the rebalance is.
-    pub fn summary(&self) -> String {
-        let silent = self.store_nodes().filter(|node| node.stats.is_none());
-        let (silent, all) = (silent.count(), self.nodes.len());
-        if silent > 0 {
-            return format!("not settled: {silent} of {all} nodes do not answer");
+    /// One line: whether the store is settled and with how many copies, or what is the matter.
+    pub fn verdict(&self) -> String {
+        let without_reply = self.store_nodes().filter(|node| node.stats.is_none());
+        let (without_reply, all) = (without_reply.count(), self.nodes.len());
+        let silent = self.silent();
+        if !silent.is_empty() {
+            return self.split(&silent);
         }
-        if self.is_settled() {
-            return "settled".into();
+        if without_reply > 0 {
+            return format!("degraded: {without_reply} of {all} nodes do not answer");
         }
-        let expected = self.expected_copies();
-        let copies = self.copies().min(expected);
-        let rate = self.keys_per_second.unwrap_or(0.0);
-        format!("rebalancing: {copies} of {expected} keys, {rate:.0}/s")
+        if !self.is_settled() {
+            let expected = self.expected_copies();
+            let copies = self.copies().min(expected);
+            let rate = self.keys_per_second.unwrap_or(0.0);
+            return format!("rebalancing: {copies} of {expected} keys, {rate:.0}/s");
+        }
+        let (copies, wanted) = (self.copies_of_each(), self.replicas());
+        match copies {
+            _ if copies == wanted && wanted == 1 => "settled, 1 copy".into(),
+            _ if copies == wanted => format!("settled, {wanted} copies"),
+            1 => format!("settled, but 1 of {wanted} copies: the next death loses keys"),
+            _ => format!("settled, but {copies} of {wanted} copies"),
+        }
+    }
+
+    fn split(&self, silent: &BTreeSet<Location>) -> String {
+        let (silent, here) = (silent.len(), self.store_nodes().count());
+        let longest = self.stats().filter_map(|stats| stats.silent_for).max();
+        let since = utc(self.asked_at - longest.unwrap_or(0));
+        let is_stopped = self.stats().any(|stats| stats.is_stopped == Some(true));
+        let stopped = if is_stopped {
+            "; this side does not serve"
+        } else {
+            ""
+        };
+        let all = here + silent;
+        format!("split: {silent} of {all} members out of reach since {since}{stopped}")
     }
 }
 
@@ -100,12 +129,41 @@ impl NodeStatus {
             "share": self.share,
             "placement_id": placement_id.map(|id| format!("{id:016x}")),
             "keys_received": self.stat(|stats| stats.keys_received),
+            "out_of_reach": self.names(|stats| &stats.silent),
+            "cut_links": self.names(|stats| &stats.cut_links),
+            "superseded": self.stat(|stats| stats.superseded),
             "server": self.server().map(server_json),
         })
     }
 
     fn stat(&self, field: impl Fn(&NodeStats) -> Option<i64>) -> Option<i64> {
         self.stats.as_ref().and_then(field)
+    }
+
+    fn names(
+        &self,
+        field: impl Fn(&NodeStats) -> &Option<Vec<crate::locator::Location>>,
+    ) -> Vec<String> {
+        let listed = self.stats.as_ref().and_then(|stats| field(stats).as_ref());
+        let locations = listed.into_iter().flatten();
+        let parsed = locations.filter_map(|location| Location::try_from(location).ok());
+        parsed.map(|location| location.name().to_owned()).collect()
+    }
+
+    /// Lines about cut links, superseded values and closed connections.
+    fn special(&self) -> String {
+        let here = &self.location;
+        let mut lines = String::new();
+        for peer in self.names(|stats| &stats.cut_links) {
+            lines += &format!("the link from {here} to {peer} is cut: others pass calls on\n");
+        }
+        if let Some(count) = self
+            .stat(|stats| stats.superseded)
+            .filter(|count| *count > 0)
+        {
+            lines += &format!("{here}: {count} keys lost a value that was written in a split\n");
+        }
+        lines + &self.closed().unwrap_or_default()
     }
 
     fn server(&self) -> Option<&ServerStats> {
@@ -156,10 +214,28 @@ fn server_json(server: &ServerStats) -> Value {
     known.collect::<Map<String, Value>>().into()
 }
 
+/// A time since 1970 as a date and a time of day.
+fn utc(unix_millis: i64) -> String {
+    let seconds = unix_millis.div_euclid(1_000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years that start in March have their leap day at their end.
+    let from_march = days + 719_468;
+    let era = from_march.div_euclid(146_097);
+    let day_of_era = from_march.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = (shifted + 2) % 12 + 1;
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::location::Location;
 
     fn node(port: u16, phase: Phase, keys: i64) -> NodeStatus {
         let stats = NodeStats {
@@ -196,23 +272,52 @@ mod tests {
         StoreStatus {
             nodes,
             keys_per_second: Some(20.0),
+            asked_at: 1_709_210_096_000,
         }
     }
 
     #[test]
-    fn the_last_line_says_settled_or_how_far_the_rebalance_is() {
+    fn the_verdict_says_how_many_copies_there_are_or_how_far_the_rebalance_is() {
         const SETTLED: Phase = Phase::SETTLED;
         const DRAINED: Phase = Phase::DRAINED;
         let settled = status(vec![node(1, SETTLED, 200), node(2, SETTLED, 200)]);
-        assert_eq!(settled.summary(), "settled");
+        assert_eq!(settled.verdict(), "settled, 2 copies");
+        assert!(settled.is_safe());
         let copying = status(vec![node(1, SETTLED, 200), node(2, DRAINED, 50)]);
-        assert_eq!(copying.summary(), "rebalancing: 250 of 400 keys, 20/s");
+        assert_eq!(copying.verdict(), "rebalancing: 250 of 400 keys, 20/s");
         let with_legacy = status(vec![node(1, SETTLED, 100), silent(2, true)]);
-        assert_eq!(with_legacy.summary(), "settled");
+        let alone = "settled, but 1 of 2 copies: the next death loses keys";
+        assert_eq!(with_legacy.verdict(), alone);
+        assert!(with_legacy.is_settled() && !with_legacy.is_safe());
         let silent = status(vec![node(1, SETTLED, 200), silent(2, false)]);
-        let summary = "not settled: 1 of 2 nodes do not answer";
-        assert_eq!(silent.summary(), summary);
+        assert_eq!(silent.verdict(), "degraded: 1 of 2 nodes do not answer");
         assert!(!silent.is_settled());
+    }
+
+    #[test]
+    fn a_split_and_a_cut_link_are_told() {
+        let mut nodes = vec![node(1, Phase::SETTLED, 200), node(2, Phase::SETTLED, 200)];
+        let stats = nodes[0].stats.as_mut().unwrap();
+        let other = |port| Some(vec![(&Location::new("10.0.0.1", port).unwrap()).into()]);
+        stats.silent = other(3);
+        stats.silent_for = Some(61_000);
+        stats.cut_links = other(2);
+        stats.superseded = Some(7);
+        let mut status = status(nodes);
+        let split = "split: 1 of 3 members out of reach since 2024-02-29T12:33:55Z";
+        assert_eq!(status.verdict(), split);
+        assert!(!status.is_safe());
+        let table = status.table();
+        assert!(
+            table.contains("the link from 10.0.0.1:1 to 10.0.0.1:2 is cut"),
+            "{table}"
+        );
+        assert!(table.contains("10.0.0.1:1: 7 keys lost a value"), "{table}");
+        status.nodes[1].stats.as_mut().unwrap().is_stopped = Some(true);
+        assert_eq!(
+            status.verdict(),
+            split.to_owned() + "; this side does not serve"
+        );
     }
 
     #[test]

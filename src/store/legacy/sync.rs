@@ -192,6 +192,7 @@ impl Store {
                 value: Some(Value::of(key, &put.value)),
                 id: self.ids.next(),
                 is_retry: false,
+                started: Instant::now(),
                 deadline: Instant::now() + COPY_TIMEOUT,
                 condition: Some(seen),
             };

@@ -94,6 +94,8 @@ pub struct Rebalance {
     changes: u64,
     /// The snapshot of this epoch was published: no later write belongs to an older one.
     is_published: bool,
+    /// More than half of the members confirm this node. Always true where splits do not stop it.
+    has_quorum: bool,
     /// Older epochs with writes in progress.
     draining: Vec<Arc<WriteEpoch>>,
     /// The current attempt to copy.
@@ -122,6 +124,7 @@ impl Rebalance {
             statuses: BTreeMap::new(),
             changes: 0,
             is_published: false,
+            has_quorum: true,
             draining: Vec::new(),
             attempt_id: 0,
             sources: BTreeMap::new(),
@@ -134,11 +137,29 @@ impl Rebalance {
         let current = self.current().clone();
         let routing = &mut self.routing;
         routing.replicas.get_or_insert(replicas);
+        routing.stops_on_split.get_or_insert(false);
         routing.is_admitted = true;
         routing.read = Some(current.clone());
         routing.holds_read = false;
         routing.placements = Arc::new(vec![current]);
         self.restart();
+    }
+
+    /// The node requires that choice for splits (see [`Routing::stops_on_split`]).
+    pub fn require_stop_on_split(&mut self, stops: bool) {
+        self.routing.stops_on_split = Some(stops);
+        self.changes += 1;
+    }
+
+    /// More than half of the members confirm this node, or not any more. Has that changed?
+    pub fn set_quorum(&mut self, has_quorum: bool) -> bool {
+        let is_changed = self.has_quorum != has_quorum;
+        if is_changed {
+            self.has_quorum = has_quorum;
+            self.changes += 1;
+            self.advance();
+        }
+        is_changed
     }
 
     /// Takes over what membership knows now.
@@ -281,6 +302,7 @@ impl Rebalance {
         let current = self.current().clone();
         let routing = &mut self.routing;
         routing.replicas.get_or_insert(history.replicas);
+        routing.stops_on_split.get_or_insert(history.stops_on_split);
         routing.placements = Arc::new(history.placements);
         routing.read = routing.placement(history.read_placement_id).cloned();
         routing.holds_read = false;
@@ -307,7 +329,8 @@ impl Rebalance {
         }
         let all_switched =
             !self.rules.has(Rule::SettleAfterSwitch) || self.all_peers_have_switched();
-        if self.phase == Phase::Switched && all_switched {
+        // Without the confirmations that the old placement requires, it must not be forgotten.
+        if self.phase == Phase::Switched && all_switched && self.has_quorum {
             self.routing.placements = Arc::new(vec![self.current().clone()]);
             self.offers_all = false;
             self.routing.phase = Phase::Settled;
@@ -357,7 +380,10 @@ impl Rebalance {
             status.is_some_and(|status| status.placement_id == current.id() && !status.admitted)
         });
         if none_is_admitted {
-            let required = self.statuses.values().find_map(|status| status.replicas);
+            let mut statuses = self.statuses.values();
+            let required = statuses.clone().find_map(|status| status.replicas);
+            let stops = statuses.find_map(|status| status.stops_on_split);
+            self.routing.stops_on_split = self.stops_on_split.or(stops);
             self.offers_all = true;
             self.bootstrap(required.unwrap_or(DEFAULT_REPLICAS));
         }

@@ -37,6 +37,9 @@ pub struct Routing {
     pub(super) rules: Rules,
     /// Copies of each key. None until the network's number is known.
     pub(super) replicas: Option<usize>,
+    /// In a split only the side with more than half of the members serves. None until the
+    /// network's choice is known.
+    pub(super) stops_on_split: Option<bool>,
     /// From the last settled placement to the current one. Never empty.
     pub(super) placements: Arc<Vec<Arc<Placement>>>,
     /// The placement that reads use, one of `placements`. None before a list was adopted.
@@ -123,6 +126,7 @@ impl Routing {
             me,
             rules,
             replicas,
+            stops_on_split: None,
             placements: Arc::new(vec![alone]),
             read: None,
             holds_read: false,
@@ -163,6 +167,16 @@ impl Routing {
     /// Copies kept of each key. None while unknown.
     pub fn replicas(&self) -> Option<usize> {
         self.replicas
+    }
+
+    /// What the node requires, or its network has chosen, for splits. None while unknown.
+    pub fn required_stop_on_split(&self) -> Option<bool> {
+        self.stops_on_split
+    }
+
+    /// In a split, does only the side with more than half of the members serve?
+    pub fn stops_on_split(&self) -> bool {
+        self.stops_on_split == Some(true)
     }
 
     /// How far this node is with its current placement.
@@ -347,7 +361,14 @@ impl Routing {
     /// down since it started, and not before the others have confirmed that this one was not:
     /// they may have gone on without it.
     pub fn may_finish(&self, write: &WriteTicket) -> bool {
-        write.me == self.me && self.lease.is_none() && self.is_admitted
+        write.me == self.me && self.may_replay()
+    }
+
+    /// May this node bring the copies of a process that is gone to all owners? A node that leaves
+    /// before it was admitted must, or it could not hand them over.
+    pub fn may_replay(&self) -> bool {
+        let is_leaving = !self.current().contains(&self.me);
+        self.lease.is_none() && self.read.is_some() && (self.is_admitted || is_leaving)
     }
 
     /// Has this node had one placement only, and the same, since the write started? Then no other

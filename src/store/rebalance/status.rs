@@ -50,6 +50,9 @@ pub struct RebalanceStatus {
     pub gave_up: bool,
     /// How many copies of a key it keeps. None while unknown.
     pub replicas: Option<usize>,
+    /// Its choice for splits (see [`Routing::stops_on_split`](super::Routing::stops_on_split)).
+    /// None while unknown.
+    pub stops_on_split: Option<bool>,
     /// Larger in a status that was sent later.
     pub sequence: u64,
 }
@@ -63,6 +66,8 @@ pub struct PlacementHistory {
     pub read_placement_id: u64,
     /// How many copies of a key are kept.
     pub replicas: usize,
+    /// The network's choice for splits.
+    pub stops_on_split: bool,
 }
 
 impl Rebalance {
@@ -95,6 +100,7 @@ impl Rebalance {
             seen_generation: is_known.then_some(receiver.generation),
             gave_up,
             replicas: self.replicas,
+            stops_on_split: self.stops_on_split,
             sequence: self.changes,
         }
     }
@@ -106,6 +112,7 @@ impl Rebalance {
             placements: self.placements.to_vec(),
             read_placement_id: read.id(),
             replicas: self.replicas?,
+            stops_on_split: self.stops_on_split(),
         })
     }
 

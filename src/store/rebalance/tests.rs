@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::{MemberSnapshot, Phase, Rebalance, Rules};
 use crate::location::Location;
 use crate::store::placement::{Key, NodeId};
+use crate::store::quorum::Quorum;
 
 fn node(port: u16, generation: i64) -> NodeId {
     NodeId::new(Location::new("127.0.0.1", port).unwrap(), generation)
@@ -274,4 +275,45 @@ fn a_write_that_outlasts_its_rebalance_does_not_wait_for_a_node_that_died() {
     stays.on_published();
     assert!(stays.is_settled());
     assert_eq!(stays.routing().targets(&ticket, key), []);
+}
+
+/// Three nodes that stop on a split. One is cut off from the others and declares them down. Later
+/// their processes have ended.
+#[test]
+fn a_minority_keeps_the_placement_by_which_it_is_one() {
+    let nodes = [1, 2, 3].map(|port| node(port, 1));
+    let [one, other, third] = &nodes;
+    let mut all = [one, other, third].map(rebalance);
+    all[0].require_stop_on_split(true);
+    bootstrap(&mut all[0]);
+    for (rebalance, me) in all.iter_mut().zip(&nodes) {
+        update(rebalance, me, &[one, other, third]);
+    }
+    let [minority, second, last] = &mut all;
+    for _ in 0..5 {
+        for asked in [&*second, last] {
+            ask(minority, asked);
+        }
+        ask(second, minority);
+        ask(second, last);
+        ask(last, minority);
+        ask(last, second);
+    }
+    assert!(minority.is_settled() && minority.stops_on_split());
+    let before = minority.current().id();
+
+    let silent = [other.location.clone(), third.location.clone()];
+    let (mut quorum, now) = (Quorum::default(), 60_000);
+    let until = quorum.until(now, &minority.routing(), &silent);
+    assert!(minority.set_quorum(now < until), "none confirms it");
+    update(minority, one, &[one]);
+    assert_eq!(minority.phase(), Phase::Switched);
+    assert!(minority.routing().knows(before) && !minority.is_settled());
+    let until = quorum.until(now, &minority.routing(), &silent);
+    assert_eq!(until, 0, "alone it would be all members of what it knows");
+
+    // The processes of the others have ended: they do not count.
+    let until = quorum.until(now, &minority.routing(), &[]);
+    assert!(minority.set_quorum(now < until));
+    assert!(minority.is_settled() && !minority.routing().knows(before));
 }
