@@ -38,6 +38,9 @@ pub struct BindOptions {
     pub bind: Option<IpAddr>,
     /// A peer to which the advertised address must have a route.
     pub peer: Option<Location>,
+    /// The id of the network: a node joins no network of another one, and founds one of this. None
+    /// to join any, and to found one with a random id.
+    pub network: Option<String>,
     /// The identity of the service. Peers must then show a certificate of the same CA. None for
     /// no TLS.
     pub identity: Option<Identity>,
@@ -58,6 +61,7 @@ impl BindOptions {
             advertise: None,
             bind: None,
             peer: None,
+            network: None,
             identity: None,
             limits: ServerLimits::default(),
         }
@@ -81,14 +85,15 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`Error::Bind`] if the only port is in use, or the address is not one of this host;
-    /// [`Error::Usage`] if all ports are in use, or the identity is for clients only.
+    /// [`Error::Usage`] if all ports are in use, the identity is for clients only, or the address
+    /// to advertise is none at which a node can be reached.
     pub fn bind(options: &BindOptions) -> Result<Endpoint, Error> {
         let identity = &options.identity;
         identity
             .as_ref()
             .map_or(Ok(()), Identity::check_usable_by_node)?;
         let address = match (options.advertise, options.bind) {
-            (Some(address), _) => address,
+            (Some(address), _) => check_advertised(address)?,
             (None, Some(bind)) if !bind.is_unspecified() => bind,
             (None, _) => advertised_address(options.peer.as_ref()),
         };
@@ -140,6 +145,18 @@ impl Endpoint {
     }
 }
 
+/// Rejects an address that stands for several hosts, or for all addresses of one.
+fn check_advertised(address: IpAddr) -> Result<IpAddr, Error> {
+    let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if address.is_unspecified() || address.is_multicast() || is_broadcast {
+        return Err(Error::Usage(format!(
+            "no node can be reached at {address}: advertise an address of this host; did you mean \
+             --bind {address}?"
+        )));
+    }
+    Ok(address)
+}
+
 fn bind_first_free(
     options: &BindOptions,
     address: IpAddr,
@@ -176,8 +193,9 @@ fn advertised_address(peer: Option<&Location>) -> IpAddr {
         .unwrap_or_else(|| Ipv4Addr::LOCALHOST.into())
 }
 
-/// The local address on the route to `peer`, if it is not a loopback address. Sends nothing:
-/// connecting a UDP socket only looks up the route.
+/// The local address on the route to `peer`, if it is not an IPv4 loopback address: a node that
+/// joins at `::1` is reached there too. Sends nothing: connecting a UDP socket only looks up the
+/// route.
 fn address_towards(peer: &Location) -> Option<IpAddr> {
     let peer = *peer.resolve().ok()?.first()?;
     let any = if peer.is_ipv4() {
@@ -188,7 +206,16 @@ fn address_towards(peer: &Location) -> Option<IpAddr> {
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect(peer).ok()?;
     let address = socket.local_addr().ok()?.ip();
-    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+    (!is_ipv4_loopback(address) && !address.is_unspecified()).then_some(address)
+}
+
+fn is_ipv4_loopback(address: IpAddr) -> bool {
+    address.is_ipv4() && address.is_loopback()
+}
+
+/// Is this an address of this host?
+pub(crate) fn is_own_address(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// An IPv4 address of this host to which the host name resolves, except loopback: many systems
@@ -196,10 +223,9 @@ fn address_towards(peer: &Location) -> Option<IpAddr> {
 fn host_name_address() -> Option<IpAddr> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     let sockets = (name.trim(), 0).to_socket_addrs().ok()?;
-    let is_local = |address: &IpAddr| UdpSocket::bind((*address, 0)).is_ok();
     sockets
         .map(|socket| socket.ip())
-        .find(|ip| ip.is_ipv4() && !ip.is_loopback() && is_local(ip))
+        .find(|ip| ip.is_ipv4() && !ip.is_loopback() && is_own_address(*ip))
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ fn gossip(sender: Id, members: Vec<Member>) -> Gossip {
         members,
         full: false,
         learned: false,
+        joins: None,
         refused: 0,
     }
 }

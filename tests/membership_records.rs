@@ -74,6 +74,7 @@ fn gossip_of(members: Vec<Member>) -> Gossip {
         members,
         full: true,
         learned: false,
+        joins: None,
         refused: 0,
     }
 }

@@ -91,13 +91,13 @@ fn the_json_of_a_value_represents_any_bytes() {
     let got = done(run("storeget", &[&host[..], &["--json", "key"]].concat()));
     assert_eq!(
         got.trim_end(),
-        r#"{"found":true,"hex":"ff61","value":null}"#
+        r#"{"found":true,"hex":"ff61","key":"key","value":null}"#
     );
     let missing = run("storeget", &[&host[..], &["--json", "no"]].concat());
     assert_eq!(code(&missing), 1);
     assert_eq!(
         stdout(&missing).trim_end(),
-        r#"{"found":false,"hex":null,"value":null}"#
+        r#"{"found":false,"hex":null,"key":"no","value":null}"#
     );
 }
 

@@ -5,6 +5,8 @@
  * `string`, which has the same bytes on the wire. The other methods are additions: `write`,
  * `fetch` and `unset` are acknowledged; the rest is for calls between nodes and for programs
  * that show the store.
+ *
+ * Strict binary protocol, buffered (unframed). A list has at most 65,536 elements.
  */
 include "locator.thrift"
 
@@ -203,7 +205,7 @@ struct ServerStats {
     8: i64 timed_out,
     /** Connections closed because a message was too large. */
     9: i64 too_large,
-    /** Connections closed after a call that ended in an application exception. */
+    /** Calls that ended in an application exception. Their connections stay open. */
     10: i64 exceptions,
     /** Connections closed because no thread could be started for them. */
     11: i64 no_thread,

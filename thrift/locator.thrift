@@ -36,7 +36,8 @@ struct Member {
 /** The state that one node sends another about the members of its network. */
 struct Gossip {
     1: Location sender,
-    /** Networks of different names do not merge. */
+    /** The service type, a slash and the network's id. A node that joins has no slash and no id yet,
+     * and takes those of its peer. Networks of different names do not merge. */
     2: string network,
     /** A sum over all live records, independent of their order: equal digests, equal rings. */
     3: i64 membership_digest,
@@ -46,6 +47,9 @@ struct Gossip {
     5: bool full,
     /** In a reply: the request changed the sender's table. */
     6: bool learned,
+    /** In the reply to `members`: the peer through which the sender is joining. It has not joined
+     * yet, and nobody joins through it. */
+    7: optional Location joins,
 }
 
 service Base {

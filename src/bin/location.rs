@@ -24,8 +24,11 @@ fn main() -> ExitCode {
         let node = Node::bind(&options.node.bind_options(PORTS)?, "locator.Locator")?;
         let at_risk = || "the other nodes have to detect that this one is down".into();
         cli::end_on_signals(node.endpoint().shutdown(), at_risk);
-        let own = node.location().clone();
-        let peer = options.node.peer(&own);
-        serve(PlainLocator { node }, LocatorSyncProcessor::new, peer)
+        let peer = options.node.peer(&node);
+        serve(
+            PlainLocator { node },
+            LocatorSyncProcessor::new,
+            peer.as_ref(),
+        )
     })
 }

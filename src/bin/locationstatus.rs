@@ -23,7 +23,7 @@ struct Options {
     #[command(flatten)]
     client: ClientOptions,
 
-    /// Print JSON instead of a table
+    /// Print JSON instead of a table (src/guide/schema/locationstatus.json)
     #[arg(long)]
     json: bool,
 }

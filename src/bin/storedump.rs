@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 /// Creates the file, or opens stdout.
 fn create(file: Option<PathBuf>) -> Result<Box<dyn Write>, Error> {
     let Some(path) = file else {
-        return Ok(Box::new(BufWriter::new(io::stdout().lock())));
+        return Ok(Box::new(BufWriter::new(cli::stdout()?)));
     };
     let failed = |e| Error::Usage(format!("cannot write {}: {e}", path.display()));
     Ok(Box::new(File::create(&path).map_err(failed)?))

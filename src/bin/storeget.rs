@@ -1,53 +1,84 @@
-//! `storeget`: prints the value of one key.
+//! `storeget`: prints the values of keys.
 
 use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::{Value, json};
+use thrifty_p2p::bulk::tsv::{decode_key, read_line};
 use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::error::Error;
 
-/// Prints the value of KEY
+/// Prints the value of each KEY, one a line
 ///
-/// Without a value, prints an empty line and exits with 1.
+/// For a key without a value, prints an empty line, and exits with 1 at the end.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,
 
-    /// Print only the bytes of the value, without a newline
+    /// Print only the bytes of the values, without newlines
     #[arg(long)]
     raw: bool,
 
-    /// Print one JSON object: `found`, the bytes as `hex`, and `value` if they are text
+    /// Print one JSON object a line: `key`, `found`, the bytes as `hex`, and `value` if they are text
+    /// (src/guide/schema/storeget.json)
     #[arg(long, conflicts_with = "raw")]
     json: bool,
 
-    /// The key; any bytes
-    key: OsString,
+    /// Read keys from FILE too (`-`: stdin), one a line, with the escapes of `storedump`
+    #[arg(long, value_name = "FILE")]
+    keys_from: Option<PathBuf>,
+
+    /// The keys; any bytes
+    #[arg(required_unless_present = "keys_from")]
+    key: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
     cli::run(true, |options: Options| {
-        let key = options.key.into_vec();
-        let value = options.client.store()?.get(&key)?;
-        let is_found = value.is_some();
-        let output = if options.json {
-            json(value.as_deref()).to_string().into_bytes()
-        } else {
-            value.unwrap_or_default()
-        };
-        cli::print(&[&output, if options.raw { b"" } else { b"\n" }])?;
-        Ok(cli::status_of_key(&key, is_found))
+        let mut keys: Vec<Vec<u8>> = options.key.into_iter().map(OsString::into_vec).collect();
+        if let Some(file) = options.keys_from {
+            keys.extend(read_keys(BufReader::new(cli::open(Some(&file))?.0))?);
+        }
+        let store = options.client.store()?;
+        let mut status = ExitCode::SUCCESS;
+        for key in &keys {
+            let value = store.get(key)?;
+            if value.is_none() {
+                status = cli::status_of_key(key, false);
+            }
+            let output = if options.json {
+                json(key, value.as_deref()).to_string().into_bytes()
+            } else {
+                value.unwrap_or_default()
+            };
+            cli::print(&[&output, if options.raw { b"" } else { b"\n" }])?;
+        }
+        Ok(status)
     })
 }
 
-/// The JSON object of a value. `hex` represents any bytes, `value` only text.
-fn json(value: Option<&[u8]>) -> Value {
+/// Reads a key from each line.
+fn read_keys(mut input: impl BufRead) -> Result<Vec<Vec<u8>>, Error> {
+    let (mut keys, mut line) = (Vec::new(), Vec::new());
+    while read_line(&mut input, &mut line).map_err(Error::Io)? {
+        let number = keys.len() + 1;
+        let key = decode_key(&line).map_err(|e| Error::Usage(format!("line {number}: {e}")))?;
+        keys.push(key.into_owned());
+    }
+    Ok(keys)
+}
+
+/// The JSON object of a pair. `hex` represents any bytes, `value` only text.
+fn json(key: &[u8], value: Option<&[u8]>) -> Value {
     let text = value.and_then(|bytes| std::str::from_utf8(bytes).ok());
-    json!({ "found": value.is_some(), "value": text, "hex": value.map(hex) })
+    let key = String::from_utf8_lossy(key);
+    json!({ "key": key, "found": value.is_some(), "value": text, "hex": value.map(hex) })
 }
 
 fn hex(bytes: &[u8]) -> String {

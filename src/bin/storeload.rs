@@ -1,7 +1,6 @@
 //! `storeload`: writes the pairs of a file into a store.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +9,6 @@ use log::error;
 use thrifty_p2p::bulk::load::{Stopped, load};
 use thrifty_p2p::bulk::progress::Progress;
 use thrifty_p2p::cli::{self, ClientOptions};
-use thrifty_p2p::error::Error;
 
 /// Writes all pairs of FILE into the store; returns when they are in place
 ///
@@ -32,7 +30,7 @@ const READ_AHEAD: usize = 256 * 1024;
 
 fn main() -> ExitCode {
     cli::run(true, |options: Options| {
-        let (input, size) = open(options.file.filter(|file| file.as_os_str() != "-"))?;
+        let (input, size) = cli::open(options.file.as_deref())?;
         let client = options.client.ring()?;
         let progress = Progress::of(size);
         let input = BufReader::with_capacity(READ_AHEAD, input);
@@ -44,15 +42,4 @@ fn main() -> ExitCode {
         error!("line {line}: {reason}; {stored} lines were stored");
         Ok(cli::status(&reason))
     })
-}
-
-/// Opens the file, or stdin. Returns its size if that is known.
-fn open(file: Option<PathBuf>) -> Result<(Box<dyn Read>, Option<u64>), Error> {
-    let Some(path) = file else {
-        return Ok((Box::new(io::stdin()), None));
-    };
-    let failed = |e| Error::Usage(format!("cannot read {}: {e}", path.display()));
-    let file = File::open(&path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?;
-    Ok((Box::new(file), size.is_file().then_some(size.len())))
 }

@@ -1,7 +1,8 @@
 //! `storeput`: writes one key.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -22,16 +23,21 @@ struct Options {
     /// The key; any bytes
     key: OsString,
 
-    /// The value; any bytes, also with a leading `-`
+    /// The value; any bytes, also with a leading `-`; @FILE: the bytes of FILE; @@: a leading `@`
     #[arg(required_unless_present = "stdin", allow_hyphen_values = true)]
     value: Option<OsString>,
 }
 
 fn main() -> ExitCode {
     cli::run(true, |options: Options| {
-        let value = match options.value {
-            Some(value) => value.into_vec(),
-            None => cli::read_stdin(MAX_VALUE)?,
+        let read = |file: &Path| cli::read_value(cli::open(Some(file))?.0, MAX_VALUE);
+        let value = match options.value.map(OsString::into_vec) {
+            None => read(Path::new("-"))?,
+            Some(value) => match value.strip_prefix(b"@") {
+                None => value,
+                Some([b'@', ..]) => value[1..].to_vec(),
+                Some(file) => read(Path::new(OsStr::from_bytes(file)))?,
+            },
         };
         let store = options.client.store()?;
         store.put(&options.key.into_vec(), &value)

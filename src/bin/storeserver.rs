@@ -75,8 +75,8 @@ fn main() -> ExitCode {
         handler.delay_pages(std::time::Duration::from_millis(options.page_delay));
         let store = handler.clone();
         cli::end_on_signals(node.endpoint().shutdown(), move || store.at_risk());
-        let peer = options.node.peer(node.location());
-        serve(handler.clone(), StoreSyncProcessor::new, peer)?;
+        let peer = options.node.peer(&node);
+        serve(handler.clone(), StoreSyncProcessor::new, peer.as_ref())?;
         handler.store().failure().map_or(Ok(()), Err)
     })
 }

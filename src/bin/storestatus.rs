@@ -25,7 +25,7 @@ struct Options {
     #[command(flatten)]
     client: ClientOptions,
 
-    /// Print JSON instead of a table
+    /// Print JSON instead of a table (src/guide/schema/storestatus.json)
     #[arg(long)]
     json: bool,
 

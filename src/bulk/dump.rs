@@ -21,10 +21,11 @@ use super::tsv::encode;
 use crate::client::ring::RingClient;
 use crate::diststore::{self as wire, Phase, TStoreSyncClient};
 use crate::error::Error;
+use crate::hash_ring::point;
 use crate::location::Location;
 use crate::parallel::parallel_map;
 use crate::store::placement::{Key, NodeId, Placement};
-use crate::store::table::{STRIPES, stripe_of};
+use crate::store::table::{STRIPES, stripe_at};
 
 /// How long the dump waits for the network to settle.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -40,12 +41,13 @@ const PARALLEL: usize = 8;
 
 /// The pairs of some stripes.
 struct Chunk {
-    pairs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// With the point of each key.
+    pairs: Vec<(u32, Vec<u8>, Vec<u8>)>,
     /// The first stripe that is not included, or not completely.
     end: usize,
 }
 
-/// Writes all pairs of a store to `output` as lines, in the order of the stripes. Blocks until
+/// Writes all pairs of a store to `output` as lines, in the order of the ring. Blocks until
 /// all are written. The progress counts the keys and, of [`STRIPES`], the stripes.
 ///
 /// # Errors
@@ -58,7 +60,7 @@ pub fn dump(client: &RingClient, mut output: impl Write, progress: &Progress) ->
         match read_chunk(client, &placement, next) {
             Ok(Chunk { pairs, end }) => {
                 let mut lines = Vec::new();
-                for (key, value) in &pairs {
+                for (_, key, value) in &pairs {
                     encode(key, value, &mut lines);
                 }
                 output.write_all(&lines).map_err(Error::Io)?;
@@ -89,11 +91,10 @@ fn read_chunk(client: &RingClient, placement: &Placement, first: usize) -> Resul
         return Err(failure(client, "not all members were read"));
     }
     let pairs = parts.into_iter().flat_map(|part| part.pairs);
-    let pairs = pairs.filter(|(key, _)| stripe_of(Key::new(key)) < end);
-    Ok(Chunk {
-        pairs: pairs.collect(),
-        end,
-    })
+    let pairs = pairs.filter(|(point, ..)| stripe_at(*point) < end);
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort_unstable();
+    Ok(Chunk { pairs, end })
 }
 
 /// Reads the keys of these stripes whose primary is `member`.
@@ -108,7 +109,9 @@ fn read_part(
     loop {
         let page = client.call(member, |node| node.scan(placement as i64, cursor.clone()))?;
         let read = page.pairs.unwrap_or_default().into_iter();
-        pairs.extend(read.filter_map(|pair| Some((pair.key?, pair.value?))));
+        let pair = |(key, value): (Vec<u8>, Vec<u8>)| (point(&key), key, value);
+        let read = read.filter_map(|pair| pair.key.zip(pair.value));
+        pairs.extend(read.map(pair));
         let end = wire::Cursor::new(STRIPES as i32, None);
         let next = page.next_page.unwrap_or(end);
         match next.stripe.and_then(|stripe| usize::try_from(stripe).ok()) {

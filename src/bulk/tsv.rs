@@ -1,11 +1,12 @@
 //! Key-value pairs as lines of text: the key, a tab and the value, ended by a newline.
 //!
 //! UTF-8 text stays readable, and any bytes can be represented. Tab, newline, carriage return
-//! and backslash are escaped as `\t`, `\n`, `\r` and `\\`; other control characters, and bytes
-//! that are not UTF-8, as `\x` with two hexadecimal digits.
+//! and backslash are escaped as `\t`, `\n`, `\r` and `\\`; other control characters, byte-order
+//! marks, and bytes that are not UTF-8, as `\x` with two hexadecimal digits.
 //!
 //! The decoder also accepts unescaped bytes that are not UTF-8, and an escape for any byte. It
-//! rejects what is ambiguous: a second tab, a carriage return, and an unknown escape.
+//! rejects what is ambiguous: a second tab, a carriage return, a byte-order mark at the start of a
+//! line, and an unknown escape.
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, Read};
@@ -17,6 +18,9 @@ const MAX_ESCAPE: usize = 4;
 
 /// The longest line of a pair, without its newline.
 pub const MAX_LINE: usize = (MAX_KEY + MAX_VALUE) * MAX_ESCAPE + 1;
+
+/// A byte-order mark, which some editors put at the start of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A key with its value. Borrowed from the line unless they have escapes.
 pub type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
@@ -33,6 +37,11 @@ pub enum BadLine {
     /// It has more than one tab.
     #[error("there is a second tab: in a key or a value, write \\t")]
     SecondTab,
+    /// It starts with a byte-order mark.
+    #[error(
+        "there is a byte-order mark: save the file as UTF-8 without it, or write \\xef\\xbb\\xbf"
+    )]
+    ByteOrderMark,
     /// It has a carriage return.
     #[error("there is a carriage return: end lines with a newline only, or write \\r")]
     CarriageReturn,
@@ -69,14 +78,26 @@ pub fn decode(line: &[u8]) -> Result<Pair<'_>, BadLine> {
     }
     let tab = line.iter().position(|byte| *byte == b'\t');
     let (key, value) = line.split_at(tab.ok_or(BadLine::NoTab)?);
-    let (key, value) = (unescape(key)?, unescape(&value[1..])?);
-    if key.len() > MAX_KEY {
-        return Err(BadLine::LongKey(key.len()));
-    }
+    let (key, value) = (decode_key(key)?, unescape(&value[1..])?);
     if value.len() > MAX_VALUE {
         return Err(BadLine::LongValue(value.len()));
     }
     Ok((key, value))
+}
+
+/// The key of a line that has only a key, given without its newline.
+///
+/// # Errors
+/// The line is not a key.
+pub fn decode_key(line: &[u8]) -> Result<Cow<'_, [u8]>, BadLine> {
+    if line.starts_with(BYTE_ORDER_MARK) {
+        return Err(BadLine::ByteOrderMark);
+    }
+    let key = unescape(line)?;
+    if key.len() > MAX_KEY {
+        return Err(BadLine::LongKey(key.len()));
+    }
+    Ok(key)
 }
 
 /// Reads the next line into `line`, without its newline. Returns false at the end of the input.
@@ -106,7 +127,7 @@ fn escape(bytes: &[u8], line: &mut Vec<u8>) {
         for character in chunk.valid().chars() {
             let mut buffer = [0; 4];
             let bytes = character.encode_utf8(&mut buffer).as_bytes();
-            if character.is_control() || character == '\\' {
+            if character.is_control() || matches!(character, '\\' | '\u{feff}') {
                 line.extend(bytes.escape_ascii());
             } else {
                 line.extend_from_slice(bytes);
@@ -234,6 +255,14 @@ mod tests {
         assert_eq!(decode(b"a\\\tb"), escape(b""));
         assert_eq!(decode(b"a\tb\\0"), escape(b"0"));
         assert_eq!(decode(b"a\tb\\x4"), escape(b"x4"));
+        let mark = "\u{feff}".as_bytes();
+        assert_eq!(
+            decode(&[mark, b"a\tb"].concat()),
+            Err(BadLine::ByteOrderMark)
+        );
+        let line = line_of(mark, mark);
+        let pair = (mark.into(), mark.into());
+        assert_eq!(decode(line.trim_ascii_end()), Ok(pair), "it is escaped");
         assert_eq!(decode(b"a\t\\x+1"), escape(b"x+1"));
         assert_eq!(decode(b"a\t\\xFf"), Ok((b"a".into(), vec![0xff].into())));
     }

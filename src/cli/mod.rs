@@ -2,22 +2,28 @@
 //!
 //! `-h` is `--host`, as in the original. Help is `--help` only.
 
+mod common;
 mod limits;
 mod log;
 mod options;
 mod signals;
+mod streams;
 
 use std::io::{self, Read, Write};
 use std::process::{ExitCode, Termination};
+use std::thread;
+use std::time::Duration;
 
-use ::log::{LevelFilter, error};
-use clap::Parser;
+use ::log::error;
+use clap::{Args, FromArgMatches, Parser};
 
 use crate::error::Error;
+use common::CommonOptions;
 
 pub use limits::LimitOptions;
 pub use options::{ClientOptions, NodeOptions, TlsOptions};
 pub use signals::end_on_signals;
+pub use streams::{open, stdout};
 
 /// The exit statuses of a client program, for its `--help`.
 pub const STATUSES: &str =
@@ -39,9 +45,9 @@ pub const FAILED: u8 = 4;
 /// Writes parts of an output to stdout. A closed pipe is not an error.
 ///
 /// # Errors
-/// [`Error::Io`] if stdout cannot be written.
+/// [`Error::Io`] if stdout is closed or cannot be written.
 pub fn print(parts: &[&[u8]]) -> Result<(), Error> {
-    let mut stdout = io::stdout().lock();
+    let mut stdout = stdout()?;
     let written = parts
         .iter()
         .try_for_each(|part| stdout.write_all(part))
@@ -52,17 +58,17 @@ pub fn print(parts: &[&[u8]]) -> Result<(), Error> {
     }
 }
 
-/// Reads stdin to its end.
+/// Reads a value to the end of the input.
 ///
 /// # Errors
-/// [`Error::Io`] if stdin cannot be read; [`Error::Usage`] if it has more than `max` bytes.
-pub fn read_stdin(max: usize) -> Result<Vec<u8>, Error> {
+/// [`Error::Io`] if it cannot be read; [`Error::Usage`] if it has more than `max` bytes.
+pub fn read_value(input: impl Read, max: usize) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let mut stdin = io::stdin().lock().take(max as u64 + 1);
-    stdin.read_to_end(&mut bytes).map_err(Error::Io)?;
+    let mut input = input.take(max as u64 + 1);
+    input.read_to_end(&mut bytes).map_err(Error::Io)?;
     if bytes.len() > max {
         return Err(Error::Usage(format!(
-            "stdin has more than {max} bytes, the maximum for a value"
+            "the input has more than {max} bytes, the maximum for a value"
         )));
     }
     Ok(bytes)
@@ -71,19 +77,21 @@ pub fn read_stdin(max: usize) -> Result<Vec<u8>, Error> {
 /// Parses the options of a program, starts logging, runs the body of the program, and returns
 /// its exit status.
 ///
-/// A `quiet` program logs warnings and errors only, unless `RUST_LOG` is set.
+/// A `quiet` program logs warnings and errors only, unless `-v` or `RUST_LOG` says otherwise.
 pub fn run<O: Parser, T: Termination>(
     quiet: bool,
     body: impl FnOnce(O) -> Result<T, Error>,
 ) -> ExitCode {
-    let options = O::parse();
-    log::start(if quiet {
-        LevelFilter::Warn
-    } else {
-        LevelFilter::Info
-    });
-    let status = match body(options) {
-        Ok(done) => done.report(),
+    let matches = CommonOptions::augment_args(O::command()).get_matches();
+    let common = CommonOptions::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    let options = || O::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    common.start_log(quiet);
+    let done = match common.describe(CommonOptions::augment_args(O::command())) {
+        Some(text) => print(&[&text]).map(|()| ExitCode::SUCCESS),
+        None => body(options()).map(Termination::report),
+    };
+    let status = match done {
+        Ok(status) => status,
         Err(e) => {
             error!("{e}");
             status(&e)
@@ -91,6 +99,21 @@ pub fn run<O: Parser, T: Termination>(
     };
     log::flush();
     status
+}
+
+/// Ends this process with [`FAILED`] if it still runs after `time`.
+///
+/// # Errors
+/// [`Error::Io`] if no thread can be started.
+fn exit_after(time: Duration) -> Result<(), Error> {
+    let exit = move || {
+        thread::sleep(time);
+        error!("not done after {time:?}: a write may have taken effect or not");
+        log::flush();
+        std::process::exit(i32::from(FAILED));
+    };
+    let watch = thread::Builder::new().name("timeout".into()).spawn(exit);
+    watch.map(drop).map_err(Error::Io)
 }
 
 /// The exit status of a program that read or deleted `key`. Logs an error if the key is missing.

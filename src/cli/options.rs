@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -12,12 +13,20 @@ use crate::discover::{check_peer, find_peer, find_peer_of_kind};
 use crate::endpoint::BindOptions;
 use crate::error::Error;
 use crate::location::Location;
+use crate::locator::{BaseSyncClient, TBaseSyncClient};
+use crate::node::Node;
 use crate::rpc::dialer::{Dialer, Timeouts};
 use crate::rpc::tls::identity::Identity;
 use crate::store::handler::SERVICE;
 
 /// The service type of every location node.
 const LOCATOR: &str = "locator.Locator";
+
+/// How long each of several peers may take to answer.
+const SEED_TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(1),
+    reply: Duration::from_secs(1),
+};
 
 /// The identity of a program: all three options, or none.
 #[derive(Debug, Args)]
@@ -41,13 +50,20 @@ pub struct TlsOptions {
 /// The options of programs that are nodes.
 #[derive(Debug, Args)]
 pub struct NodeOptions {
-    /// Join the network of this peer [default: a peer found on this host, if any]
-    #[arg(short = 'h', long = "host", value_name = "PEER")]
-    peer: Option<Location>,
+    /// Join the network of this peer; of several (A:9900,B:9900), of the first that answers
+    /// [default: a peer found on this host, if any]
+    #[arg(short = 'h', long = "host", value_name = "PEER", value_delimiter = ',')]
+    peers: Vec<Location>,
 
     /// Start a new network, without looking for a peer on this host
-    #[arg(long, conflicts_with = "peer")]
+    #[arg(long, conflicts_with = "peers")]
     bootstrap: bool,
+
+    /// Join no network but the one of this name; name the one that is started
+    ///
+    /// By default a node joins any network, and gives the one that it starts a random name.
+    #[arg(long, value_name = "NAME", value_parser = network_name)]
+    network: Option<String>,
 
     /// Listen at this port; 0: the system chooses one [default: the first free one from 9900 on]
     #[arg(short, long)]
@@ -79,9 +95,16 @@ pub struct NodeOptions {
 /// The options of programs that call a node.
 #[derive(Debug, Args)]
 pub struct ClientOptions {
-    /// Call this peer [default: one found on this host]
-    #[arg(short = 'h', long = "host", value_name = "PEER")]
-    peer: Option<Location>,
+    /// Call this peer; of several (A:9900,B:9900), the first that answers [default: one found on
+    /// this host]
+    #[arg(short = 'h', long = "host", value_name = "PEER", value_delimiter = ',')]
+    peers: Vec<Location>,
+
+    /// Exit with 4 if the program is not done after this time [default: no limit]
+    ///
+    /// A write may take effect nevertheless.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: Option<u64>,
 
     #[command(flatten)]
     tls: TlsOptions,
@@ -125,7 +148,8 @@ impl NodeOptions {
         Ok(BindOptions {
             advertise: self.advertise,
             bind: self.bind,
-            peer: self.peer.clone(),
+            peer: self.peers.first().cloned(),
+            network: self.network.clone(),
             limits: self.limits.server_limits(),
             identity: self.tls.identity()?,
             ..options
@@ -133,14 +157,35 @@ impl NodeOptions {
     }
 
     /// The peer to join, as [`serve`](crate::handler::serve) takes it. With `--bootstrap` it is
-    /// `own`, the node's own location.
-    pub fn peer<'a>(&'a self, own: &'a Location) -> Option<&'a Location> {
+    /// the node itself. Blocks for some seconds if there are several and none answers.
+    pub fn peer(&self, node: &Node) -> Option<Location> {
         if self.bootstrap {
-            Some(own)
-        } else {
-            self.peer.as_ref()
+            return Some(node.location().clone());
         }
+        let others = self.peers.iter().filter(|peer| *peer != node.location());
+        let other = first_that_answers(node.dialer(), &others.cloned().collect::<Vec<_>>());
+        other.or_else(|| self.peers.first().cloned())
     }
+}
+
+/// The first of some peers that answers or, if none does, the first. One alone is not called.
+fn first_that_answers(dialer: &Dialer, peers: &[Location]) -> Option<Location> {
+    let answers = |peer: &&Location| {
+        let ping = |client: &mut BaseSyncClient<_, _>| client.ping();
+        let called = dialer.call_with_timeouts(SEED_TIMEOUTS, BaseSyncClient::new, peer, ping);
+        called.is_ok()
+    };
+    let mut candidates = peers.iter().filter(|_| peers.len() > 1);
+    candidates.find(answers).or(peers.first()).cloned()
+}
+
+/// Reads the name of a network.
+fn network_name(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err("a name has 1 to 64 letters, digits, dots, hyphens or underscores".into())
 }
 
 impl ClientOptions {
@@ -168,11 +213,14 @@ impl ClientOptions {
         service_type: &str,
         find: impl FnOnce(&Dialer) -> Result<Location, Error>,
     ) -> Result<(Dialer, Location), Error> {
+        if let Some(seconds) = self.timeout {
+            super::exit_after(Duration::from_secs(seconds))?;
+        }
         let dialer = Dialer::new(self.tls.identity()?);
-        let peer = match &self.peer {
+        let peer = match first_that_answers(&dialer, &self.peers) {
             Some(peer) => {
-                check_peer(&dialer, peer, service_type, Timeouts::default())?;
-                peer.clone()
+                check_peer(&dialer, &peer, service_type, Timeouts::default())?;
+                peer
             }
             None => find(&dialer)?,
         };

@@ -1983,7 +1983,7 @@ pub struct ServerStats {
   pub timed_out: Option<i64>,
   /// Connections closed because a message was too large.
   pub too_large: Option<i64>,
-  /// Connections closed after a call that ended in an application exception.
+  /// Calls that ended in an application exception. Their connections stay open.
   pub exceptions: Option<i64>,
   /// Connections closed because no thread could be started for them.
   pub no_thread: Option<i64>,

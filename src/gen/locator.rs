@@ -282,7 +282,8 @@ impl Default for Member {
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Gossip {
   pub sender: Option<Location>,
-  /// Networks of different names do not merge.
+  /// The service type, a slash and the network's id. A node that joins has no slash and no id yet,
+  /// and takes those of its peer. Networks of different names do not merge.
   pub network: Option<String>,
   /// A sum over all live records, independent of their order: equal digests, equal rings.
   pub membership_digest: Option<i64>,
@@ -292,10 +293,13 @@ pub struct Gossip {
   pub full: Option<bool>,
   /// In a reply: the request changed the sender's table.
   pub learned: Option<bool>,
+  /// In the reply to `members`: the peer through which the sender is joining. It has not joined
+  /// yet, and nobody joins through it.
+  pub joins: Option<Location>,
 }
 
 impl Gossip {
-  pub fn new<F1, F2, F3, F4, F5, F6>(sender: F1, network: F2, membership_digest: F3, members: F4, full: F5, learned: F6) -> Gossip where F1: Into<Option<Location>>, F2: Into<Option<String>>, F3: Into<Option<i64>>, F4: Into<Option<Vec<Member>>>, F5: Into<Option<bool>>, F6: Into<Option<bool>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7>(sender: F1, network: F2, membership_digest: F3, members: F4, full: F5, learned: F6, joins: F7) -> Gossip where F1: Into<Option<Location>>, F2: Into<Option<String>>, F3: Into<Option<i64>>, F4: Into<Option<Vec<Member>>>, F5: Into<Option<bool>>, F6: Into<Option<bool>>, F7: Into<Option<Location>> {
     Gossip {
       sender: sender.into(),
       network: network.into(),
@@ -303,6 +307,7 @@ impl Gossip {
       members: members.into(),
       full: full.into(),
       learned: learned.into(),
+      joins: joins.into(),
     }
   }
 }
@@ -316,6 +321,7 @@ impl TSerializable for Gossip {
     let mut f_4: Option<Vec<Member>> = Some(Vec::new());
     let mut f_5: Option<bool> = Some(false);
     let mut f_6: Option<bool> = Some(false);
+    let mut f_7: Option<Location> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -353,6 +359,10 @@ impl TSerializable for Gossip {
           let val = i_prot.read_bool()?;
           f_6 = Some(val);
         },
+        7 => {
+          let val = Location::read_from_in_protocol(i_prot)?;
+          f_7 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -367,6 +377,7 @@ impl TSerializable for Gossip {
       members: f_4,
       full: f_5,
       learned: f_6,
+      joins: f_7,
     };
     Ok(ret)
   }
@@ -407,6 +418,11 @@ impl TSerializable for Gossip {
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(ref fld_var) = self.joins {
+      o_prot.write_field_begin(&TFieldIdentifier::new("joins", TType::Struct, 7))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -421,6 +437,7 @@ impl Default for Gossip {
       members: Some(Vec::new()),
       full: Some(false),
       learned: Some(false),
+      joins: None,
     }
   }
 }

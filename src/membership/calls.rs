@@ -143,6 +143,7 @@ impl Membership {
             members,
             full: false,
             learned: false,
+            joins: None,
             refused: 0,
         }
     }

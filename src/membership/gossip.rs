@@ -18,7 +18,8 @@ pub const MAX_NETWORK_NAME: usize = 255;
 pub struct Gossip {
     /// The node that sends it.
     pub sender: Location,
-    /// The sender's network. Networks of different names do not merge.
+    /// The sender's network: its service type and, behind a slash, its id unless the sender has
+    /// none yet. Networks of different names do not merge.
     pub network: Arc<str>,
     /// The sender's digest: the wrapping sum of its live records' digests.
     pub digest: u64,
@@ -29,6 +30,8 @@ pub struct Gossip {
     /// In a reply: the request changed the table of the node that replies, so the caller stays
     /// hot.
     pub learned: bool,
+    /// In the reply to `members`: the peer through which the sender is joining.
+    pub joins: Option<Location>,
     /// Records that could not be read and were left out. 0 in a gossip to be sent.
     pub refused: usize,
 }
@@ -71,6 +74,7 @@ impl TryFrom<locator::Gossip> for Gossip {
             members,
             full: wire.full.unwrap_or(false),
             learned: wire.learned.unwrap_or(false),
+            joins: wire.joins.and_then(|peer| Location::try_from(&peer).ok()),
         })
     }
 }
@@ -85,6 +89,7 @@ impl From<&Gossip> for locator::Gossip {
             members,
             gossip.full,
             gossip.learned,
+            gossip.joins.as_ref().map(locator::Location::from),
         )
     }
 }

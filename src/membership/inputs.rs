@@ -183,6 +183,21 @@ impl Membership {
         }
     }
 
+    /// Starts a new network with this id, unless it has one already.
+    pub fn found(&mut self, id: &str) {
+        if !self.network.contains('/') {
+            self.network = format!("{}/{id}", self.network).into();
+        }
+    }
+
+    /// The first input of a node that waited for its peer: that wait is no pause.
+    pub fn begin(&mut self, now: Now) {
+        self.now = now;
+        self.running_since = now.monotonic;
+        self.probe_at = self.probe_at.max(now.monotonic);
+        self.reconnect_at = now.monotonic;
+    }
+
     /// Sets the time. Every input calls this first. A late input means that the process was
     /// paused.
     pub(super) fn advance_to(&mut self, now: Now) {

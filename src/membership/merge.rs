@@ -1,5 +1,7 @@
 //! Merging: what a node does with the records that arrive in an `exchange`.
 
+use std::sync::Arc;
+
 use super::action::{Call, Failure, Purpose};
 use super::core::{Contact, Membership, Now};
 use super::event::{Event, RejectReason};
@@ -24,7 +26,7 @@ impl Membership {
     /// the next tick. The reply to another network has this network's name and no records.
     pub fn on_exchange(&mut self, now: Now, request: Gossip) -> Gossip {
         self.advance_to(now);
-        if request.network != self.network {
+        if !self.is_of_network(&request.network) {
             self.report_foreign_network(&request.sender, &request.network);
             return self.gossip_of(Vec::new());
         }
@@ -37,9 +39,22 @@ impl Membership {
         }
     }
 
+    /// Does a gossip of `network` belong to this node's? A node without an id takes the first one
+    /// that it hears.
+    fn is_of_network(&mut self, network: &Arc<str>) -> bool {
+        let is_with_id = |long: &str, short: &str| {
+            let id = long.strip_prefix(short);
+            id.is_some_and(|id| id.starts_with('/'))
+        };
+        if is_with_id(network, &self.network) {
+            self.network = network.clone();
+        }
+        *network == self.network || is_with_id(&self.network, network)
+    }
+
     /// Takes the reply to an `exchange`.
     pub(super) fn on_exchange_reply(&mut self, call: Call, reply: Gossip) {
-        if reply.network != self.network {
+        if !self.is_of_network(&reply.network) {
             self.report_foreign_network(&call.peer, &reply.network);
             return self.on_failure(&call, Failure::Refused);
         }

@@ -1,5 +1,6 @@
 //! The queries: what the driver and the layer above can read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Contact, Membership};
@@ -10,6 +11,12 @@ impl Membership {
     /// The location of this node.
     pub fn me(&self) -> &Location {
         &self.me
+    }
+
+    /// The name of this node's network: its service type and, behind a slash, its id. A node that
+    /// has not joined yet has no id, nor has one that was never called by one with an id.
+    pub fn network(&self) -> &Arc<str> {
+        &self.network
     }
 
     /// The incarnation with which this node became a member: when it started, or when it returned

@@ -47,6 +47,7 @@ impl Node {
     fn drive(&self) {
         let shared = &self.shared;
         let mut state = shared.state.lock();
+        state.membership.begin(shared.now());
         while !state.stopped {
             let now = shared.now();
             let actions = state.membership.tick(now);

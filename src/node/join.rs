@@ -3,7 +3,9 @@
 //! A node serves calls before it looks for a peer, so two nodes that start at the same
 //! moment find each other.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use log::info;
@@ -11,10 +13,11 @@ use log::info;
 use super::Node;
 use super::shared::State;
 use crate::discover::find_peer;
+use crate::endpoint::is_own_address;
 use crate::error::Error;
 use crate::location::Location;
-use crate::locator::TBaseSyncClient;
-use crate::membership::{Change, Status};
+use crate::locator::{TBaseSyncClient, TLocatorSyncClient};
+use crate::membership::{Change, Gossip, Status};
 
 /// How long a peer that refuses connections is retried: it may be just starting.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
@@ -51,14 +54,19 @@ impl Node {
         self.start(on_change).map_err(Error::Io)?;
         let Some(peer) = peer else {
             info!("Initiating the network...");
+            let id = RandomState::new().hash_one(self.location());
+            self.decide(|membership, _| membership.found(&format!("{id:016x}")));
+            self.shared.state.lock().joins = None;
             return Ok(true);
         };
         info!("Joining the network...");
         self.decide(|membership, now| membership.seed(now, peer.clone()));
-        self.wait_for_member(&peer).map(|()| false)
+        self.wait_for_member(&peer)?;
+        self.shared.state.lock().joins = None;
+        Ok(false)
     }
 
-    /// The peer to join, if there is one, by its IP address.
+    /// The peer to join, if there is one, by its IP address. It is ready to be joined.
     fn choose_peer(
         &self,
         service_type: &str,
@@ -66,7 +74,10 @@ impl Node {
     ) -> Result<Option<Location>, Error> {
         let Some(given) = peer else {
             let found = find_peer(self.dialer(), service_type, Some(self.location()));
-            return Ok(found.inspect_err(|e| info!("{e}")).ok());
+            let Ok(peer) = found.inspect_err(|e| info!("{e}")) else {
+                return Ok(None);
+            };
+            return self.wait_for_peer(service_type, peer);
         };
         let resolved = given
             .resolve()
@@ -75,27 +86,32 @@ impl Node {
             let missing = io::ErrorKind::NotFound.into();
             return Err(Error::Unresolved(given.clone(), missing));
         };
-        let own = self.location();
-        let is_own_host = socket.ip().is_loopback() || socket.ip().to_string() == own.address();
-        if is_own_host && socket.port() == own.port() {
+        let peer = Location::from(*socket);
+        if self.is_own(&peer) {
             return Ok(None);
         }
-        let peer = Location::from(*socket);
-        self.wait_for_peer(service_type, &peer)?;
-        Ok(Some(peer))
+        self.wait_for_peer(service_type, peer)
     }
 
-    /// Waits until the peer replies, and checks that it serves the same type.
-    fn wait_for_peer(&self, service_type: &str, peer: &Location) -> Result<(), Error> {
+    /// Waits until the peer replies and has joined a network itself, and checks that it serves the
+    /// same type. Of two nodes that join each other the first one by location founds the network:
+    /// then there is no peer.
+    fn wait_for_peer(&self, service_type: &str, peer: Location) -> Result<Option<Location>, Error> {
         let began = Instant::now();
+        self.shared.state.lock().joins = Some(peer.clone());
         loop {
-            let failure = match self.call(CHECK_TIMEOUT, peer, |peer| peer.service_type()) {
-                Ok(found) if found == service_type => return Ok(()),
-                Ok(found) => return Err(wrong_network(peer, &found, service_type)),
+            let failure = match self.check_peer(service_type, &peer) {
+                Ok((_, None)) => return Ok(Some(peer)),
+                Ok((named, Some(other))) if self.is_own(&other) && *self.location() < named => {
+                    return Ok(None);
+                }
+                Ok((_, Some(other))) => Error::NoPeer(format!(
+                    "{peer} has not joined a network yet: it tries to join {other}"
+                )),
                 Err(e) if !e.is_unreachable() || matches!(e, Error::Tls(..)) => return Err(e),
                 Err(e) => e,
             };
-            let is_slow = matches!(failure, Error::Timeout(..) | Error::Unreachable(..));
+            let is_slow = !matches!(failure, Error::Refused(..) | Error::ConnectionLost(..));
             let limit = if is_slow { JOIN_TIMEOUT } else { START_TIMEOUT };
             if began.elapsed() + RETRY > limit {
                 return Err(failure);
@@ -106,6 +122,40 @@ impl Node {
         }
     }
 
+    /// Checks that the peer serves the same type and advertises an address at which it can be
+    /// reached. Returns its location, and through which peer it joins if it has not joined yet.
+    fn check_peer(
+        &self,
+        service_type: &str,
+        peer: &Location,
+    ) -> Result<(Location, Option<Location>), Error> {
+        let found = self.call(CHECK_TIMEOUT, peer, |peer| peer.service_type())?;
+        if found != service_type {
+            return Err(wrong_network(peer, &found, service_type));
+        }
+        let gossip = match self.call(CHECK_TIMEOUT, peer, |peer| peer.members()) {
+            Err(e) if e.is_unknown_method() => return Ok((peer.clone(), None)),
+            gossip => gossip?,
+        };
+        let gossip = Gossip::try_from(gossip).map_err(|e| Error::NoPeer(e.to_string()))?;
+        let (named, address) = (gossip.sender, peer.address());
+        if !is_loopback(peer) && is_loopback(&named) && !ip(peer).is_some_and(is_own_address) {
+            return Err(Error::NoPeer(format!(
+                "the node at {peer} advertises {named}, which leads every other host to itself: \
+                 start it with --advertise and an address that others reach, such as {address}, or \
+                 let its host name resolve to one"
+            )));
+        }
+        Ok((named, gossip.joins))
+    }
+
+    /// Is this the node's own location, or the same port of a loopback address?
+    fn is_own(&self, other: &Location) -> bool {
+        let own = self.location();
+        let is_own_host = is_loopback(other) || other.address() == own.address();
+        is_own_host && other.port() == own.port()
+    }
+
     /// Waits until another member is known.
     fn wait_for_member(&self, peer: &Location) -> Result<(), Error> {
         let deadline = Instant::now() + JOIN_TIMEOUT;
@@ -114,7 +164,8 @@ impl Node {
             if let Some((foreign, network)) = &state.foreign_peer
                 && foreign == peer
             {
-                return Err(wrong_network(peer, network, &self.shared.network));
+                let own = state.membership.network();
+                return Err(wrong_network(peer, network, own));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -143,6 +194,15 @@ impl Node {
             self.shared.changed.wait_for(&mut state, poll);
         }
     }
+}
+
+/// The IP address of a location.
+fn ip(location: &Location) -> Option<IpAddr> {
+    location.address().parse().ok()
+}
+
+fn is_loopback(location: &Location) -> bool {
+    ip(location).is_some_and(|ip| ip.is_loopback())
 }
 
 fn not_joined(peer: &Location, state: &State) -> Error {

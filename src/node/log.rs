@@ -32,11 +32,11 @@ impl Node {
         };
         let lines: Vec<String> = membership.members().map(line).collect();
         let (digest, live) = (membership.digest(), ring.len());
+        let network = membership.network().clone();
         drop(state);
         info!(
-            "{} of network {} knows {live} live members, digest {digest:016x}:",
-            self.location(),
-            self.shared.network
+            "{} of network {network} knows {live} live members, digest {digest:016x}:",
+            self.location()
         );
         for line in lines {
             info!("  {line}");

@@ -59,15 +59,20 @@ pub(crate) struct SilentMember {
 
 impl Node {
     /// Claims a port for a node of the named network. Networks of different names do not
-    /// merge; by convention the name is the service type.
+    /// merge; by convention the name is the service type. Nor do networks of different ids
+    /// ([`BindOptions::network`]).
     ///
     /// # Errors
     /// [`Error::Bind`]: no port of the options is free.
     pub fn bind(options: &BindOptions, network: &str) -> Result<Node, Error> {
         let endpoint = Endpoint::bind(options)?;
-        Ok(Node {
+        let node = Node {
             shared: Arc::new(Shared::new(endpoint, network)),
-        })
+        };
+        if let Some(id) = &options.network {
+            node.decide(|membership, _| membership.found(id));
+        }
+        Ok(node)
     }
 
     /// The claimed port, and the switch that ends the service.
@@ -242,8 +247,10 @@ impl Node {
 
     /// All records, as `members` returns them.
     pub(crate) fn full_state(&self) -> locator::Gossip {
-        let gossip = self.read(Membership::full_state);
-        locator::Gossip::from(&gossip)
+        let state = self.shared.state.lock();
+        let (gossip, joins) = (state.membership.full_state(), state.joins.clone());
+        drop(state);
+        locator::Gossip::from(&Gossip { joins, ..gossip })
     }
 
     /// Reads the membership. Held briefly, never during a call.

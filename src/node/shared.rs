@@ -27,7 +27,6 @@ const ISOLATED_AFTER: Duration = Duration::from_secs(2);
 /// The state of one node.
 pub(super) struct Shared {
     pub endpoint: Endpoint,
-    pub network: Arc<str>,
     pub config: Config,
     /// The zero of monotonic time.
     start: Instant,
@@ -62,6 +61,8 @@ pub(super) struct Shared {
 /// What `Shared::state` guards.
 pub(super) struct State {
     pub membership: Membership,
+    /// The peer through which the node joins, until it has joined.
+    pub joins: Option<Location>,
     /// The last node met that belongs to another network.
     pub foreign_peer: Option<(Location, Arc<str>)>,
     /// Changes that the driver has not applied to the ring yet.
@@ -85,24 +86,18 @@ impl Shared {
         // Differs between nodes that start at the same moment.
         let seed = RandomState::new().hash_one((&location, now.unix_millis));
         let ring = [location.clone()].into_iter().collect();
-        let mut membership = Membership::new(
-            location,
-            network.clone(),
-            Vec::new(),
-            config.clone(),
-            now,
-            seed,
-        );
+        let mut membership =
+            Membership::new(location, network, Vec::new(), config.clone(), now, seed);
         // The event that this node is on its own ring is not reported.
         membership.events();
         Shared {
             endpoint,
-            network,
             config,
             start,
             generation: AtomicI64::new(membership.generation()),
             state: Mutex::new(State {
                 membership,
+                joins: None,
                 foreign_peer: None,
                 changes: Vec::new(),
                 events: PendingEvents::default(),

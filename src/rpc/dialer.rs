@@ -130,7 +130,7 @@ impl Dialer {
         location: &Location,
     ) -> Result<C, Error> {
         let stream = self.open(timeouts, location)?;
-        let (input, output) = protocols(stream, timeouts.reply, MAX_MESSAGE);
+        let (input, output) = protocols(stream, timeouts.reply, MAX_MESSAGE, limits());
         Ok(client(input, output))
     }
 
@@ -149,7 +149,7 @@ impl Dialer {
             return self.open(timeouts, location);
         };
         let stream = self.open(timeouts, &via)?;
-        let (input, output) = protocols(stream.clone(), timeouts.reply, MAX_MESSAGE);
+        let (input, output) = protocols(stream.clone(), timeouts.reply, MAX_MESSAGE, limits());
         let is_open = LocatorSyncClient::new(input, output).tunnel(location.into());
         if is_open.map_err(|e| Error::of_call(&via, e))? {
             return Ok(stream);

@@ -5,27 +5,35 @@
 //!   send oneway calls as ordinary ones, so the server is given the names of the oneway
 //!   methods.
 //! * A **local** method is accepted from this machine only or, under TLS, from every peer.
-//! * An **application exception** closes the connection after it is sent: generated code does
-//!   not read all arguments of an unknown method or after a malformed argument, so the bytes
-//!   that follow could not be interpreted. Exceptions of the interface are ordinary replies.
+//! * After an **application exception** the rest of the call is skipped: generated code does not
+//!   read the arguments of an unknown method, or those after a malformed one. Where the end of
+//!   the call cannot be found, the connection is closed.
+//! * A connection that the server closes is first read for a moment. Bytes that arrive at a
+//!   closed one reset it, and the peer would lose the answer that says why.
 
-use std::io::{self, Write};
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown as Direction, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use thrift::protocol::{TInputProtocol, TMessageType, TStoredInputProtocol};
-use thrift::server::TProcessor;
+use thrift::protocol::{TInputProtocol, TMessageType};
+use thrift::server::{TProcessor, handle_process_result};
 use thrift::{ProtocolError, ProtocolErrorKind};
 
 use crate::error::message;
+use crate::rpc::arguments::Arguments;
 use crate::rpc::fast_path::FastPath;
 use crate::rpc::limits::ServerLimits;
-use crate::rpc::message::{Input, MAX_METHOD_NAME, NextMessage, Output, protocols};
+use crate::rpc::message::{Input, MAX_MESSAGE, NextMessage, Output, protocols, server_limits};
+use crate::rpc::other_protocol::{self, MAX_METHOD_NAME};
 use crate::rpc::server_state::{Closing, Connection, ServerState};
 use crate::rpc::stats::CloseReason;
 use crate::rpc::stream::Stream;
 use crate::rpc::tls::identity::Identity;
 use crate::rpc::tunnel::take_target;
+
+/// How long a connection that is being closed is read, at most, and not more than a message.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What a server knows about its methods, by their names.
 #[derive(Clone, Default)]
@@ -50,17 +58,22 @@ pub(super) struct Service {
 impl Service {
     /// Serves calls until the peer closes the connection (then `Ok`), the server stops, or
     /// the connection must be closed.
-    pub fn serve_connection(&self, connection: &Connection) -> Result<(), Closing> {
+    pub fn serve_connection(
+        &self,
+        connection: &Connection,
+        peer: SocketAddr,
+    ) -> Result<(), Closing> {
         let Some(stream) = self.open(&connection.stream)? else {
             return Ok(());
         };
         let is_trusted = self.identity.is_some() || stream.is_local();
         let limits = &self.limits;
-        let (mut input, mut output) =
-            protocols(stream.clone(), limits.message_timeout, limits.max_message);
+        let (timeout, size) = (limits.message_timeout, limits.max_message);
+        let (mut input, mut output) = protocols(stream.clone(), timeout, size, server_limits());
         let mut idle_timeout = limits.first_call_timeout.min(limits.idle_timeout);
         while !self.state.stopping.is_requested() {
-            match input.transport.next_message(idle_timeout)? {
+            let next = input.transport.next_message(idle_timeout);
+            match next.inspect_err(|_| answer_other_protocol(&input, &mut output))? {
                 NextMessage::Message => (),
                 NextMessage::End => break,
                 NextMessage::Timeout => {
@@ -72,7 +85,9 @@ impl Service {
                 Some(handled) => handled,
                 None => self.dispatch(&mut input, &mut output, is_trusted),
             };
-            check_handled(handled, &input, &output)?;
+            if let Some(exception) = check_handled(handled, &input, &output)? {
+                self.state.report_exception(peer, exception);
+            }
             self.state.counters.record_call();
             connection.last_use.record(self.state.counters.newest());
             idle_timeout = limits.idle_timeout;
@@ -120,8 +135,7 @@ impl Service {
         Some(output.flush().map_err(thrift::Error::from))
     }
 
-    /// Hands one call to the processor. The arguments of a refused call are not read, so
-    /// refusing it closes the connection.
+    /// Hands one call to the processor, or answers that it is refused.
     fn dispatch(
         &self,
         input: &mut Input,
@@ -136,35 +150,62 @@ impl Service {
             return Err(ProtocolError::new(ProtocolErrorKind::InvalidData, message).into());
         }
         let Methods { oneway, local, .. } = &self.methods;
-        if !is_trusted && local.contains(&header.name) {
-            let allowed = "is accepted from this machine only, or under TLS";
-            return Err(format!("refused {}(): it {allowed}", header.name).into());
-        }
         let is_oneway =
             header.message_type == TMessageType::OneWay || oneway.contains(&header.name);
         output.transport.suppress_reply(is_oneway);
-        self.processor
-            .process(&mut TStoredInputProtocol::new(input, header), output)
+        let refused = (!is_trusted && local.contains(&header.name)).then(|| header.clone());
+        let mut arguments = Arguments::new(input, header);
+        if let Some(header) = refused {
+            let allowed = "is accepted from this machine only, or under TLS";
+            let why = format!("refused {}(): it {allowed}", header.name);
+            handle_process_result(&header, Err(why.into()), output)?;
+        } else {
+            self.processor.process(&mut arguments, output)?;
+        }
+        arguments.skip_rest()
     }
 }
 
-/// Decides whether the connection can be used after a call.
-fn check_handled(
+/// Answers a peer that speaks another protocol in that protocol, if it can be answered.
+fn answer_other_protocol(input: &Input, output: &mut Output) {
+    if let Some(answer) = other_protocol::answer(input.transport.buffered()) {
+        output.transport.message().extend(answer);
+        // The connection is closed in any case.
+        let _ = output.transport.flush();
+    }
+}
+
+/// Reads what the peer still sends, for a moment, so that it gets what it was answered.
+pub(super) fn linger(mut stream: &TcpStream) {
+    let (deadline, mut left) = (Instant::now() + LINGER, MAX_MESSAGE);
+    let _ = stream.shutdown(Direction::Write);
+    let _ = stream.set_read_timeout(Some(LINGER));
+    while let Ok(read @ 1..) = stream.read(&mut [0; 8192]) {
+        left = left.saturating_sub(read);
+        if left == 0 || Instant::now() >= deadline {
+            break;
+        }
+    }
+}
+
+/// Decides whether the connection can be used after a call. The application exception in which
+/// the call ended, if it did.
+fn check_handled<'a>(
     handled: thrift::Result<()>,
     input: &Input,
-    output: &Output,
-) -> Result<(), Closing> {
-    let (reason, message) = match (&handled, output.transport.exception()) {
-        (Ok(()), None) => return Ok(()),
-        (Ok(()), Some(exception)) => (Some(CloseReason::Exception), exception.to_owned()),
-        (Err(e), _) => (CloseReason::of(e), message(e)),
+    output: &'a Output,
+) -> Result<Option<&'a str>, Closing> {
+    let exception = output.transport.exception();
+    let Err(e) = handled else {
+        return Ok(exception);
     };
+    let text = exception.map_or_else(|| message(&e), str::to_owned);
     Err(match input.transport.failure() {
         Some(io::ErrorKind::UnexpectedEof) => {
             Closing::new(None, "its peer closed it in the middle of a message")
         }
-        Some(failure) => Closing::new(CloseReason::of_io(failure), message),
-        None => Closing::new(reason, message),
+        Some(failure) => Closing::new(CloseReason::of_io(failure), text),
+        None => Closing::new(CloseReason::of(&e), text),
     })
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use thrift::TConfiguration;
 use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
 
+use crate::rpc::other_protocol;
 use crate::rpc::stream::Stream;
-use crate::rpc::tls::errors::UNEXPECTED as UNEXPECTED_TLS;
 
 /// Bytes of the read buffer: many small messages, or the head of a large one. Longer values
 /// are read directly to their destination.
@@ -25,15 +25,12 @@ pub(crate) const MAX_STRING: usize = 17 * 1024 * 1024;
 pub(crate) const MAX_MESSAGE: usize = MAX_STRING + 1024 * 1024;
 
 /// The most elements accepted in a list.
-const MAX_LIST: usize = 65_536;
+pub(crate) const MAX_LIST: usize = 65_536;
 
 /// The most reads of one message. A number is one read, a string two, a field head two. It
 /// bounds memory: an element may have one byte on the wire and fifty in memory. A gossip of
 /// 10,000 records takes 20 reads each; the longest list of pairs takes 790,000.
 const MAX_READS: usize = 1_000_000;
-
-/// The longest method name, in bytes. A longer one shows that the peer speaks another protocol.
-pub(crate) const MAX_METHOD_NAME: usize = 128;
 
 /// The reading protocol of a connection.
 pub type Input = TBinaryInputProtocol<MessageReader>;
@@ -53,20 +50,31 @@ pub(crate) enum NextMessage {
 
 /// The Thrift crate's limits on the parts of a message.
 pub fn limits() -> TConfiguration {
+    limits_with_lists(Some(MAX_LIST))
+}
+
+/// The limits of a server: its [`Arguments`](crate::rpc::arguments::Arguments) limit lists, so
+/// that a call with a longer one can be skipped.
+pub(crate) fn server_limits() -> TConfiguration {
+    limits_with_lists(None)
+}
+
+fn limits_with_lists(max_list: Option<usize>) -> TConfiguration {
     TConfiguration::builder()
         .max_string_size(Some(MAX_STRING))
-        .max_container_size(Some(MAX_LIST))
+        .max_container_size(max_list)
         .build()
         .expect("the limits are consistent")
 }
 
-/// The protocols over a stream. An incoming message may have `max_message` bytes; a message
+/// The protocols over a stream, with these [`limits`] on the parts of a message. An incoming message may have `max_message` bytes; a message
 /// may take `message_timeout` in either direction. The stream's own timeouts limit each
 /// read and write.
 pub(crate) fn protocols(
     stream: Stream,
     message_timeout: Duration,
     max_message: usize,
+    limits: TConfiguration,
 ) -> (Input, Output) {
     let sent = Arc::new(AtomicBool::new(false));
     let reader = MessageReader {
@@ -88,7 +96,7 @@ pub(crate) fn protocols(
         exception: None,
     };
     (
-        TBinaryInputProtocol::with_config(reader, false, limits()),
+        TBinaryInputProtocol::with_config(reader, false, limits),
         TBinaryOutputProtocol::new(writer, true),
     )
 }
@@ -127,7 +135,7 @@ impl MessageReader {
         loop {
             match self.reader.fill_buf() {
                 Ok([]) => return Ok(NextMessage::End),
-                Ok(bytes) => return check_opening(bytes).map(|()| NextMessage::Message),
+                Ok(bytes) => return other_protocol::check(bytes).map(|()| NextMessage::Message),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
                 // The socket's own timeout may expire several times meanwhile.
                 Err(e) if e.kind() == io::ErrorKind::TimedOut => {
@@ -162,7 +170,7 @@ impl MessageReader {
             self.check_deadline()?;
             // A caller does not use `next_message`: check a reply's first bytes here.
             if self.bytes_read == 0 {
-                check_opening(self.reader.fill_buf()?)?;
+                other_protocol::check(self.reader.fill_buf()?)?;
             }
         }
         self.reader.read(buffer)
@@ -228,24 +236,6 @@ impl Read for MessageReader {
     }
 }
 
-/// Checks that the first bytes can start a Thrift message, and names other protocols.
-fn check_opening(bytes: &[u8]) -> io::Result<()> {
-    let other = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
-    let Some(head) = bytes.first_chunk::<4>() else {
-        return Ok(());
-    };
-    let number = u32::from_be_bytes(*head);
-    // A strict header, or an old one, which starts with the length of the method name.
-    if number >> 16 == 0x8001 || number as usize <= MAX_METHOD_NAME {
-        return Ok(());
-    }
-    match head {
-        [0x15 | 0x16, 0x03, ..] => other(UNEXPECTED_TLS),
-        b"GET " | b"POST" | b"HEAD" | b"PUT " | b"OPTI" => other("HTTP, where Thrift was expected"),
-        _ => other("not a message of Thrift's binary protocol"),
-    }
-}
-
 /// The outgoing direction: a message is collected and sent when it is flushed.
 pub struct MessageWriter {
     stream: Stream,
@@ -296,7 +286,8 @@ impl Write for MessageWriter {
         };
         self.message.clear();
         self.message.shrink_to(MAX_KEPT_BUFFER);
-        self.sent.store(true, Relaxed);
+        // The rest of a call that ended in an exception is still to be skipped.
+        self.sent.store(self.exception.is_none(), Relaxed);
         written
     }
 }
@@ -322,29 +313,6 @@ fn parse_exception(message: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn other_protocols_are_named_by_their_first_bytes() {
-        let check = |bytes: &[u8]| check_opening(bytes).map_err(|e| e.to_string());
-        assert_eq!(
-            check(b"GET / HTTP/1.1"),
-            Err("HTTP, where Thrift was expected".into())
-        );
-        assert_eq!(
-            check(&[0x16, 3, 1, 2]),
-            Err(UNEXPECTED_TLS.into()),
-            "a handshake"
-        );
-        assert_eq!(
-            check(&[0x15, 3, 3, 0, 2]),
-            Err(UNEXPECTED_TLS.into()),
-            "an alert"
-        );
-        assert!(check(&[0x7f, 0xff, 0xff, 0xff]).is_err());
-        assert_eq!(check(&[0x80, 1, 0, 1]), Ok(()));
-        assert_eq!(check(&[0, 0, 0, 4, b'p']), Ok(()));
-        assert_eq!(check(&[0x80]), Ok(()), "too short to tell");
-    }
 
     #[test]
     fn an_exception_is_reported_with_its_method_and_text() {

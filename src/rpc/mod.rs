@@ -8,11 +8,13 @@
 //! (kept connections), [`fanout`] (one call to each of several peers at once) and
 //! [`batcher`] (calls of many threads to one peer, sent together).
 //!
-//! An incoming call passes `server` → `dispatch` → [`fast_path`] or the generated processor.
+//! An incoming call passes `server` → `dispatch` → [`fast_path`] or the generated processor, which
+//! reads it through `arguments`. `other_protocol` answers clients that speak something else.
 //! Below, `message` limits the size and time of messages, `stream` is TCP or TLS, and
 //! [`binary`] encodes the most frequent methods by hand. While the link to a peer is cut, pools
 //! reach it by way of another one (`detours`, `tunnel`).
 
+mod arguments;
 pub mod batcher;
 pub mod binary;
 mod connections;
@@ -24,6 +26,7 @@ pub mod fast_path;
 pub mod limits;
 mod log_limit;
 mod message;
+mod other_protocol;
 pub mod pool;
 pub mod server;
 mod server_state;

@@ -29,7 +29,7 @@ use log::{debug, warn};
 use nix::sys::socket::Backlog;
 use thrift::server::TProcessor;
 
-use crate::rpc::dispatch::{Methods, Service};
+use crate::rpc::dispatch::{Methods, Service, linger};
 use crate::rpc::limits::ServerLimits;
 use crate::rpc::server_state::{Closing, ServerState};
 use crate::rpc::stats::{CloseReason, ServerStats};
@@ -166,9 +166,12 @@ fn accept_connections(listener: &TcpListener, service: &Arc<Service>) {
 fn start_connection(stream: TcpStream, peer: SocketAddr, service: &Arc<Service>) {
     let connection = service.state.insert(stream, peer.ip(), &service.limits);
     let thread_service = service.clone();
-    let serve = move || match thread_service.serve_connection(&connection) {
+    let serve = move || match thread_service.serve_connection(&connection, peer) {
         Ok(()) => debug!("{peer} has closed its connection"),
-        Err(closing) => thread_service.state.report_closing(peer, &closing),
+        Err(closing) => {
+            thread_service.state.report_closing(peer, &closing);
+            linger(&connection.stream);
+        }
     };
     if !spawn("connection", serve) {
         let closing = Closing::new(CloseReason::NoThread, "no thread could be started");

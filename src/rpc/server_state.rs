@@ -144,6 +144,13 @@ impl ServerState {
         }
     }
 
+    /// Counts and logs a call that ended in an application exception. Its connection stays open.
+    pub fn report_exception(&self, peer: SocketAddr, exception: &str) {
+        self.counters.record_exception();
+        self.log_limiter
+            .warn(|| format!("a call of {peer}: {exception}"));
+    }
+
     /// Ends every connection after its current call, as if its peer had closed it.
     pub fn stop_reading(&self) {
         for stream in self.open.lock().connections() {

@@ -20,22 +20,19 @@ pub enum CloseReason {
     TimedOut,
     /// A message was too large.
     TooLarge,
-    /// A call ended in an application exception, for example an unknown method.
-    Exception,
     /// No thread could be started for it.
     NoThread,
 }
 
 impl CloseReason {
     /// All reasons.
-    pub const ALL: [CloseReason; 8] = [
+    pub const ALL: [CloseReason; 7] = [
         CloseReason::Evicted,
         CloseReason::EvictedByAddress,
         CloseReason::Idle,
         CloseReason::Malformed,
         CloseReason::TimedOut,
         CloseReason::TooLarge,
-        CloseReason::Exception,
         CloseReason::NoThread,
     ];
 
@@ -46,8 +43,7 @@ impl CloseReason {
                 Some(CloseReason::TimedOut)
             }
             thrift::Error::Transport(_) => None,
-            thrift::Error::Protocol(_) => Some(CloseReason::Malformed),
-            thrift::Error::Application(_) | thrift::Error::User(_) => Some(CloseReason::Exception),
+            _ => Some(CloseReason::Malformed),
         }
     }
 
@@ -68,6 +64,7 @@ pub(crate) struct Counters {
     /// Connections accepted; also the number of the newest.
     opened: AtomicU64,
     calls: AtomicU64,
+    exceptions: AtomicU64,
     failed_accepts: AtomicU64,
     closed: [AtomicU64; CloseReason::ALL.len()],
 }
@@ -88,6 +85,11 @@ impl Counters {
         self.calls.fetch_add(1, Relaxed);
     }
 
+    /// Counts a call that ended in an application exception.
+    pub(crate) fn record_exception(&self) {
+        self.exceptions.fetch_add(1, Relaxed);
+    }
+
     /// Counts a failed accept.
     pub(crate) fn record_failed_accept(&self) {
         self.failed_accepts.fetch_add(1, Relaxed);
@@ -104,6 +106,7 @@ impl Counters {
             open: open as u64,
             opened: self.opened.load(Relaxed),
             calls: self.calls.load(Relaxed),
+            exceptions: self.exceptions.load(Relaxed),
             failed_accepts: self.failed_accepts.load(Relaxed),
             closed: self.closed.each_ref().map(|count| count.load(Relaxed)),
         }
@@ -119,6 +122,8 @@ pub struct ServerStats {
     pub opened: u64,
     /// Calls served.
     pub calls: u64,
+    /// Calls that ended in an application exception, for example of an unknown method.
+    pub exceptions: u64,
     /// Failed attempts to accept a connection.
     pub failed_accepts: u64,
     closed: [u64; CloseReason::ALL.len()],

@@ -41,6 +41,8 @@ pub enum Agreement {
     Agrees,
     /// It knows other members, or belongs to another network.
     Differs,
+    /// It has not joined a network yet.
+    Joining,
     /// It did not reply.
     NoAnswer,
     /// It is down or has left, and was not called.
@@ -83,6 +85,7 @@ impl NetworkStatus {
         let shares: BTreeMap<&Location, f64> = ring.shares().into_iter().collect();
         let agreement = |location: &Location| match replies.get(location) {
             _ if !live.contains(location) => Agreement::Gone,
+            Some(Reply::State(gossip)) if gossip.joins.is_some() => Agreement::Joining,
             Some(Reply::State(gossip)) => {
                 let is_same = gossip.network == network && gossip.sender == *location;
                 agrees(is_same && Some(gossip.digest) == digest)
@@ -162,6 +165,7 @@ mod tests {
             members: Vec::new(),
             full: true,
             learned: false,
+            joins: None,
             refused: 0,
         };
         (location(port), Reply::State(gossip))

@@ -13,6 +13,7 @@ use crate::location::Location;
 use crate::locator::TLocatorSyncClient;
 use crate::parallel::parallel_map;
 use crate::rpc::dialer::{Dialer, Timeouts};
+use crate::store::types::Client;
 
 /// Calls in flight at the same time.
 const PARALLEL: usize = 32;
@@ -29,6 +30,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// What the nodes of a store hold.
 #[derive(Debug, Clone)]
 pub struct StoreStatus {
+    /// The network's service type and id. None if the peer did not say, as a legacy node.
+    pub network: Option<String>,
     /// All nodes on the ring, sorted by location.
     pub nodes: Vec<NodeStatus>,
     /// Keys copied per second, if the store is not settled.
@@ -180,7 +183,10 @@ fn ask_once(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
         }
     });
     nodes.sort_by(|one, other| one.location.cmp(&other.location));
+    let members = |peer: &mut Client| peer.members();
+    let gossip = dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, peer, members);
     Ok(StoreStatus {
+        network: gossip.ok().and_then(|gossip| gossip.network),
         nodes,
         keys_per_second: None,
         asked_at: unix_millis(),

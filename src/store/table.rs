@@ -348,7 +348,8 @@ pub fn stripe_of(key: Key<'_>) -> usize {
     stripe_at(key.point)
 }
 
-fn stripe_at(point: u32) -> usize {
+/// The stripe of the keys at a point.
+pub fn stripe_at(point: u32) -> usize {
     (point >> 24) as usize
 }
 

@@ -392,7 +392,7 @@ impl From<&ServerStats> for wire::ServerStats {
             malformed: closed(CloseReason::Malformed),
             timed_out: closed(CloseReason::TimedOut),
             too_large: closed(CloseReason::TooLarge),
-            exceptions: closed(CloseReason::Exception),
+            exceptions: count(stats.exceptions),
             no_thread: closed(CloseReason::NoThread),
             failed_accepts: count(stats.failed_accepts),
         }

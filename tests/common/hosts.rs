@@ -18,6 +18,7 @@
 //! Creating namespaces needs root and `ip`.
 
 use std::panic::resume_unwind;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -160,6 +161,11 @@ impl Hosts {
     /// The frames from one host to another one that were dropped so far.
     pub fn dropped(&self, from: usize, to: usize) -> u64 {
         self.switch.links().dropped(from, to)
+    }
+
+    /// A command that runs one of the crate's programs on a host.
+    pub fn command(&self, host: usize, name: &str) -> Command {
+        self.namespaces[host].command(name)
     }
 
     /// Starts a node on a host, at port 9900. Does not wait until it serves.

@@ -43,7 +43,15 @@ fn gossip(network: &str) -> Gossip {
     let member = |(port, status)| Member::new(location(port), UNIX_MILLIS, status, UNIX_MILLIS - 1);
     let members: Vec<_> = (9901..).zip(statuses).map(member).collect();
     let network = network.to_owned();
-    Gossip::new(location(9901), network, PLACEMENT_ID, members, true, None)
+    Gossip::new(
+        location(9901),
+        network,
+        PLACEMENT_ID,
+        members,
+        true,
+        None,
+        None,
+    )
 }
 
 /// The gossip of a reply.

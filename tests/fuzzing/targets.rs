@@ -153,5 +153,6 @@ fn kind_of(bad: &BadLine) -> i32 {
         BadLine::Escape(_) => 5,
         BadLine::LongKey(_) => 6,
         BadLine::LongValue(_) => 7,
+        BadLine::ByteOrderMark => 8,
     }
 }

@@ -72,7 +72,7 @@ pub struct Options {
     #[arg(long, value_name = "HOST:PORT")]
     pub memcached: Option<Location>,
 
-    /// Print one JSON object, at the end
+    /// Print one JSON object, at the end (src/guide/schema/storebench.json)
     #[arg(long)]
     pub json: bool,
 }

@@ -21,11 +21,12 @@ const HEADS: [&str; 6] = [
 ];
 
 impl NetworkStatus {
-    /// A table with a line for each member and the summary as last line. `unix_millis` is the
+    /// A table with a line for each member, one for the network, and the summary as last line. `unix_millis` is the
     /// time from which ages are computed.
     pub fn table(&self, unix_millis: i64) -> String {
         let rows = self.members.iter().map(|row| cells(row, unix_millis));
-        table(HEADS, rows) + &self.summary() + "\n"
+        let network = format!("network {}\n", self.network);
+        table(HEADS, rows) + &network + &self.summary() + "\n"
     }
 
     /// One JSON object. The digest is hexadecimal text, because not every JSON reader keeps a
@@ -52,6 +53,7 @@ impl NetworkStatus {
         }
         let reasons = [
             (Agreement::Differs, "disagree"),
+            (Agreement::Joining, "joining"),
             (Agreement::NoAnswer, "without answer"),
         ];
         for (agreement, reason) in reasons {
@@ -71,6 +73,7 @@ impl Agreement {
         match self {
             Agreement::Agrees => ("agrees", Some(true), Some(true)),
             Agreement::Differs => ("differs", Some(true), Some(false)),
+            Agreement::Joining => ("joining", Some(true), Some(false)),
             Agreement::NoAnswer => ("no answer", Some(false), None),
             Agreement::Gone => ("-", None, None),
         }
@@ -146,7 +149,7 @@ mod tests {
     fn the_table_has_a_line_for_each_member() {
         let table = status(false, &[1, 2, 3, 4], true).table(1_700_000_300_000);
         let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines.len(), 7, "{table}");
+        assert_eq!(lines.len(), 8, "{table}");
         let column = lines[0].find("STATE").unwrap();
         let state = |line: &str| line[column..].split(' ').next().unwrap().to_owned();
         assert!(lines[1..5].iter().all(|line| state(line) == "alive"));

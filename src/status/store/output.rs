@@ -22,18 +22,23 @@ const HEADS: [&str; 8] = [
 ];
 
 impl StoreStatus {
-    /// A table with a line for each node, lines for what is special about nodes, and the verdict
-    /// as last line.
+    /// A table with a line for each node, one for the network, lines for what is special about
+    /// nodes, and the verdict as last line.
     pub fn table(&self) -> String {
         let table = table(HEADS, self.nodes.iter().map(NodeStatus::cells));
+        let network = self.network.iter();
+        let network: String = network
+            .map(|network| format!("network {network}\n"))
+            .collect();
         let special: String = self.nodes.iter().map(NodeStatus::special).collect();
-        table + &special + &self.verdict() + "\n"
+        table + &network + &special + &self.verdict() + "\n"
     }
 
     /// One JSON object. Placement ids are hexadecimal text, because not every JSON reader keeps
     /// a number of 64 bits.
     pub fn json(&self) -> Value {
         json!({
+            "network": self.network,
             "settled": self.is_settled(),
             "verdict": self.verdict(),
             "safe": self.is_safe(),
@@ -184,7 +189,7 @@ impl NodeStatus {
 }
 
 /// Why connections were closed: the name of each counter, its meaning, and its value.
-fn close_counts(server: &ServerStats) -> [(&'static str, &'static str, Option<i64>); 9] {
+fn close_counts(server: &ServerStats) -> [(&'static str, &'static str, Option<i64>); 8] {
     [
         ("evicted", "evicted", server.evicted),
         (
@@ -196,7 +201,6 @@ fn close_counts(server: &ServerStats) -> [(&'static str, &'static str, Option<i6
         ("malformed", "malformed", server.malformed),
         ("timed_out", "timed out", server.timed_out),
         ("too_large", "too large", server.too_large),
-        ("exceptions", "after an exception", server.exceptions),
         ("no_thread", "without a thread", server.no_thread),
         ("failed_accepts", "not accepted", server.failed_accepts),
     ]
@@ -208,6 +212,7 @@ fn server_json(server: &ServerStats) -> Value {
         ("open", server.open),
         ("opened", server.opened),
         ("calls", server.calls),
+        ("exceptions", server.exceptions),
     ];
     let all = counts.into_iter().chain(closed);
     let known = all.filter_map(|(name, count)| Some((name.to_owned(), count?.into())));
@@ -270,6 +275,7 @@ mod tests {
 
     fn status(nodes: Vec<NodeStatus>) -> StoreStatus {
         StoreStatus {
+            network: None,
             nodes,
             keys_per_second: Some(20.0),
             asked_at: 1_709_210_096_000,
