@@ -106,6 +106,11 @@ impl Error {
         matches!(self, Error::Remote(_, thrift::Error::User(_)))
     }
 
+    /// Has the peer's host answered that no process listens there?
+    pub fn has_ended(&self) -> bool {
+        matches!(self, Error::Refused(_, e) if e.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
     /// Was there no reply? The peer may be down, or may have executed the call.
     pub fn is_unreachable(&self) -> bool {
         matches!(

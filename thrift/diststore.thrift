@@ -99,6 +99,9 @@ struct Rejection {
     2: string reason,
     /** The owner has this version, which is larger. */
     3: optional i64 newer,
+    /** That entry, if its write is finished and the copy was one that must be kept: it takes the
+     * place of a copy that is replayed. */
+    4: optional ReadResult finished,
 }
 
 /** The result of `replicate`: the callee's current placement, and the copies it did not keep. */

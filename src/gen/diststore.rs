@@ -939,14 +939,18 @@ pub struct Rejection {
   pub reason: Option<String>,
   /// The owner has this version, which is larger.
   pub newer: Option<i64>,
+  /// That entry, if its write is finished and the copy was one that must be kept: it takes the
+  /// place of a copy that is replayed.
+  pub finished: Option<ReadResult>,
 }
 
 impl Rejection {
-  pub fn new<F1, F2, F3>(index: F1, reason: F2, newer: F3) -> Rejection where F1: Into<Option<i32>>, F2: Into<Option<String>>, F3: Into<Option<i64>> {
+  pub fn new<F1, F2, F3, F4>(index: F1, reason: F2, newer: F3, finished: F4) -> Rejection where F1: Into<Option<i32>>, F2: Into<Option<String>>, F3: Into<Option<i64>>, F4: Into<Option<ReadResult>> {
     Rejection {
       index: index.into(),
       reason: reason.into(),
       newer: newer.into(),
+      finished: finished.into(),
     }
   }
 }
@@ -957,6 +961,7 @@ impl TSerializable for Rejection {
     let mut f_1: Option<i32> = Some(0);
     let mut f_2: Option<String> = Some("".to_owned());
     let mut f_3: Option<i64> = None;
+    let mut f_4: Option<ReadResult> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -976,6 +981,10 @@ impl TSerializable for Rejection {
           let val = i_prot.read_i64()?;
           f_3 = Some(val);
         },
+        4 => {
+          let val = ReadResult::read_from_in_protocol(i_prot)?;
+          f_4 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -987,6 +996,7 @@ impl TSerializable for Rejection {
       index: f_1,
       reason: f_2,
       newer: f_3,
+      finished: f_4,
     };
     Ok(ret)
   }
@@ -1008,6 +1018,11 @@ impl TSerializable for Rejection {
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(ref fld_var) = self.finished {
+      o_prot.write_field_begin(&TFieldIdentifier::new("finished", TType::Struct, 4))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -1019,6 +1034,7 @@ impl Default for Rejection {
       index: Some(0),
       reason: Some("".to_owned()),
       newer: Some(0),
+      finished: None,
     }
   }
 }

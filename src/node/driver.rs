@@ -161,7 +161,7 @@ impl Node {
 pub(super) fn outcome_of(error: &Error) -> Outcome {
     match error {
         e if e.is_unknown_method() => Outcome::UnknownMethod,
-        Error::Refused(_, e) if e.kind() == io::ErrorKind::ConnectionRefused => Outcome::Refused,
+        e if e.has_ended() => Outcome::Refused,
         _ => Outcome::NoReply,
     }
 }

@@ -49,9 +49,8 @@ impl Store {
             self.give_up_the_late(&mut open);
             self.replicate_round(&mut open);
             self.finish_done(&mut open, &mut []);
-            if !open.is_empty() {
-                self.wait_for_change(self.changes(), jittered(RETRY));
-            }
+            // Also when nothing is left: a replay that was superseded may begin again.
+            self.wait_for_change(self.changes(), jittered(RETRY));
         }
     }
 

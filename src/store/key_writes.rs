@@ -29,7 +29,7 @@ pub struct KeyWrites {
     /// In the order in which they take effect.
     writes: Vec<PendingWrite>,
     stage: Stage,
-    /// Another process has written the key since they began.
+    /// Another process has written the key since they began, or before a replay did.
     has_overtaken: bool,
 }
 
@@ -197,9 +197,13 @@ impl KeyWrites {
 
     /// An owner has this version of the key, which is larger, of another coordinator. The writes
     /// get larger ones, and all owners get them once more: what is acknowledged must be the newest
-    /// of all that any owner has, whatever the clocks say. An undo or a replay needs nothing more
-    /// there.
+    /// of all that any owner has, whatever the clocks say. An undo needs nothing more there, and a
+    /// replay is superseded, perhaps by the undo of its write: it must not be shown.
     pub fn on_newer(&mut self, owner: &NodeId, version: i64, now: i64, routing: &Routing) {
+        if self.is_replay() {
+            self.has_overtaken = true;
+            return;
+        }
         if self.stage != Stage::Writing || !routing.has_rule(Rule::OvertakeOwners) {
             self.ticket.add_ack(owner.clone());
             return;
@@ -263,6 +267,11 @@ impl KeyWrites {
     /// Does this bring what another process wrote to the owners?
     pub fn is_replay(&self) -> bool {
         self.stage == Stage::Replaying
+    }
+
+    /// Is this a replay of a copy for which an owner has something newer?
+    pub fn is_superseded(&self) -> bool {
+        self.is_replay() && self.has_overtaken
     }
 
     /// Gives the writes up to those that have copies.

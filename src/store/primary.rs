@@ -372,11 +372,14 @@ impl Store {
             match of_owner.into_iter().find(|result| !is_kept(&result)) {
                 None => writes.add_ack(owner, version),
                 Some(None) => all_reached = false,
-                Some(Some(ReplicaResult::Unreachable)) => {
+                Some(Some(ReplicaResult::Unreachable { has_ended })) => {
                     all_reached = false;
-                    self.mark_exited(&owner);
+                    self.note_silence(&owner, has_ended);
                 }
-                Some(Some(ReplicaResult::Newer(newer))) => {
+                Some(Some(ReplicaResult::Newer(newer, finished))) => {
+                    if let Some(entry) = finished {
+                        self.table.apply(writes.key(), entry);
+                    }
                     writes.on_newer(&owner, newer, now, &routing);
                 }
                 Some(Some(ReplicaResult::Rejected(why))) => {
@@ -406,6 +409,12 @@ impl Store {
                 for id in execution.writes.writes().iter().filter_map(|one| one.id) {
                     self.recent.abandon(id);
                 }
+                self.end(execution.writes.into_ticket());
+                continue;
+            }
+            if execution.writes.is_superseded() {
+                // If this node has still the copy, it is replayed again.
+                drop(routing);
                 self.end(execution.writes.into_ticket());
                 continue;
             }

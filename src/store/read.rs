@@ -178,8 +178,8 @@ impl Store {
                     remote.is_repeated = true;
                     true
                 }
-                Some(ReadReply::Unreachable) => {
-                    self.mark_exited(&remote.owner);
+                Some(ReadReply::Unreachable { has_ended }) => {
+                    self.note_silence(&remote.owner, has_ended);
                     false
                 }
                 None => false,

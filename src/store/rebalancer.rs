@@ -34,6 +34,9 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(2);
 /// The pause before a source that is not ready is asked again.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// A leaving node that has not replied for so long has exited or hangs, and serves no more.
+const LEAVER_SILENCE: Duration = Duration::from_secs(3);
+
 /// Peers called at the same time.
 const PARALLEL: usize = 8;
 
@@ -144,18 +147,28 @@ impl Store {
         true
     }
 
-    /// Reports a failed call to a peer. If the peer was leaving, its process has exited.
+    /// Reports a failed call to a peer.
     pub(super) fn on_failed_call(&self, peer: &NodeId, error: &Error) -> String {
         if error.is_unreachable() {
             self.node.report_unreachable(&peer.location, error);
-            self.mark_exited(peer);
+            self.note_silence(peer, error.has_ended());
         }
         error.to_string()
     }
 
-    /// A call to a process failed. If it was leaving, it has exited.
-    pub(super) fn mark_exited(&self, peer: &NodeId) {
-        if self.rebalance().mark_exited(peer) {
+    /// A process did not reply. If it was leaving, the membership does not watch it any more: it
+    /// has exited if its host says so, or if it has been silent for longer than a node serves
+    /// without contact.
+    pub(super) fn note_silence(&self, peer: &NodeId, has_ended: bool) {
+        let is_over = {
+            let now = Instant::now();
+            let mut silences = self.silences.lock();
+            silences.retain(|_, (_, last)| now - *last < LEAVER_SILENCE);
+            let (first, last) = silences.entry(peer.clone()).or_insert((now, now));
+            *last = now;
+            now - *first >= LEAVER_SILENCE
+        };
+        if (has_ended || is_over) && self.rebalance().mark_exited(peer) {
             self.close_connections(&peer.location);
         }
     }

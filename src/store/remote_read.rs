@@ -52,7 +52,10 @@ pub(super) enum ReadReply {
     /// The value had no room in the message with those before it: ask again.
     NoRoom,
     /// The owner does not reply.
-    Unreachable,
+    Unreachable {
+        /// No process listens there.
+        has_ended: bool,
+    },
 }
 
 impl RemoteReader {
@@ -112,6 +115,8 @@ impl BatchCall<OwnerClient, ReadRequest, ReadReply> for FetchAsOwner {
             return Vec::new();
         }
         self.0.report_unreachable(&batch.to, error);
-        batch.items.iter().map(|_| ReadReply::Unreachable).collect()
+        let has_ended = error.has_ended();
+        let reply = |_| ReadReply::Unreachable { has_ended };
+        batch.items.iter().map(reply).collect()
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::key_writes::{KeyWrites, PendingWrite};
 use super::owner_calls::{OwnerCalls, OwnerClient};
 use super::types::{PEER_TIMEOUTS, Refusal};
-use super::wire::to_copy;
+use super::versions::Entry;
+use super::wire::{from_read_result, to_copy};
 use super::write_sequence::WriteSequence;
 use crate::diststore::{self as wire, TStoreSyncClient};
 use crate::error::Error;
@@ -47,14 +48,17 @@ pub(super) struct ReplicaWrite {
 pub(super) enum ReplicaResult {
     /// It has the copy. Its current placement.
     Kept(u64),
-    /// It has this version, which is larger.
-    Newer(i64),
+    /// It has this version, which is larger, in an entry that is told if a replay must know it.
+    Newer(i64, Option<Entry>),
     /// It keeps no copies of this process, because it does not know it, or takes it for gone.
     Fenced,
     /// It does not keep the copy.
     Rejected(Refusal),
     /// It does not reply.
-    Unreachable,
+    Unreachable {
+        /// No process listens there.
+        has_ended: bool,
+    },
 }
 
 impl ReplicaWrite {
@@ -110,9 +114,11 @@ impl BatchCall<OwnerClient, ReplicaWrite, ReplicaResult> for Replicate {
         for rejection in reply.rejections.unwrap_or_default() {
             let index = usize::try_from(rejection.index.unwrap_or(-1)).ok();
             if let Some(result) = index.and_then(|index| results.get_mut(index)) {
-                let reason = rejection.reason.unwrap_or_default();
-                let rejected = ReplicaResult::Rejected(reason);
-                *result = rejection.newer.map_or(rejected, ReplicaResult::Newer);
+                let finished = rejection.finished.map(from_read_result);
+                *result = match rejection.newer {
+                    Some(newer) => ReplicaResult::Newer(newer, finished.flatten()),
+                    None => ReplicaResult::Rejected(rejection.reason.unwrap_or_default()),
+                };
             }
         }
         Ok(results)
@@ -122,7 +128,8 @@ impl BatchCall<OwnerClient, ReplicaWrite, ReplicaResult> for Replicate {
         // A legacy node may have taken the place of the owner.
         if error.is_unreachable() || error.is_unknown_method() {
             self.0.report_unreachable(&batch.to, error);
-            return vec![ReplicaResult::Unreachable; batch.items.len()];
+            let has_ended = error.has_ended();
+            return vec![ReplicaResult::Unreachable { has_ended }; batch.items.len()];
         }
         Vec::new()
     }

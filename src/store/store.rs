@@ -16,7 +16,7 @@
 //! methods that take none. So our nodes cannot wait for one another in a circle. A legacy node may
 //! forward a call back to its caller, which then waits until its own call times out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -110,6 +110,8 @@ pub struct Store {
     pub(super) quorum_calls: Pool<Client>,
     /// What splits have cost.
     pub(super) losses: SplitLosses,
+    /// Processes that did not reply lately: since when, and when last.
+    pub(super) silences: Mutex<BTreeMap<NodeId, (Instant, Instant)>>,
     stopped: AtomicBool,
     /// Why the store had to end.
     failure: Mutex<Option<Error>>,
@@ -163,6 +165,7 @@ impl Store {
             quorum_until: AtomicU64::new(u64::MAX),
             refuses_calls: AtomicBool::new(false),
             losses: SplitLosses::default(),
+            silences: Mutex::default(),
             stopped: AtomicBool::new(false),
             failure: Mutex::new(None),
         }

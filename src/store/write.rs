@@ -13,7 +13,7 @@ use super::table::Applied;
 use super::types::{Mutation, Refusal, unix_millis};
 use super::unfinished_copies::UnfinishedCopy;
 use super::versions::Value;
-use super::wire::from_copy;
+use super::wire::{from_copy, to_read_result};
 use crate::diststore::{self as wire, Rejection, ReplicateResult};
 
 /// A write without a result so far.
@@ -212,20 +212,26 @@ impl Store {
         }
         let (now, clock) = (unix_millis(), self.clock_ms());
         let routing = self.routing().clone();
-        let mut apply = |copy| -> Result<(), (Refusal, Option<i64>)> {
-            let (key, write) = from_copy(copy, now).map_err(|why| (why, None))?;
+        let mut apply = |copy| -> Result<(), Rejection> {
+            let rejected = |why: Refusal| Rejection::new(0, why, None, None);
+            let (key, write) = from_copy(copy, now).map_err(rejected)?;
             let (key, version) = (Key::new(&key), write.entry.version);
             let pending = self.write_locks.pending_version(key);
             if pending >= version && routing.has_rule(Rule::OvertakeOwners) {
-                return Err(("this node is writing a newer version".into(), Some(pending)));
+                let why = "this node is writing a newer version".to_owned();
+                return Err(Rejection::new(0, why, pending, None));
             }
             if !write.must_keep {
-                self.check_room([(key, &write.entry)])
-                    .map_err(|why| (why, None))?;
+                self.check_room([(key, &write.entry)]).map_err(rejected)?;
             }
             let is_new = match self.table.apply_copy(key, write.entry) {
                 Applied::Older(newer) => {
-                    return Err(("there is a newer version".into(), Some(newer)));
+                    // A replay has to know what takes its place.
+                    let held = self.table.look_up(key).filter(|held| held.is_finished);
+                    let finished = held.filter(|_| write.must_keep);
+                    let finished = finished.map(|held| to_read_result(Some(held.entry)));
+                    let why = "there is a newer version".to_owned();
+                    return Err(Rejection::new(0, why, newer, finished));
                 }
                 Applied::Kept => true,
                 Applied::Known(is_finished) => !is_finished,
@@ -245,8 +251,9 @@ impl Store {
             Ok(())
         };
         let rejected = |(index, copy)| {
-            let (why, newer) = apply(copy).err()?;
-            Some(Rejection::new(index as i32, why, newer))
+            let rejection = apply(copy).err()?;
+            let index = Some(index as i32);
+            Some(Rejection { index, ..rejection })
         };
         let rejections: Vec<_> = copies
             .into_iter()

@@ -266,8 +266,8 @@ fn replies() -> Vec<Seed> {
     let result = ReplicateResult::new(
         PLACEMENT_ID,
         vec![
-            Rejection::new(1, "full".to_owned(), None),
-            Rejection::new(2, "older".to_owned(), VERSION),
+            Rejection::new(1, "full".to_owned(), None, None),
+            Rejection::new(2, "older".to_owned(), VERSION, None),
         ],
         false,
     );

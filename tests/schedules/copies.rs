@@ -5,6 +5,7 @@ use thrifty_p2p::store::placement::{Key, NodeId};
 use thrifty_p2p::store::rebalance::Rule;
 use thrifty_p2p::store::table::{Applied, stripe_of};
 use thrifty_p2p::store::unfinished_copies::UnfinishedCopy;
+use thrifty_p2p::store::versions::Entry;
 
 use super::calls::{call, call_from, spawn, together};
 use super::guard;
@@ -14,12 +15,12 @@ use super::world::Net;
 use super::writes::finish_later;
 
 /// What an owner made of a copy.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Sent {
     /// It has the copy. Its current placement.
     Kept(u64),
     /// It has a larger version.
-    Newer(i64),
+    Newer(i64, Option<Entry>),
     /// It keeps no copies of this process.
     Fenced,
 }
@@ -96,12 +97,16 @@ async fn keep(net: Net, me: Id, copy: Copy) -> Sent {
         let process = &world.processes[me];
         let pending = process.locked_keys.get(&copy.key).copied().unwrap_or(0);
         if pending >= copy.write.entry.version && overtakes {
-            return Sent::Newer(pending);
+            return Sent::Newer(pending, None);
         }
         let mut unfinished = process.unfinished.of(&copy.coordinator);
         let version = copy.write.entry.version;
         let is_new = match process.table.apply_copy(key, copy.write.entry.clone()) {
-            Applied::Older(newer) => return Sent::Newer(newer),
+            Applied::Older(newer) => {
+                let held = process.table.look_up(key).filter(|held| held.is_finished);
+                let held = held.filter(|_| copy.write.must_keep);
+                return Sent::Newer(newer, held.map(|held| held.entry));
+            }
             Applied::Kept => true,
             Applied::Known(is_finished) => !is_finished,
         };

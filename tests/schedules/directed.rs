@@ -117,7 +117,7 @@ fn copies_of_a_process_that_was_declared_down_change_nothing(rules: Rules) -> bo
     store.declare_down(next, hangs);
     store.push_pull(next, last);
     store.network.exchange(&[next, last], &[next, last]);
-    blue.is_retry = true;
+    blue.try_again(&store);
     assert_eq!(store.write(next, &blue), Reply::Done);
     let green = store.request("green");
     assert_eq!(store.write(next, &green), Reply::Done);
@@ -205,4 +205,29 @@ fn only_the_first_owner_must_answer_as_it_knows_itself() {
         Rule::AskFirstOwner,
         an_owner_that_was_declared_down_by_mistake_does_not_answer,
     );
+}
+
+/// The primary brings "blue" to one owner, gives it up, brings the undo to the other, and dies.
+/// Both replay what they have, the one with "blue" first. "blue" must never be read: "red" is
+/// what stays.
+#[test]
+fn a_replay_shows_no_write_whose_undo_another_owner_has() {
+    let store = SmallStore::settled(3, 3, Rules::default());
+    let [dies, next, last] = store.ranked();
+    let mut blue = store.request("blue");
+    let mut writes = store.begin(dies, &blue).expect("it is the primary");
+    store.send(dies, &mut writes, &[next]);
+    store.pass(TIMEOUT);
+    assert!(store.give_up_if_late(dies, &blue, &mut writes));
+    store.send(dies, &mut writes, &[last]);
+    store.set_silent(dies, true);
+    store.declare_down(next, dies);
+    store.push_pull(next, last);
+    store.replay(next);
+    assert_eq!(store.read(next), None, "it may have been undone");
+    store.replay(last);
+    store.replay(next);
+    assert!(is(store.read(next), "red") && is(store.read(last), "red"));
+    blue.try_again(&store);
+    assert_eq!(store.write(next, &blue), Reply::Refused);
 }

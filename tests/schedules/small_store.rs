@@ -53,8 +53,16 @@ pub struct Request {
     id: WriteId,
     value: Value,
     /// Another process may have executed an earlier attempt.
-    pub is_retry: bool,
+    is_retry: bool,
     deadline: u64,
+}
+
+impl Request {
+    /// The client tries again, perhaps by way of another process.
+    pub fn try_again(&mut self, store: &SmallStore) {
+        self.is_retry = true;
+        self.deadline = store.now.get() + TIMEOUT;
+    }
 }
 
 /// The reply of a primary.
@@ -286,7 +294,10 @@ impl SmallStore {
                     writes.add_ack(owner, writes.version());
                 }
                 Sent::Kept(_) | Sent::Fenced => self.push_pull(node, there),
-                Sent::Newer(newer) => {
+                Sent::Newer(newer, finished) => {
+                    if let Some(entry) = finished.filter(|_| writes.is_replay()) {
+                        self.network.table(node).apply(SmallNetwork::key(), entry);
+                    }
                     writes.on_newer(&owner, newer, self.millis(node), &routing);
                 }
             }
@@ -306,10 +317,13 @@ impl SmallStore {
         let version = write.entry.version;
         let pending = here.pending.get();
         if pending >= version && self.rules.has(Rule::OvertakeOwners) {
-            return Sent::Newer(pending);
+            return Sent::Newer(pending, None);
         }
         let is_new = match table.apply_copy(key, write.entry.clone()) {
-            Applied::Older(newer) => return Sent::Newer(newer),
+            Applied::Older(newer) => {
+                let held = table.look_up(key).filter(|held| held.is_finished);
+                return Sent::Newer(newer, held.map(|held| held.entry));
+            }
             Applied::Kept => true,
             Applied::Known(is_finished) => !is_finished,
         };
@@ -339,7 +353,8 @@ impl SmallStore {
         let write = writes.writes()[0].clone();
         let may_finish = routing.may_finish(writes.ticket());
         let is_replay = writes.is_replay();
-        let reply = if !may_finish || !writes.targets(&routing).is_empty() {
+        let has_all = writes.targets(&routing).is_empty() && !writes.is_superseded();
+        let reply = if !may_finish || !has_all {
             Reply::Unfinished
         } else {
             match is_replay {

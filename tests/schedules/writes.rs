@@ -360,7 +360,10 @@ async fn replicate_round(net: &Net, me: Id, writes: &mut KeyWrites) -> bool {
                 writes.add_ack(owner, sent_version)
             }
             Some(Sent::Kept(_) | Sent::Fenced) => behind.push(owner),
-            Some(Sent::Newer(version)) => {
+            Some(Sent::Newer(version, finished)) => {
+                if let Some(entry) = finished {
+                    apply(net, me, writes.key().bytes, entry).await;
+                }
                 let before = writes.last().cloned();
                 writes.on_newer(&owner, version, millis, &routing);
                 if writes.last() != before.as_ref() {
@@ -395,6 +398,12 @@ async fn finish_if_done(net: &Net, me: Id, writes: KeyWrites) -> Result<Reply, K
         }
         end(net, me, writes.into_ticket()).await;
         net.borrow_mut().processes[me].locked_keys.remove(&key);
+        return Ok(Reply::Unfinished);
+    }
+    if writes.is_superseded() {
+        net.borrow_mut().count("replays that were superseded");
+        end(net, me, writes.into_ticket()).await;
+        net.borrow_mut().processes[me].replays.remove(&key);
         return Ok(Reply::Unfinished);
     }
     let has_all = writes.targets(&routing).is_empty();
