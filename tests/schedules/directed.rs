@@ -8,7 +8,7 @@ use super::small_store::{Reply, SmallStore, TIMEOUT};
 /// A minute in milliseconds.
 const MINUTE: u64 = 60_000;
 
-/// Is the story right with all rules, and wrong without this one?
+/// Is the outcome right with all rules, and wrong without this one?
 fn needs(rule: Rule, is_right: fn(Rules) -> bool) {
     assert!(is_right(Rules::default()), "wrong with all rules");
     assert!(
