@@ -78,8 +78,7 @@ service Locator extends Base {
     /**
      * Makes the connection one to that member, of which the callee copies all bytes in both
      * directions, for a caller whose own link to the member is cut. After `false` it stays what it
-     * was: the callee cannot reach the member, which is on no other host than the caller, or does
-     * not know it.
+     * was: the callee does not know the member, cannot reach it, or (without TLS) is on its host.
      */
     bool tunnel(1: Location location),
     /**

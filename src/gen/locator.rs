@@ -1202,8 +1202,7 @@ pub trait TLocatorSyncClient : TBaseSyncClient {
   fn ping_req(&mut self, location: Location) -> thrift::Result<bool>;
   /// Makes the connection one to that member, of which the callee copies all bytes in both
   /// directions, for a caller whose own link to the member is cut. After `false` it stays what it
-  /// was: the callee cannot reach the member, which is on no other host than the caller, or does
-  /// not know it.
+  /// was: the callee does not know the member, cannot reach it, or (without TLS) is on its host.
   fn tunnel(&mut self, location: Location) -> thrift::Result<bool>;
   /// An operator declares a member gone that is down, and does not reply that its process has
   /// ended: it never returns with what it held. False if the callee knows no such member.
@@ -1487,8 +1486,7 @@ pub trait LocatorSyncHandler : BaseSyncHandler {
   fn handle_ping_req(&self, location: Location) -> thrift::Result<bool>;
   /// Makes the connection one to that member, of which the callee copies all bytes in both
   /// directions, for a caller whose own link to the member is cut. After `false` it stays what it
-  /// was: the callee cannot reach the member, which is on no other host than the caller, or does
-  /// not know it.
+  /// was: the callee does not know the member, cannot reach it, or (without TLS) is on its host.
   fn handle_tunnel(&self, location: Location) -> thrift::Result<bool>;
   /// An operator declares a member gone that is down, and does not reply that its process has
   /// ended: it never returns with what it held. False if the callee knows no such member.
