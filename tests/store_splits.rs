@@ -98,13 +98,13 @@ fn both_sides_of_a_split_tell_of_it_refuse_what_they_cannot_know_and_count_what_
             );
         }
     }
-    // Each key once, whichever node is its primary now.
+    // Each key once at most, at its primary. One that has only met the winning value misses it.
     let json = run("storestatus", &["-h", nodes[5].at(), "--json"]).stdout;
     let json: Value = serde_json::from_slice(&json).unwrap();
     let rows = json["nodes"].as_array().unwrap();
     let lost = |row: &Value| row["superseded"].as_u64().unwrap();
     let all: u64 = rows.iter().map(lost).sum();
-    assert_eq!(all as usize, KEYS / 2, "{json:#}");
+    assert!((KEYS / 3..=KEYS / 2).contains(&(all as usize)), "{json:#}");
     let is_told = |node: &NodeProcess| node.says("lost a value that was written in the split");
     let told = nodes.iter().filter(|node| is_told(node)).count();
     assert_eq!(told, rows.iter().filter(|row| lost(row) > 0).count());
