@@ -134,6 +134,7 @@ impl LocatorHandler for StoreHandler {
         if bootstrapped {
             self.store.rebalance().bootstrap(DEFAULT_REPLICAS);
         }
+        self.store.rebalance().mark_joined();
         for (name, run) in THREADS {
             let store = self.store.clone();
             let thread = thread::Builder::new().name(name.into());

@@ -282,7 +282,7 @@ impl Store {
 
     /// Waits until the coordinator of a write has finished it, for a second at most. False if it
     /// has not, or is gone: then this node finishes the write itself (`finisher`).
-    fn wait_for_write(&self, key: Key<'_>, version: i64) -> bool {
+    pub(super) fn wait_for_write(&self, key: Key<'_>, version: i64) -> bool {
         let is_gone = |node: &NodeId| self.routing().is_gone(node);
         let found = self.unfinished.coordinator(key.bytes, version, is_gone);
         let Some((coordinator, sequence)) = found else {

@@ -65,6 +65,7 @@ impl Store {
         let Some(replicas) = routing.replicas().filter(|_| current.contains(me)) else {
             return;
         };
+        self.finish_superfluous(|key| !current.owns(me, key, replicas));
         let oldest_missed = self.doubts.lock().oldest().unwrap_or(i64::MAX);
         // A silent member may hold an older value, and return with it.
         let may_return = self.node.silent_count() > 0;
@@ -89,6 +90,20 @@ impl Store {
         }
         if dropped > 0 {
             info!("dropped {dropped} keys");
+        }
+    }
+
+    /// Asks how the writes ended whose copies are here and superfluous. Their coordinators do not
+    /// tell, because they send no more copies. Stops at the first that has not ended.
+    fn finish_superfluous(&self, is_superfluous: impl Fn(Key<'_>) -> bool) {
+        for coordinator in self.unfinished.coordinators() {
+            let copies = self.unfinished.of(&coordinator).all();
+            for (_, copy) in copies {
+                let key = Key::new(&copy.key);
+                if is_superfluous(key) && !self.wait_for_write(key, copy.version) {
+                    return;
+                }
+            }
         }
     }
 

@@ -239,6 +239,9 @@ impl Table {
     /// Drops rows of one stripe, from 0 to [`STRIPES`] - 1, that `keep` rejects. Returns how
     /// many values were dropped, or None if `may_drop` was false before the end.
     ///
+    /// Copies that are not finished stay: if their coordinator dies, only they may be left of what
+    /// it wrote.
+    ///
     /// Tombstones become older by one if the sweep `counts_age`. `may_drop` is called while the
     /// stripe is locked, before each part of it: no entry can be added between its answer and
     /// the drop. `may_drop` and `keep` must be quick.
@@ -260,7 +263,7 @@ impl Table {
             for row in rows_after(&locked, after.as_deref()).take(LOCKED_SCAN) {
                 last = Some(row.key().bytes);
                 row.age.set(row.age.get().saturating_add(counts_age.into()));
-                if !keep(row.key(), row.tombstone()) {
+                if !row.is_unfinished.get() && !keep(row.key(), row.tombstone()) {
                     rejected.push(Row::new(row.key(), Entry::default()));
                 }
             }

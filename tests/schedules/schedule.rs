@@ -8,6 +8,7 @@ use thrifty_p2p::membership::Status;
 use thrifty_p2p::store::rebalance::Rules;
 
 use super::copies::replay_copies_of_the_gone;
+use super::guard::change;
 use super::membership::gossip;
 use super::process::{Health, Id, Process};
 use super::reads::{read, scan};
@@ -88,6 +89,7 @@ impl Schedule {
             if !is_together {
                 let process = &mut world.processes[0];
                 process.rebalance.bootstrap(replicas);
+                process.rebalance.mark_joined();
                 process.publish_at_once();
                 process.has_joined = true;
             }
@@ -116,8 +118,7 @@ impl Schedule {
                     let live = world.processes[id].snapshot().live;
                     let is_member = live.iter().any(|node| node.location == awaited.location);
                     if live.len() > 1 && (is_member || !waits_for_peer || !is_running) {
-                        world.processes[id].has_joined = true;
-                        return;
+                        break;
                     }
                     let serves = |p: &Process| p.health != Health::Ended && p.routing.is_serving();
                     let serving = world.which(serves);
@@ -125,6 +126,8 @@ impl Schedule {
                 }
                 pause().await;
             }
+            change(&net, id, |process| process.rebalance.mark_joined()).await;
+            net.borrow_mut().processes[id].has_joined = true;
         };
         self.spawn(Some(id), steps);
     }

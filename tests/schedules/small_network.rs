@@ -24,8 +24,11 @@ fn node_id(node: usize) -> NodeId {
 
 impl SmallNetwork {
     pub fn new(count: usize, replicas: usize, rules: Rules) -> SmallNetwork {
-        let rebalance = |node| RefCell::new(Rebalance::new(node_id(node), Some(replicas), rules));
-        let node = |node| (rebalance(node), Table::default());
+        let node = |node| {
+            let mut rebalance = Rebalance::new(node_id(node), Some(replicas), rules);
+            rebalance.mark_joined();
+            (RefCell::new(rebalance), Table::default())
+        };
         SmallNetwork {
             nodes: (0..count).map(node).collect(),
         }

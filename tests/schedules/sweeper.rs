@@ -4,6 +4,7 @@ use thrifty_p2p::store::placement::Key;
 use thrifty_p2p::store::table::stripe_of;
 
 use super::process::Id;
+use super::reads::is_finished;
 use super::tasks::pause;
 use super::world::Net;
 
@@ -19,6 +20,11 @@ pub async fn sweep(net: Net, me: Id, keys: &[&[u8]]) {
     stripes.sort_unstable();
     stripes.dedup();
     if let Some(replicas) = replicas {
+        for key in keys {
+            if !current.owns(node, Key::new(key), replicas) {
+                is_finished(&net, me, key).await;
+            }
+        }
         for stripe in stripes {
             pause().await;
             let may_drop = {

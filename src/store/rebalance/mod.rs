@@ -83,6 +83,8 @@ pub struct Rebalance {
     was_given_up: bool,
     /// This node has known another member.
     had_peers: bool,
+    /// The node has joined its network, or has found none.
+    has_joined: bool,
     /// This node offers all it holds: it was declared down and has rejoined, or it started a
     /// new list among others.
     offers_all: bool,
@@ -119,6 +121,7 @@ impl Rebalance {
             exited: BTreeSet::new(),
             was_given_up: false,
             had_peers: false,
+            has_joined: false,
             offers_all: false,
             confirmed_by: BTreeSet::new(),
             statuses: BTreeMap::new(),
@@ -143,6 +146,13 @@ impl Rebalance {
         routing.holds_read = false;
         routing.placements = Arc::new(vec![current]);
         self.restart();
+    }
+
+    /// The node has joined: from now on it may start a list of placements with those it knows.
+    /// Before, it may not know the member that has one.
+    pub fn mark_joined(&mut self) {
+        self.has_joined = true;
+        self.advance();
     }
 
     /// The node requires that choice for splits (see [`Routing::stops_on_split`]).
@@ -372,7 +382,8 @@ impl Rebalance {
     fn bootstrap_if_no_member_did(&mut self) {
         let current = self.current();
         let is_first = current.members().next() == Some(&self.me);
-        if self.is_admitted || self.read.is_some() || !self.had_peers || !is_first {
+        let may_start = self.has_joined && self.had_peers && is_first;
+        if self.is_admitted || self.read.is_some() || !may_start {
             return;
         }
         let none_is_admitted = self.peers().iter().all(|node| {

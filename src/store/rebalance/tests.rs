@@ -13,7 +13,9 @@ fn node(port: u16, generation: i64) -> NodeId {
 }
 
 fn rebalance(me: &NodeId) -> Rebalance {
-    Rebalance::new(me.clone(), Some(2), Rules::default())
+    let mut rebalance = Rebalance::new(me.clone(), Some(2), Rules::default());
+    rebalance.mark_joined();
+    rebalance
 }
 
 fn bootstrap(rebalance: &mut Rebalance) {
@@ -169,6 +171,20 @@ fn a_node_that_starts_a_list_among_others_answers_nothing_before_it_has_copied_a
             "one placement later nothing was copied yet"
         );
     }
+}
+
+/// Another member tells of itself before this node knows the one that has a list.
+#[test]
+fn a_node_that_has_not_joined_yet_starts_no_list() {
+    let (one, other) = (node(1, 1), node(2, 1));
+    let mut joins = Rebalance::new(one.clone(), Some(2), Rules::default());
+    let mut beside = rebalance(&other);
+    update(&mut joins, &one, &[&one, &other]);
+    update(&mut beside, &other, &[&one, &other]);
+    ask(&mut joins, &beside);
+    assert!(!joins.is_serving());
+    joins.mark_joined();
+    assert!(joins.is_serving(), "no member has a list");
 }
 
 #[test]

@@ -111,6 +111,17 @@ fn a_sweep_stops_when_it_may_not_drop() {
 }
 
 #[test]
+fn a_sweep_keeps_a_copy_until_its_write_is_finished() {
+    let table = Table::default();
+    let key = Key::new(b"key");
+    let sweep = || table.sweep(stripe_of(key), false, || true, |_, _| false);
+    table.apply_copy(key, entry(1, "value"));
+    assert_eq!(sweep(), Some(0));
+    table.finish(key, 1);
+    assert_eq!(sweep(), Some(1));
+}
+
+#[test]
 fn a_copy_is_unfinished_until_its_write_is_finished() {
     let table = Table::default();
     let key = Key::new(b"key");
