@@ -101,7 +101,7 @@ impl Store {
         }
     }
 
-    fn begin_replay(&self) -> WriteTicket {
+    pub(super) fn begin_replay(&self) -> WriteTicket {
         loop {
             let routing = self.routing();
             let ticket = routing.begin_replay();

@@ -9,6 +9,7 @@
 //! processes coordinate writes of one key, a write is not undone: its caller is told that it
 //! may take effect, and it does.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::placement::{Key, NodeId};
@@ -31,6 +32,8 @@ pub struct KeyWrites {
     stage: Stage,
     /// Another process has written the key since they began, or before a replay did.
     has_overtaken: bool,
+    /// Those that have kept a copy of a replay.
+    kept_by: Vec<NodeId>,
 }
 
 /// One write.
@@ -131,6 +134,7 @@ impl KeyWrites {
             before,
             stage: Stage::Writing,
             has_overtaken: false,
+            kept_by: Vec::new(),
         }
     }
 
@@ -151,6 +155,7 @@ impl KeyWrites {
             key: copy.key,
             stage: Stage::Replaying,
             has_overtaken: false,
+            kept_by: Vec::new(),
         }
     }
 
@@ -191,6 +196,9 @@ impl KeyWrites {
     /// the owner must get that too.
     pub fn add_ack(&mut self, owner: NodeId, version: i64) {
         if version == self.version() {
+            if self.is_replay() {
+                self.kept_by.push(owner.clone());
+            }
             self.ticket.add_ack(owner);
         }
     }
@@ -202,6 +210,7 @@ impl KeyWrites {
     pub fn on_newer(&mut self, owner: &NodeId, version: i64, now: i64, routing: &Routing) {
         if self.is_replay() {
             self.has_overtaken = true;
+            self.ticket.add_ack(owner.clone());
             return;
         }
         if self.stage != Stage::Writing || !routing.has_rule(Rule::OvertakeOwners) {
@@ -272,6 +281,25 @@ impl KeyWrites {
     /// Is this a replay of a copy for which an owner has something newer?
     pub fn is_superseded(&self) -> bool {
         self.is_replay() && self.has_overtaken
+    }
+
+    /// All owners have replied to a superseded replay. Do some keep the copy? It must stay
+    /// unfinished there, and is sent again until they have something newer too.
+    pub fn is_kept(&self, routing: &Routing) -> bool {
+        let mut kept_by = self.kept_by.iter();
+        kept_by.any(|node| routing.is_owner(node, self.key()))
+    }
+
+    /// Sends a superseded replay to all owners again, with another ticket: what is newer may come
+    /// with a rebalance that waits for the end of this one. Returns the ticket that is to be ended.
+    pub fn replay_again(&mut self, ticket: WriteTicket) -> WriteTicket {
+        if !Arc::ptr_eq(ticket.sequence(), self.ticket.sequence()) {
+            // This process was declared down, and goes on as another one.
+            return ticket;
+        }
+        self.kept_by.clear();
+        self.has_overtaken = false;
+        std::mem::replace(&mut self.ticket, ticket)
     }
 
     /// Gives the writes up to those that have copies.

@@ -401,7 +401,7 @@ impl Store {
     /// this process's to finish any more.
     pub(super) fn finish_done(&self, open: &mut Vec<Execution>, replies: &mut [WriteReply]) {
         let all = std::mem::take(open);
-        for execution in all {
+        for mut execution in all {
             let routing = self.routing();
             if !routing.coordinates(execution.writes.ticket()) {
                 // It was declared down: those that have copies finish them.
@@ -412,13 +412,24 @@ impl Store {
                 self.end(execution.writes.into_ticket());
                 continue;
             }
-            if execution.writes.is_superseded() {
-                // If this node has still the copy, it is replayed again.
+            let has_all = execution.writes.targets(&routing).is_empty();
+            if has_all && execution.writes.is_superseded() {
+                if execution.writes.is_kept(&routing) {
+                    drop(routing);
+                    let ticket = execution.writes.replay_again(self.begin_replay());
+                    self.end(ticket);
+                    open.push(execution);
+                    continue;
+                }
+                let is_owner = routing.is_owner(routing.me(), execution.writes.key());
                 drop(routing);
-                self.end(execution.writes.into_ticket());
+                // An owner gets what is newer too, and may replay the copy until then.
+                if !is_owner {
+                    self.end_replay(&execution);
+                }
+                self.end(execution.writes.finish());
                 continue;
             }
-            let has_all = execution.writes.targets(&routing).is_empty();
             if has_all && self.is_current(&routing) && routing.may_finish(execution.writes.ticket())
             {
                 self.finish(execution, replies);
@@ -430,16 +441,10 @@ impl Store {
 
     /// Takes writes into effect here, remembers their ids, and lets others show them.
     fn finish(&self, execution: Execution, replies: &mut [WriteReply]) {
-        let Execution {
-            writes, indexes, ..
-        } = execution;
+        let writes = &execution.writes;
         let key = writes.key();
-        if let Some((coordinator, sequence)) = &execution.replay_of {
-            for write in writes.writes() {
-                self.table.finish(key, write.entry.version);
-                let mut copies = self.unfinished.of(coordinator);
-                copies.remove(*sequence, write.entry.version);
-            }
+        if execution.replay_of.is_some() {
+            self.end_replay(&execution);
         } else if let Some(last) = writes.last() {
             self.table.apply(key, last.clone());
         }
@@ -448,7 +453,10 @@ impl Store {
             if let Some(id) = write.id {
                 self.recent.record(id, write.outcome, now);
             }
-            let reply = indexes.get(nth).and_then(|index| replies.get_mut(*index));
+            let reply = execution
+                .indexes
+                .get(nth)
+                .and_then(|index| replies.get_mut(*index));
             if let Some(reply) = reply {
                 *reply = match writes.refusal() {
                     Some(why) => WriteReply::Refused(why.clone()),
@@ -456,7 +464,17 @@ impl Store {
                 };
             }
         }
-        self.end(writes.finish());
+        self.end(execution.writes.finish());
+    }
+
+    /// The copy that was replayed is finished here.
+    fn end_replay(&self, execution: &Execution) {
+        if let Some((coordinator, sequence)) = &execution.replay_of {
+            let version = execution.writes.version();
+            self.table.finish(execution.writes.key(), version);
+            let mut copies = self.unfinished.of(coordinator);
+            copies.remove(*sequence, version);
+        }
     }
 
     /// Ends what a ticket was for. A rebalance may wait for that.

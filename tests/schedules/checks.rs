@@ -50,6 +50,21 @@ impl World {
             })
     }
 
+    /// At rest, no process has writes that are not finished: copies of all that came later would
+    /// stay unfinished.
+    pub fn check_sequences(&mut self) {
+        for id in self.members() {
+            let sequence = self.processes[id].routing.sequence().clone();
+            let next = sequence.begin();
+            let first = sequence.first_unfinished();
+            sequence.finish(next);
+            if first != next {
+                let why = format!("{first} of {}", self.processes[id].location);
+                self.check(Err(why), "a write is never finished");
+            }
+        }
+    }
+
     /// Does any process read by a placement that this one is in? Or does it leave, and waits
     /// for a member that takes over what it holds?
     pub fn is_relied_on(&self, id: Id) -> bool {

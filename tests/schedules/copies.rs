@@ -2,7 +2,7 @@
 
 use thrifty_p2p::store::key_writes::{KeyWrites, PendingWrite};
 use thrifty_p2p::store::placement::{Key, NodeId};
-use thrifty_p2p::store::rebalance::Rule;
+use thrifty_p2p::store::rebalance::{Rule, WriteTicket};
 use thrifty_p2p::store::table::{Applied, stripe_of};
 use thrifty_p2p::store::unfinished_copies::UnfinishedCopy;
 use thrifty_p2p::store::versions::Entry;
@@ -168,7 +168,8 @@ pub async fn replay_copies_of_the_gone(net: Net, me: Id) {
     }
 }
 
-async fn begin_replay(net: &Net, me: Id) -> thrifty_p2p::store::rebalance::WriteTicket {
+/// Starts a replay.
+pub async fn begin_replay(net: &Net, me: Id) -> WriteTicket {
     loop {
         let routing = net.borrow().routing(me);
         let ticket = routing.begin_replay();

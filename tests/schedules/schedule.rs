@@ -379,7 +379,8 @@ impl Schedule {
             }
             let world = self.net.borrow();
             if step > 100 && world.tasks.is_empty() && world.is_at_rest() {
-                return;
+                drop(world);
+                return self.net.borrow_mut().check_sequences();
             }
         }
         let mut world = self.net.borrow_mut();

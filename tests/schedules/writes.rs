@@ -9,7 +9,7 @@ use thrifty_p2p::store::table::stripe_of;
 use thrifty_p2p::store::versions::{Entry, Value};
 
 use super::calls::{call, call_from, spawn};
-use super::copies::{Sent, send_copies};
+use super::copies::{Sent, begin_replay, send_copies};
 use super::guard;
 use super::membership::{push_pull, wait_for_members};
 use super::process::Id;
@@ -387,7 +387,7 @@ async fn replicate_round(net: &Net, me: Id, writes: &mut KeyWrites) -> bool {
 }
 
 /// Finishes a write that all other owners have.
-async fn finish_if_done(net: &Net, me: Id, writes: KeyWrites) -> Result<Reply, KeyWrites> {
+async fn finish_if_done(net: &Net, me: Id, mut writes: KeyWrites) -> Result<Reply, KeyWrites> {
     let routing = net.borrow().routing(me);
     let key = writes.key().bytes.to_vec();
     if !routing.coordinates(writes.ticket()) {
@@ -400,30 +400,29 @@ async fn finish_if_done(net: &Net, me: Id, writes: KeyWrites) -> Result<Reply, K
         net.borrow_mut().processes[me].locked_keys.remove(&key);
         return Ok(Reply::Unfinished);
     }
-    if writes.is_superseded() {
+    let has_all = writes.targets(&routing).is_empty();
+    if has_all && writes.is_superseded() {
         net.borrow_mut().count("replays that were superseded");
-        end(net, me, writes.into_ticket()).await;
+        if writes.is_kept(&routing) {
+            let ticket = writes.replay_again(begin_replay(net, me).await);
+            end(net, me, ticket).await;
+            return Err(writes);
+        }
+        if !routing.is_owner(routing.me(), writes.key()) {
+            end_replay(net, me, &writes);
+        }
+        end(net, me, writes.finish()).await;
         net.borrow_mut().processes[me].replays.remove(&key);
         return Ok(Reply::Unfinished);
     }
-    let has_all = writes.targets(&routing).is_empty();
     let is_current = net.borrow().processes[me].is_current(&routing);
     if !has_all || !is_current || !routing.may_finish(writes.ticket()) {
         return Err(writes);
     }
     pause().await;
-    let replayed = net.borrow().processes[me].replays.get(&key).cloned();
     let last = writes.last().cloned().expect("there is a write");
     if writes.is_replay() {
-        let world = net.borrow();
-        let process = &world.processes[me];
-        process.table.finish(Key::new(&key), last.version);
-        if let Some((coordinator, sequence)) = &replayed {
-            process
-                .unfinished
-                .of(coordinator)
-                .remove(*sequence, last.version);
-        }
+        end_replay(net, me, &writes);
     } else {
         apply(net, me, &key, last.clone()).await;
     }
@@ -453,6 +452,17 @@ async fn finish_if_done(net: &Net, me: Id, writes: KeyWrites) -> Result<Reply, K
         true => Reply::Refused,
         false => Reply::Done(outcome),
     })
+}
+
+/// The copy that was replayed is finished here.
+fn end_replay(net: &Net, me: Id, writes: &KeyWrites) {
+    let world = net.borrow();
+    let (process, key) = (&world.processes[me], writes.key());
+    process.table.finish(key, writes.version());
+    if let Some((coordinator, sequence)) = process.replays.get(key.bytes) {
+        let mut copies = process.unfinished.of(coordinator);
+        copies.remove(*sequence, writes.version());
+    }
 }
 
 /// Ends what a ticket was for.

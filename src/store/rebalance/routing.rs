@@ -357,6 +357,13 @@ impl Routing {
         targets
     }
 
+    /// Does that process take part, and own `key` in any placement of the list?
+    pub fn is_owner(&self, node: &NodeId, key: Key<'_>) -> bool {
+        let replicas = self.replicas.unwrap_or(0);
+        let mut placements = self.placements.iter();
+        !self.is_gone(node) && placements.any(|placement| placement.owns(node, key, replicas))
+    }
+
     /// May a write be finished that has reached all targets? Not by a process that was declared
     /// down since it started, and not before the others have confirmed that this one was not:
     /// they may have gone on without it.
