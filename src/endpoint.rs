@@ -15,12 +15,12 @@ use std::ops::RangeInclusive;
 use log::warn;
 use parking_lot::Mutex;
 
+use crate::diststore::ServerStats;
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::dialer::Dialer;
 use crate::rpc::limits::ServerLimits;
 use crate::rpc::server::{Server, ServerHandle};
-use crate::rpc::stats::ServerStats;
 use crate::rpc::tls::identity::Identity;
 use crate::shutdown::Shutdown;
 
@@ -111,7 +111,7 @@ impl Endpoint {
             dialer: Dialer::new(identity.clone()),
             shutdown: Shutdown::new(),
             server_handle: server.handle(),
-            server: Mutex::new(Some(server.with_tls(identity.clone()))),
+            server: Mutex::new(Some(server)),
         })
     }
 
@@ -164,7 +164,8 @@ fn bind_first_free(
 ) -> Result<Server, Error> {
     let mut failure = io::Error::from(io::ErrorKind::AddrInUse);
     for port in options.ports.clone() {
-        match Server::bind(listen, port, options.limits.clone()) {
+        let identity = options.identity.clone();
+        match Server::bind(listen, port, options.limits.clone(), identity) {
             Ok(server) => return Ok(server),
             Err(e) => failure = e,
         }

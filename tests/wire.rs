@@ -231,7 +231,13 @@ fn read_exactly(stream: &mut TcpStream, length: usize) -> Vec<u8> {
 
 #[test]
 fn recorded_requests_get_the_recorded_replies() {
-    let server = Server::bind(&[Ipv4Addr::LOCALHOST.into()], 0, ServerLimits::default()).unwrap();
+    let server = Server::bind(
+        &[Ipv4Addr::LOCALHOST.into()],
+        0,
+        ServerLimits::default(),
+        None,
+    )
+    .unwrap();
     let (port, handle) = (server.port(), server.handle());
     let node = Recorded::default();
     let processor = StoreSyncProcessor::new(node.clone());

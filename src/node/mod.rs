@@ -200,7 +200,7 @@ impl Node {
 
     /// The members that do not reply to this node, but to others. Never blocks.
     pub(crate) fn cut_links(&self) -> Vec<Location> {
-        self.dialer().detours().peers()
+        self.dialer().detours().keys().cloned().collect()
     }
 
     /// Replies to an `exchange`.

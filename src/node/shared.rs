@@ -136,8 +136,13 @@ impl Shared {
                 Event::ForeignNetwork(peer, network) => {
                     state.foreign_peer = Some((peer.clone(), network.clone()));
                 }
-                Event::LinkCut(peer, via) => self.endpoint.dialer().detours().add(peer, via),
-                Event::LinkRestored(peer) => self.endpoint.dialer().detours().remove(peer),
+                Event::LinkCut(peer, via) => {
+                    let mut detours = self.endpoint.dialer().detours();
+                    detours.insert(peer.clone(), via.clone());
+                }
+                Event::LinkRestored(peer) => {
+                    self.endpoint.dialer().detours().remove(peer);
+                }
                 _ => (),
             }
             state.events.add(event);

@@ -15,31 +15,14 @@ use thrift::{ProtocolError, ProtocolErrorKind};
 use crate::rpc::message::{Input, MAX_LIST};
 
 /// A struct or container that is being read.
-enum Open {
-    /// A struct, and the type of its field whose value comes next.
-    Struct(Option<TType>),
-    /// The values that are left of a container. Those of a map alternate between two types: with
-    /// an even number left the next one is a key, of the first type.
-    Values([TType; 2], usize),
-}
-
-impl Open {
-    /// The type of the next value.
-    fn next(&self) -> Option<TType> {
-        match self {
-            Open::Struct(field) => *field,
-            Open::Values(_, 0) => None,
-            Open::Values(types, left) => Some(types[left % 2]),
-        }
-    }
-
-    /// Counts the next value as read.
-    fn advance(&mut self) {
-        match self {
-            Open::Struct(field) => *field = None,
-            Open::Values(_, left) => *left -= 1,
-        }
-    }
+struct Open {
+    is_struct: bool,
+    /// The types of the values that come next: of a struct, that of the field whose head was read.
+    /// Those of a map alternate between two: with an even number left the next one is a key, of
+    /// the first type.
+    types: [TType; 2],
+    /// How many values are left; of a struct, in the field.
+    left: usize,
 }
 
 /// The arguments of one call, after its header.
@@ -59,7 +42,11 @@ impl Arguments<'_> {
         Arguments {
             input,
             header: Some(header),
-            open: vec![Open::Values([TType::Struct; 2], 1)],
+            open: vec![Open {
+                is_struct: false,
+                types: [TType::Struct; 2],
+                left: 1,
+            }],
             is_lost: false,
         }
     }
@@ -72,20 +59,14 @@ impl Arguments<'_> {
         if self.is_lost {
             return Err(invalid("the end of the call is not known".into()));
         }
-        while let Some(mut open) = self.open.pop() {
-            while let Some(next) = open.next() {
-                open.advance();
-                self.input.skip(next)?;
+        while let Some(open) = self.open.pop() {
+            for left in (1..=open.left).rev() {
+                self.input.skip(open.types[left % 2])?;
             }
-            if let Open::Struct(_) = open {
-                loop {
-                    let field = self.input.read_field_begin()?;
-                    if field.field_type == TType::Stop {
-                        break;
-                    }
-                    self.input.skip(field.field_type)?;
-                }
+            if open.is_struct {
+                // The rest of a struct is read as one that begins here.
                 self.input.read_struct_end()?;
+                self.input.skip(TType::Struct)?;
             }
         }
         Ok(())
@@ -97,14 +78,13 @@ impl Arguments<'_> {
         expected: TType,
         read: impl FnOnce(&mut Input) -> thrift::Result<T>,
     ) -> thrift::Result<T> {
-        let open = self.open.last_mut();
-        match open.as_ref().and_then(|open| open.next()) {
-            Some(found) if found == expected => (),
-            Some(found) => return Err(invalid(format!("{found} where {expected} was expected"))),
+        match self.open.last_mut().filter(|open| open.left > 0) {
+            Some(open) if open.types[open.left % 2] == expected => open.left -= 1,
+            Some(Open { types, left, .. }) => {
+                let found = types[*left % 2];
+                return Err(invalid(format!("{found} where {expected} was expected")));
+            }
             None => return Err(invalid(format!("no {expected} where one was expected"))),
-        }
-        if let Some(open) = open {
-            open.advance();
         }
         self.head(read)
     }
@@ -117,7 +97,11 @@ impl Arguments<'_> {
     /// Begins a container with that many values of each of its types.
     fn begin(&mut self, types: [TType; 2], size: i32, values: usize) -> thrift::Result<()> {
         let size = size as usize;
-        self.open.push(Open::Values(types, size * values));
+        self.open.push(Open {
+            is_struct: false,
+            types,
+            left: size * values,
+        });
         if size <= MAX_LIST {
             return Ok(());
         }
@@ -182,16 +166,20 @@ impl TInputProtocol for Arguments<'_> {
 
     fn read_struct_begin(&mut self) -> thrift::Result<Option<TStructIdentifier>> {
         let begun = self.value(TType::Struct, |input| input.read_struct_begin())?;
-        self.open.push(Open::Struct(None));
+        self.open.push(Open {
+            is_struct: true,
+            types: [TType::Stop; 2],
+            left: 0,
+        });
         Ok(begun)
     }
 
     fn read_field_begin(&mut self) -> thrift::Result<TFieldIdentifier> {
         let field = self.head(|input| input.read_field_begin())?;
         if field.field_type != TType::Stop
-            && let Some(Open::Struct(next)) = self.open.last_mut()
+            && let Some(open) = self.open.last_mut()
         {
-            *next = Some(field.field_type);
+            (open.types, open.left) = ([field.field_type; 2], 1);
         }
         Ok(field)
     }

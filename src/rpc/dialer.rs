@@ -4,16 +4,18 @@
 //! connection to it would lock out all others. So `call` connects, calls and closes. Only a
 //! caller that knows its peer keeps connections open ([`Pool`](crate::rpc::pool::Pool)).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
+
 use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{LocatorSyncClient, TLocatorSyncClient};
-use crate::rpc::detours::Detours;
-use crate::rpc::message::{MAX_MESSAGE, protocols};
+use crate::rpc::message::client_protocols;
 use crate::rpc::stream::Stream;
 use crate::rpc::tls::identity::Identity;
 
@@ -72,8 +74,13 @@ pub fn call<C, T>(
 #[derive(Debug, Clone, Default)]
 pub struct Dialer {
     identity: Option<Identity>,
-    detours: Arc<Detours>,
+    /// Shared by the node, which adds and removes detours, and the pools, which take them.
+    detours: Arc<Mutex<Detours>>,
 }
+
+/// The peers that do not reply to this node, because the link to them is cut, each with one to
+/// which they do: new connections of pools reach them by way of that.
+pub(crate) type Detours = BTreeMap<Location, Location>;
 
 impl Dialer {
     /// A dialer that uses TLS if an identity is given.
@@ -130,13 +137,14 @@ impl Dialer {
         location: &Location,
     ) -> Result<C, Error> {
         let stream = self.open(timeouts, location)?;
-        let (input, output) = protocols(stream, timeouts.reply, MAX_MESSAGE, limits());
+        let (input, output) = client_protocols(stream, timeouts.reply);
         Ok(client(input, output))
     }
 
-    /// The peers that are reached by way of others. Clones of a dialer share them.
-    pub(crate) fn detours(&self) -> &Detours {
-        &self.detours
+    /// The peers that are reached by way of others. Clones of a dialer share them. To be held
+    /// briefly.
+    pub(crate) fn detours(&self) -> MutexGuard<'_, Detours> {
+        self.detours.lock()
     }
 
     /// [`open`](Dialer::open), by way of another node while the link to `location` is cut.
@@ -145,11 +153,12 @@ impl Dialer {
         timeouts: Timeouts,
         location: &Location,
     ) -> Result<Stream, Error> {
-        let Some(via) = self.detours.via(location) else {
+        let via = self.detours().get(location).cloned();
+        let Some(via) = via else {
             return self.open(timeouts, location);
         };
         let stream = self.open(timeouts, &via)?;
-        let (input, output) = protocols(stream.clone(), timeouts.reply, MAX_MESSAGE, limits());
+        let (input, output) = client_protocols(stream.clone(), timeouts.reply);
         let is_open = LocatorSyncClient::new(input, output).tunnel(location.into());
         if is_open.map_err(|e| Error::of_call(&via, e))? {
             return Ok(stream);

@@ -8,13 +8,13 @@
 //! * After an **application exception** the rest of the call is skipped: generated code does not
 //!   read the arguments of an unknown method, or those after a malformed one. Where the end of
 //!   the call cannot be found, the connection is closed.
-//! * A connection that the server closes is first read for a moment. Bytes that arrive at a
-//!   closed one reset it, and the peer would lose the answer that says why.
+//! * A connection that the server closes is first read for a moment
+//!   ([`linger`](crate::rpc::linger::linger)).
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown as Direction, SocketAddr, TcpStream};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::Relaxed;
 
 use thrift::protocol::{TInputProtocol, TMessageType};
 use thrift::server::{TProcessor, handle_process_result};
@@ -23,17 +23,12 @@ use thrift::{ProtocolError, ProtocolErrorKind};
 use crate::error::message;
 use crate::rpc::arguments::Arguments;
 use crate::rpc::fast_path::FastPath;
-use crate::rpc::limits::ServerLimits;
-use crate::rpc::message::{Input, MAX_MESSAGE, NextMessage, Output, protocols, server_limits};
+use crate::rpc::message::{Input, Output, protocols};
 use crate::rpc::other_protocol::{self, MAX_METHOD_NAME};
 use crate::rpc::server_state::{Closing, Connection, ServerState};
 use crate::rpc::stats::CloseReason;
 use crate::rpc::stream::Stream;
-use crate::rpc::tls::identity::Identity;
 use crate::rpc::tunnel::take_target;
-
-/// How long a connection that is being closed is read, at most, and not more than a message.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// What a server knows about its methods, by their names.
 #[derive(Clone, Default)]
@@ -50,8 +45,6 @@ pub struct Methods {
 pub(super) struct Service {
     pub processor: Box<dyn TProcessor + Send + Sync>,
     pub methods: Methods,
-    pub limits: ServerLimits,
-    pub identity: Option<Identity>,
     pub state: Arc<ServerState>,
 }
 
@@ -66,19 +59,22 @@ impl Service {
         let Some(stream) = self.open(&connection.stream)? else {
             return Ok(());
         };
-        let is_trusted = self.identity.is_some() || stream.is_local();
-        let limits = &self.limits;
+        let is_trusted = self.state.identity.is_some() || stream.is_local();
+        let limits = &self.state.limits;
         let (timeout, size) = (limits.message_timeout, limits.max_message);
-        let (mut input, mut output) = protocols(stream.clone(), timeout, size, server_limits());
+        let (mut input, mut output) = protocols(stream.clone(), timeout, size, None);
         let mut idle_timeout = limits.first_call_timeout.min(limits.idle_timeout);
         while !self.state.stopping.is_requested() {
-            let next = input.transport.next_message(idle_timeout);
-            match next.inspect_err(|_| answer_other_protocol(&input, &mut output))? {
-                NextMessage::Message => (),
-                NextMessage::End => break,
-                NextMessage::Timeout => {
+            match input.transport.next_message(idle_timeout) {
+                Ok(true) => (),
+                Ok(false) => break,
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                     let message = format!("no call for {idle_timeout:?}");
                     return Err(Closing::new(CloseReason::Idle, message));
+                }
+                Err(e) => {
+                    answer_other_protocol(&input, &mut output);
+                    return Err(e.into());
                 }
             }
             let handled = match self.try_fast_path(&mut input, &mut output) {
@@ -88,8 +84,8 @@ impl Service {
             if let Some(exception) = check_handled(handled, &input, &output)? {
                 self.state.report_exception(peer, exception);
             }
-            self.state.counters.record_call();
-            connection.last_use.record(self.state.counters.newest());
+            self.state.counters.calls.fetch_add(1, Relaxed);
+            connection.last_use.record(self.state.newest());
             idle_timeout = limits.idle_timeout;
             if let Some(target) = take_target() {
                 let (read, tunnels) = (input.transport.buffered(), &self.state.tunnels);
@@ -102,9 +98,9 @@ impl Service {
 
     /// Prepares a stream for calls. None if the peer closed it without sending anything.
     fn open(&self, tcp: &Arc<TcpStream>) -> io::Result<Option<Stream>> {
-        let limits = &self.limits;
+        let limits = &self.state.limits;
         tcp.set_nodelay(true)?;
-        let stream = match &self.identity {
+        let stream = match &self.state.identity {
             None => Some(Stream::Plain(tcp.clone())),
             Some(identity) => {
                 tcp.set_read_timeout(Some(limits.handshake_timeout))?;
@@ -172,19 +168,6 @@ fn answer_other_protocol(input: &Input, output: &mut Output) {
         output.transport.message().extend(answer);
         // The connection is closed in any case.
         let _ = output.transport.flush();
-    }
-}
-
-/// Reads what the peer still sends, for a moment, so that it gets what it was answered.
-pub(super) fn linger(mut stream: &TcpStream) {
-    let (deadline, mut left) = (Instant::now() + LINGER, MAX_MESSAGE);
-    let _ = stream.shutdown(Direction::Write);
-    let _ = stream.set_read_timeout(Some(LINGER));
-    while let Ok(read @ 1..) = stream.read(&mut [0; 8192]) {
-        left = left.saturating_sub(read);
-        if left == 0 || Instant::now() >= deadline {
-            break;
-        }
     }
 }
 

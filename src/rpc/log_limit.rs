@@ -2,6 +2,7 @@
 //!
 //! Without it, a peer that connects often enough could fill the disk of the log.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -10,12 +11,10 @@ use parking_lot::Mutex;
 /// Lines logged in a second. Further ones are counted.
 const MAX_LINES: u32 = 20;
 
-/// Logs warnings, a limited number a second. Shared by threads.
+/// Logs warnings, a limited number a second. Shared by threads. The lock guards the current second,
+/// and is not held while a line is written.
 #[derive(Default)]
-pub(crate) struct LogLimiter {
-    /// The current second. Never held while a line is written.
-    window: Mutex<Window>,
-}
+pub(super) struct LogLimiter(Mutex<Window>);
 
 /// The lines of one second.
 #[derive(Default)]
@@ -43,15 +42,11 @@ impl Window {
 
 impl LogLimiter {
     /// Logs the line as a warning unless there were too many.
-    pub(crate) fn warn(&self, line: impl FnOnce() -> String) {
-        let now = Instant::now();
-        let admitted = {
-            let mut window = self.window.lock();
-            window.admit(now)
-        };
+    pub fn warn(&self, line: fmt::Arguments<'_>) {
+        let admitted = self.0.lock().admit(Instant::now());
         match admitted {
-            Some(0) => warn!("{}", line()),
-            Some(suppressed) => warn!("{} ({suppressed} similar lines were suppressed)", line()),
+            Some(0) => warn!("{line}"),
+            Some(suppressed) => warn!("{line} ({suppressed} similar lines were suppressed)"),
             None => (),
         }
     }

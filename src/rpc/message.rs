@@ -38,28 +38,10 @@ pub type Input = TBinaryInputProtocol<MessageReader>;
 /// The writing protocol of a connection.
 pub type Output = TBinaryOutputProtocol<MessageWriter>;
 
-/// What [`MessageReader::next_message`] found.
-pub(crate) enum NextMessage {
-    /// A message has started to arrive.
-    Message,
-    /// The peer has closed the connection.
-    End,
-    /// Nothing arrived in time.
-    Timeout,
-}
-
-/// The Thrift crate's limits on the parts of a message.
-pub fn limits() -> TConfiguration {
-    limits_with_lists(Some(MAX_LIST))
-}
-
-/// The limits of a server: its [`Arguments`](crate::rpc::arguments::Arguments) limit lists, so
+/// The Thrift crate's limits on the parts of a message. A server's
+/// [`Arguments`](crate::rpc::arguments::Arguments) limit lists themselves (`max_list` is None), so
 /// that a call with a longer one can be skipped.
-pub(crate) fn server_limits() -> TConfiguration {
-    limits_with_lists(None)
-}
-
-fn limits_with_lists(max_list: Option<usize>) -> TConfiguration {
+pub fn limits(max_list: Option<usize>) -> TConfiguration {
     TConfiguration::builder()
         .max_string_size(Some(MAX_STRING))
         .max_container_size(max_list)
@@ -67,14 +49,19 @@ fn limits_with_lists(max_list: Option<usize>) -> TConfiguration {
         .expect("the limits are consistent")
 }
 
-/// The protocols over a stream, with these [`limits`] on the parts of a message. An incoming message may have `max_message` bytes; a message
-/// may take `message_timeout` in either direction. The stream's own timeouts limit each
-/// read and write.
-pub(crate) fn protocols(
+/// The protocols of a client over a stream, as [`protocols`].
+pub(super) fn client_protocols(stream: Stream, message_timeout: Duration) -> (Input, Output) {
+    protocols(stream, message_timeout, MAX_MESSAGE, Some(MAX_LIST))
+}
+
+/// The protocols over a stream. An incoming message may have `max_message` bytes, and lists of
+/// `max_list` elements; a message may take `message_timeout` in either direction. The stream's own
+/// timeouts limit each read and write.
+pub(super) fn protocols(
     stream: Stream,
     message_timeout: Duration,
     max_message: usize,
-    limits: TConfiguration,
+    max_list: Option<usize>,
 ) -> (Input, Output) {
     let sent = Arc::new(AtomicBool::new(false));
     let reader = MessageReader {
@@ -96,7 +83,7 @@ pub(crate) fn protocols(
         exception: None,
     };
     (
-        TBinaryInputProtocol::with_config(reader, false, limits),
+        TBinaryInputProtocol::with_config(reader, false, limits(max_list)),
         TBinaryOutputProtocol::new(writer, true),
     )
 }
@@ -124,25 +111,23 @@ impl MessageReader {
         (self.deadline, self.bytes_read, self.reads) = (None, 0, 0);
     }
 
-    /// Waits for the first bytes of a message, for `idle_timeout` at most.
+    /// Waits for the first bytes of a message, for `idle_timeout` at most. False if the peer has
+    /// closed the connection.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`]: the bytes do not start a Thrift message.
-    pub(crate) fn next_message(&mut self, idle_timeout: Duration) -> io::Result<NextMessage> {
+    /// [`io::ErrorKind::TimedOut`]: nothing arrived in time. [`io::ErrorKind::InvalidData`]: the
+    /// bytes do not start a Thrift message.
+    pub(super) fn next_message(&mut self, idle_timeout: Duration) -> io::Result<bool> {
         self.reset();
         self.sent.store(false, Relaxed);
         let deadline = Instant::now() + idle_timeout;
         loop {
             match self.reader.fill_buf() {
-                Ok([]) => return Ok(NextMessage::End),
-                Ok(bytes) => return other_protocol::check(bytes).map(|()| NextMessage::Message),
+                Ok([]) => return Ok(false),
+                Ok(bytes) => return other_protocol::check(bytes).map(|()| true),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
                 // The socket's own timeout may expire several times meanwhile.
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                    if Instant::now() >= deadline {
-                        return Ok(NextMessage::Timeout);
-                    }
-                }
+                Err(e) if e.kind() == io::ErrorKind::TimedOut && Instant::now() < deadline => (),
                 Err(e) => return Err(e),
             }
         }

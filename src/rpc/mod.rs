@@ -12,25 +12,25 @@
 //! reads it through `arguments`. `other_protocol` answers clients that speak something else.
 //! Below, `message` limits the size and time of messages, `stream` is TCP or TLS, and
 //! [`binary`] encodes the most frequent methods by hand. While the link to a peer is cut, pools
-//! reach it by way of another one (`detours`, `tunnel`).
+//! reach it by way of another one (`tunnel`).
 
 mod arguments;
 pub mod batcher;
 pub mod binary;
 mod connections;
-pub(crate) mod detours;
 pub mod dialer;
 pub mod dispatch;
 pub mod fanout;
 pub mod fast_path;
 pub mod limits;
+mod linger;
 mod log_limit;
 mod message;
 mod other_protocol;
 pub mod pool;
 pub mod server;
 mod server_state;
-pub mod stats;
+mod stats;
 mod stream;
 pub mod tls;
 pub(crate) mod tunnel;

@@ -4,8 +4,9 @@ use std::io;
 
 use thrift::protocol::{
     TBinaryInputProtocol, TBinaryOutputProtocol, TCompactInputProtocol, TCompactOutputProtocol,
-    TInputProtocol, TMessageIdentifier, TMessageType, TOutputProtocol,
+    TInputProtocol, TMessageType, TOutputProtocol,
 };
+use thrift::server::handle_process_result;
 use thrift::{ApplicationError, ApplicationErrorKind};
 
 use crate::rpc::tls::errors::UNEXPECTED as UNEXPECTED_TLS;
@@ -65,52 +66,43 @@ pub(super) fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
             let answer = format!("{head}\r\nContent-Length: {length}\r\n\r\n{name}\n");
             return Some(answer.into_bytes());
         }
-        FRAMED => {
-            let header = TBinaryInputProtocol::new(&bytes[4..], true).read_message_begin();
-            let output = &mut TBinaryOutputProtocol::new(&mut reply, true);
-            put_exception(header.ok()?, name, output)?;
-        }
-        COMPACT_FRAMED | COMPACT_BUFFERED => {
-            let start = if name == COMPACT_FRAMED { 4 } else { 0 };
-            let header = TCompactInputProtocol::new(&bytes[start..]).read_message_begin();
-            put_exception(
-                header.ok()?,
-                name,
-                &mut TCompactOutputProtocol::new(&mut reply),
-            )?;
-        }
+        FRAMED => put_exception(
+            &mut TBinaryInputProtocol::new(&bytes[4..], true),
+            name,
+            &mut TBinaryOutputProtocol::new(&mut reply, true),
+        ),
+        COMPACT_FRAMED | COMPACT_BUFFERED => put_exception(
+            &mut TCompactInputProtocol::new(&bytes[if name == COMPACT_FRAMED { 4 } else { 0 }..]),
+            name,
+            &mut TCompactOutputProtocol::new(&mut reply),
+        ),
         _ => return None,
     }
+    .ok()?;
     if name != COMPACT_BUFFERED {
         reply.splice(..0, (reply.len() as u32).to_be_bytes());
     }
     Some(reply)
 }
 
-/// Writes the exception that answers the call with that header.
+/// Reads the header of a call and writes the exception that answers it.
 fn put_exception(
-    header: TMessageIdentifier,
+    input: &mut dyn TInputProtocol,
     text: &str,
     output: &mut dyn TOutputProtocol,
-) -> Option<()> {
-    if header.message_type == TMessageType::OneWay || header.name.len() > MAX_METHOD_NAME {
-        return None;
+) -> thrift::Result<()> {
+    let call = input.read_message_begin()?;
+    if call.message_type == TMessageType::OneWay || call.name.len() > MAX_METHOD_NAME {
+        return Err("it has no answer".into());
     }
-    let number = header.sequence_number;
-    let header = TMessageIdentifier::new(header.name, TMessageType::Exception, number);
     let error = ApplicationError::new(ApplicationErrorKind::InvalidProtocol, text);
-    let put = |output: &mut dyn TOutputProtocol| {
-        output.write_message_begin(&header)?;
-        thrift::Error::write_application_error_to_out_protocol(&error, output)?;
-        output.write_message_end()?;
-        output.flush()
-    };
-    put(output).ok()
+    handle_process_result(&call, Err(error.into()), output)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use thrift::protocol::TMessageIdentifier;
 
     #[test]
     fn other_protocols_are_named_by_their_first_bytes() {

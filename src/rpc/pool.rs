@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::dialer::{Dialer, Timeouts};
-use crate::rpc::message::{Input, MAX_MESSAGE, Output, limits, protocols};
+use crate::rpc::message::{Input, Output, client_protocols};
 
 /// Connections with clients `C`, several to each location. Shared by threads; a call has a
 /// connection to itself.
@@ -188,7 +188,7 @@ impl<C> Pool<C> {
     fn open(&self, location: &Location) -> Result<PooledConnection<C>, Error> {
         let connection = self.dialer.open_by_detour(self.timeouts, location)?;
         let stream = connection.tcp().clone();
-        let (input, output) = protocols(connection, self.timeouts.reply, MAX_MESSAGE, limits());
+        let (input, output) = client_protocols(connection, self.timeouts.reply);
         let mut all = self.connections.lock();
         if !all.contains_key(location) {
             // Keeps the map from growing with every peer that was ever called.

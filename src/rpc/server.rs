@@ -8,7 +8,7 @@
 //! What peers can use is limited ([`ServerLimits`]): connections, in all and from one
 //! address; the size of messages, strings and lists; the time of a message, a reply and an
 //! idle connection. Malformed input closes its connection; at most 20 such lines are logged
-//! a second. Everything is counted ([`ServerStats`]).
+//! a second. Everything is counted ([`ServerStats`](crate::diststore::ServerStats)).
 //!
 //! Connections are never rejected, because that would reject gossip too. When the table is
 //! full, the server evicts the longest-idle ones. If a connection cannot be accepted, for
@@ -20,8 +20,9 @@
 //! methods except the local ones (`dispatch`).
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
@@ -29,10 +30,12 @@ use log::{debug, warn};
 use nix::sys::socket::Backlog;
 use thrift::server::TProcessor;
 
-use crate::rpc::dispatch::{Methods, Service, linger};
+use crate::diststore::ServerStats;
+use crate::rpc::dispatch::{Methods, Service};
 use crate::rpc::limits::ServerLimits;
+use crate::rpc::linger::linger;
 use crate::rpc::server_state::{Closing, ServerState};
-use crate::rpc::stats::{CloseReason, ServerStats};
+use crate::rpc::stats::CloseReason;
 use crate::rpc::tls::identity::Identity;
 
 /// Stack of a connection's thread, in bytes. Only used pages take memory.
@@ -44,6 +47,9 @@ const BIND_ATTEMPTS: usize = 16;
 /// The pause after a failed accept, so that the loop does not spin.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
+/// How long a connection that the server closes is read, at most.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Errors of the system: the process, or the host, has no file descriptor left.
 const PROCESS_LIMIT: i32 = nix::libc::EMFILE;
 const HOST_LIMIT: i32 = nix::libc::ENFILE;
@@ -51,8 +57,6 @@ const HOST_LIMIT: i32 = nix::libc::ENFILE;
 /// A claimed port at one or more addresses of this host.
 pub struct Server {
     listeners: Vec<TcpListener>,
-    limits: ServerLimits,
-    identity: Option<Identity>,
     handle: ServerHandle,
 }
 
@@ -65,36 +69,26 @@ pub struct ServerHandle {
 }
 
 impl Server {
-    /// Claims `port` at every one of `addresses`. Port 0 chooses one that is free at all.
+    /// Claims `port` at every one of `addresses`. Port 0 chooses one that is free at all. With an
+    /// identity, requires from every peer a certificate of its CA.
     ///
     /// # Errors
     /// The port is in use at one of them, or an address is not this host's.
-    pub fn bind(addresses: &[IpAddr], port: u16, limits: ServerLimits) -> io::Result<Server> {
-        let mut listeners = listen(addresses, port);
-        for _ in 1..BIND_ATTEMPTS {
-            if port != 0 || listeners.is_ok() {
-                break;
-            }
-            listeners = listen(addresses, port);
-        }
-        let listeners = listeners?;
-        let addresses = listeners
-            .iter()
-            .map(TcpListener::local_addr)
-            .collect::<Result<_, _>>()?;
-        let state = Arc::new(ServerState::default());
-        Ok(Server {
-            listeners,
-            limits,
-            identity: None,
-            handle: ServerHandle { state, addresses },
-        })
-    }
-
-    /// Requires from every peer a certificate of the identity's CA, if one is given.
-    pub fn with_tls(mut self, identity: Option<Identity>) -> Server {
-        self.identity = identity;
-        self
+    pub fn bind(
+        addresses: &[IpAddr],
+        port: u16,
+        limits: ServerLimits,
+        identity: Option<Identity>,
+    ) -> io::Result<Server> {
+        let retries = if port == 0 { BIND_ATTEMPTS - 1 } else { 0 };
+        let mut tries = (0..retries).map(|_| listen(addresses, port));
+        let bound = tries.find_map(Result::ok);
+        let listeners = bound.map_or_else(|| listen(addresses, port), Ok)?;
+        let addresses = listeners.iter().map(TcpListener::local_addr);
+        let addresses = addresses.collect::<Result<_, _>>()?;
+        let state = ServerState::new(limits, identity);
+        let handle = ServerHandle { state, addresses };
+        Ok(Server { listeners, handle })
     }
 
     /// The claimed port.
@@ -114,12 +108,9 @@ impl Server {
     /// one call at a time.
     pub fn run(self, processor: impl TProcessor + Send + Sync + 'static, methods: Methods) {
         let state = self.handle.state;
-        let drain_timeout = self.limits.drain_timeout;
         let service = Arc::new(Service {
             processor: Box::new(processor),
             methods,
-            limits: self.limits,
-            identity: self.identity,
             state: state.clone(),
         });
         for listener in self.listeners {
@@ -130,7 +121,7 @@ impl Server {
             }
         }
         state.stopping.wait();
-        state.drain(drain_timeout);
+        state.drain();
     }
 }
 
@@ -139,8 +130,9 @@ impl ServerHandle {
     pub fn stop(&self) {
         self.state.stopping.request();
         for address in &self.addresses {
-            // A blocked accept returns only for a connection.
-            let _ = TcpStream::connect_timeout(&reachable(*address), Duration::from_secs(1));
+            // A blocked accept returns only for a connection. The system takes an unspecified
+            // address for loopback.
+            let _ = TcpStream::connect_timeout(address, Duration::from_secs(1));
         }
         self.state.stop_reading();
     }
@@ -164,13 +156,13 @@ fn accept_connections(listener: &TcpListener, service: &Arc<Service>) {
 
 /// Starts the thread of a connection.
 fn start_connection(stream: TcpStream, peer: SocketAddr, service: &Arc<Service>) {
-    let connection = service.state.insert(stream, peer.ip(), &service.limits);
+    let connection = service.state.insert(stream, peer.ip());
     let thread_service = service.clone();
     let serve = move || match thread_service.serve_connection(&connection, peer) {
         Ok(()) => debug!("{peer} has closed its connection"),
         Err(closing) => {
             thread_service.state.report_closing(peer, &closing);
-            linger(&connection.stream);
+            linger(&connection.stream, LINGER);
         }
     };
     if !spawn("connection", serve) {
@@ -182,8 +174,8 @@ fn start_connection(stream: TcpStream, peer: SocketAddr, service: &Arc<Service>)
 
 /// Handles a failed accept: makes room if descriptors are exhausted, and waits a moment.
 fn recover(error: &io::Error, state: &ServerState) {
-    state.counters.record_failed_accept();
-    let line = || format!("cannot accept connections now: {error}");
+    state.counters.failed_accepts.fetch_add(1, Relaxed);
+    let line = format_args!("cannot accept connections now: {error}");
     state.log_limiter.warn(line);
     if matches!(error.raw_os_error(), Some(PROCESS_LIMIT | HOST_LIMIT)) {
         state.evict_for_descriptors();
@@ -212,15 +204,4 @@ fn listen(addresses: &[IpAddr], port: u16) -> io::Result<Vec<TcpListener>> {
         listeners.push(listener);
     }
     Ok(listeners)
-}
-
-/// The address at which this host reaches a listener of its own.
-fn reachable(mut listener: SocketAddr) -> SocketAddr {
-    if listener.ip().is_unspecified() {
-        listener.set_ip(match listener {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    listener
 }

@@ -1,8 +1,9 @@
 //! `ServerState`: what the threads of one server share.
 
+use std::fmt;
 use std::net::{IpAddr, Shutdown as Direction, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering::Relaxed;
 
 use log::{debug, warn};
 use parking_lot::{Condvar, Mutex};
@@ -11,12 +12,15 @@ use crate::rpc::connections::{ConnectionTable, LastUse};
 use crate::rpc::limits::ServerLimits;
 use crate::rpc::log_limit::LogLimiter;
 use crate::rpc::stats::{CloseReason, Counters};
+use crate::rpc::tls::identity::Identity;
 use crate::rpc::tunnel::Tunnels;
 use crate::shutdown::Shutdown;
 
-/// The open connections, the counters and the stop switch of one server.
+/// The limits, the open connections, the counters and the stop switch of one server.
 #[derive(Default)]
 pub(super) struct ServerState {
+    pub limits: ServerLimits,
+    pub identity: Option<Identity>,
     pub stopping: Shutdown,
     open: Mutex<ConnectionTable<Arc<TcpStream>>>,
     /// Notified when a connection has closed.
@@ -58,36 +62,45 @@ impl Drop for Connection {
 }
 
 impl ServerState {
+    pub fn new(limits: ServerLimits, identity: Option<Identity>) -> Arc<ServerState> {
+        Arc::new(ServerState {
+            limits,
+            identity,
+            ..ServerState::default()
+        })
+    }
+
     /// The number of open connections.
     pub fn open_connections(&self) -> usize {
         self.open.lock().len()
     }
 
+    /// The number of the newest connection.
+    pub fn newest(&self) -> u64 {
+        self.counters.opened.load(Relaxed)
+    }
+
     /// Adds a connection, and evicts idle ones if the limits require it.
-    pub fn insert(
-        self: &Arc<Self>,
-        stream: TcpStream,
-        address: IpAddr,
-        limits: &ServerLimits,
-    ) -> Connection {
-        let (number, stream) = (self.counters.record_open(), Arc::new(stream));
-        let max_from = limits.max_from(address);
+    pub fn insert(self: &Arc<Self>, stream: TcpStream, address: IpAddr) -> Connection {
+        let number = self.counters.opened.fetch_add(1, Relaxed) + 1;
+        let stream = Arc::new(stream);
+        let max_from = self.limits.max_from(address);
+        let max = self.limits.max_connections;
         let (from_address, from_all, last_use) = {
             let mut open = self.open.lock();
-            let from_address = max_from
-                .map(|max| open.evict_if_full(number, max, Some(address)))
-                .unwrap_or_default();
-            let from_all = open.evict_if_full(number, limits.max_connections, None);
+            let from_address = max_from.map(|max| open.evict_if_full(number, max, Some(address)));
+            let from_all = open.evict_if_full(number, max, None);
             let last_use = open.insert(number, address, stream.clone());
-            (from_address, from_all, last_use)
+            (from_address.unwrap_or_default(), from_all, last_use)
         };
-        self.evict(CloseReason::EvictedByAddress, &from_address, || {
-            let max = max_from.unwrap_or_default();
-            format!("{max} from that address are open")
-        });
-        self.evict(CloseReason::Evicted, &from_all, || {
-            format!("{} are open", limits.max_connections)
-        });
+        let max_from = max_from.unwrap_or_default();
+        let why = format_args!("{max_from} from that address are open");
+        self.evict(CloseReason::EvictedByAddress, &from_address, why);
+        self.evict(
+            CloseReason::Evicted,
+            &from_all,
+            format_args!("{max} are open"),
+        );
         Connection {
             stream,
             last_use,
@@ -101,30 +114,24 @@ impl ServerState {
         let evicted = {
             let mut open = self.open.lock();
             let all = open.len();
-            open.evict_if_full(self.counters.newest(), all, None)
+            open.evict_if_full(self.newest(), all, None)
         };
-        let message = || "no file descriptors are left".into();
-        self.evict(CloseReason::Evicted, &evicted, message);
+        let why = format_args!("no file descriptors are left");
+        self.evict(CloseReason::Evicted, &evicted, why);
     }
 
     /// Closes connections that were removed from the table. Their threads then end.
-    fn evict(
-        &self,
-        reason: CloseReason,
-        evicted: &[Arc<TcpStream>],
-        message: impl FnOnce() -> String,
-    ) {
+    fn evict(&self, reason: CloseReason, evicted: &[Arc<TcpStream>], why: fmt::Arguments<'_>) {
         let Some(first) = evicted.first() else {
             return;
         };
-        self.counters.close(reason, evicted.len());
-        self.log_limiter.warn(|| {
-            let peer = first.peer_addr().map(|peer| peer.to_string());
-            let peer = peer.unwrap_or_else(|_| "a closed one".into());
-            let count = evicted.len();
-            let message = message();
-            format!("closed {count} idle connections, first that of {peer}: {message}")
-        });
+        let count = evicted.len();
+        self.counters.close(reason, count);
+        let peer = first.peer_addr().map(|peer| peer.to_string());
+        let peer = peer.unwrap_or_else(|_| "a closed one".into());
+        self.log_limiter.warn(format_args!(
+            "closed {count} idle connections, first that of {peer}: {why}"
+        ));
         for stream in evicted {
             let _ = stream.shutdown(Direction::Both);
         }
@@ -132,23 +139,22 @@ impl ServerState {
 
     /// Counts and logs why a connection is closed.
     pub fn report_closing(&self, peer: SocketAddr, closing: &Closing) {
-        let message = &closing.message;
         if let Some(reason) = closing.reason {
             self.counters.close(reason, 1);
         }
+        let line = format!("closed the connection of {peer}: {}", closing.message);
         if closing.reason == Some(CloseReason::Idle) {
-            debug!("closed the connection of {peer}: {message}");
+            debug!("{line}");
         } else {
-            let line = || format!("closed the connection of {peer}: {message}");
-            self.log_limiter.warn(line);
+            self.log_limiter.warn(format_args!("{line}"));
         }
     }
 
     /// Counts and logs a call that ended in an application exception. Its connection stays open.
     pub fn report_exception(&self, peer: SocketAddr, exception: &str) {
-        self.counters.record_exception();
-        self.log_limiter
-            .warn(|| format!("a call of {peer}: {exception}"));
+        self.counters.exceptions.fetch_add(1, Relaxed);
+        let line = format_args!("a call of {peer}: {exception}");
+        self.log_limiter.warn(line);
     }
 
     /// Ends every connection after its current call, as if its peer had closed it.
@@ -158,18 +164,12 @@ impl ServerState {
         }
     }
 
-    /// Waits until all connections have ended, for `timeout` at most, then closes the rest.
-    pub fn drain(&self, timeout: Duration) {
+    /// Waits until all connections have ended, for the limits' time at most, then closes the rest.
+    pub fn drain(&self) {
         self.stop_reading();
-        let deadline = Instant::now() + timeout;
         let mut open = self.open.lock();
-        while !open.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            self.closed.wait_for(&mut open, left);
-        }
+        let (closed, timeout) = (&self.closed, self.limits.drain_timeout);
+        closed.wait_while_for(&mut open, |open| !open.is_empty(), timeout);
         for stream in open.connections() {
             let _ = stream.shutdown(Direction::Both);
         }

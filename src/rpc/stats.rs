@@ -1,13 +1,15 @@
-//! `Counters` of a server, and `ServerStats`, a snapshot of them.
+//! `Counters`: what a server counts.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use thrift::TransportErrorKind;
 
+use crate::diststore::ServerStats;
+
 /// Why a server closed a connection that its peer had not closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloseReason {
+pub(super) enum CloseReason {
     /// Too many connections were open, and this one was among the longest idle.
     Evicted,
     /// The same among the connections of its address.
@@ -25,30 +27,8 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// All reasons.
-    pub const ALL: [CloseReason; 7] = [
-        CloseReason::Evicted,
-        CloseReason::EvictedByAddress,
-        CloseReason::Idle,
-        CloseReason::Malformed,
-        CloseReason::TimedOut,
-        CloseReason::TooLarge,
-        CloseReason::NoThread,
-    ];
-
-    /// The reason to close a connection after this error. None if the peer closed it.
-    pub(crate) fn of(error: &thrift::Error) -> Option<CloseReason> {
-        match error {
-            thrift::Error::Transport(e) if e.kind == TransportErrorKind::TimedOut => {
-                Some(CloseReason::TimedOut)
-            }
-            thrift::Error::Transport(_) => None,
-            _ => Some(CloseReason::Malformed),
-        }
-    }
-
-    /// The same for a connection on which reading failed.
-    pub(crate) fn of_io(failure: io::ErrorKind) -> Option<CloseReason> {
+    /// The reason to close a connection on which this failed. None if the peer closed it.
+    pub fn of_io(failure: io::ErrorKind) -> Option<CloseReason> {
         match failure {
             io::ErrorKind::TimedOut => Some(CloseReason::TimedOut),
             io::ErrorKind::InvalidData => Some(CloseReason::Malformed),
@@ -56,83 +36,58 @@ impl CloseReason {
             _ => None,
         }
     }
+
+    /// The same after this error of a call.
+    pub fn of(error: &thrift::Error) -> Option<CloseReason> {
+        CloseReason::of_io(match error {
+            thrift::Error::Transport(e) if e.kind == TransportErrorKind::TimedOut => {
+                io::ErrorKind::TimedOut
+            }
+            thrift::Error::Transport(_) => io::ErrorKind::UnexpectedEof,
+            _ => io::ErrorKind::InvalidData,
+        })
+    }
 }
 
 /// A server's counters. Any thread updates them without blocking.
 #[derive(Default)]
-pub(crate) struct Counters {
+pub(super) struct Counters {
     /// Connections accepted; also the number of the newest.
-    opened: AtomicU64,
-    calls: AtomicU64,
-    exceptions: AtomicU64,
-    failed_accepts: AtomicU64,
-    closed: [AtomicU64; CloseReason::ALL.len()],
+    pub opened: AtomicU64,
+    /// Calls served.
+    pub calls: AtomicU64,
+    /// Calls that ended in an application exception.
+    pub exceptions: AtomicU64,
+    /// Failed attempts to accept a connection.
+    pub failed_accepts: AtomicU64,
+    /// Connections that the server closed, by [`CloseReason`].
+    closed: [AtomicU64; 7],
 }
 
 impl Counters {
-    /// Counts a connection and returns its number, from 1.
-    pub(crate) fn record_open(&self) -> u64 {
-        self.opened.fetch_add(1, Relaxed) + 1
-    }
-
-    /// The number of the newest connection.
-    pub(crate) fn newest(&self) -> u64 {
-        self.opened.load(Relaxed)
-    }
-
-    /// Counts a served call.
-    pub(crate) fn record_call(&self) {
-        self.calls.fetch_add(1, Relaxed);
-    }
-
-    /// Counts a call that ended in an application exception.
-    pub(crate) fn record_exception(&self) {
-        self.exceptions.fetch_add(1, Relaxed);
-    }
-
-    /// Counts a failed accept.
-    pub(crate) fn record_failed_accept(&self) {
-        self.failed_accepts.fetch_add(1, Relaxed);
-    }
-
     /// Counts connections that the server closed.
-    pub(crate) fn close(&self, reason: CloseReason, count: usize) {
+    pub fn close(&self, reason: CloseReason, count: usize) {
         self.closed[reason as usize].fetch_add(count as u64, Relaxed);
     }
 
     /// A snapshot, with the number of connections that are open now.
-    pub(crate) fn stats(&self, open: usize) -> ServerStats {
+    pub fn stats(&self, open: usize) -> ServerStats {
+        let count = |counter: &AtomicU64| Some(counter.load(Relaxed) as i64);
+        let closed = |reason| count(&self.closed[reason as usize]);
         ServerStats {
-            open: open as u64,
-            opened: self.opened.load(Relaxed),
-            calls: self.calls.load(Relaxed),
-            exceptions: self.exceptions.load(Relaxed),
-            failed_accepts: self.failed_accepts.load(Relaxed),
-            closed: self.closed.each_ref().map(|count| count.load(Relaxed)),
+            open: Some(open as i64),
+            opened: count(&self.opened),
+            calls: count(&self.calls),
+            evicted: closed(CloseReason::Evicted),
+            evicted_by_address: closed(CloseReason::EvictedByAddress),
+            idle: closed(CloseReason::Idle),
+            malformed: closed(CloseReason::Malformed),
+            timed_out: closed(CloseReason::TimedOut),
+            too_large: closed(CloseReason::TooLarge),
+            exceptions: count(&self.exceptions),
+            no_thread: closed(CloseReason::NoThread),
+            failed_accepts: count(&self.failed_accepts),
         }
-    }
-}
-
-/// A server's counters at one time.
-#[derive(Debug, Clone, Default)]
-pub struct ServerStats {
-    /// Connections open now.
-    pub open: u64,
-    /// Connections accepted.
-    pub opened: u64,
-    /// Calls served.
-    pub calls: u64,
-    /// Calls that ended in an application exception, for example of an unknown method.
-    pub exceptions: u64,
-    /// Failed attempts to accept a connection.
-    pub failed_accepts: u64,
-    closed: [u64; CloseReason::ALL.len()],
-}
-
-impl ServerStats {
-    /// Connections that the server closed for this reason.
-    pub fn closed(&self, reason: CloseReason) -> u64 {
-        self.closed[reason as usize]
     }
 }
 
@@ -142,13 +97,32 @@ mod tests {
 
     #[test]
     fn each_reason_has_a_counter_of_its_own() {
+        use CloseReason::{
+            Evicted, EvictedByAddress, Idle, Malformed, NoThread, TimedOut, TooLarge,
+        };
         let counters = Counters::default();
-        for (count, reason) in CloseReason::ALL.into_iter().enumerate() {
-            counters.close(reason, count + 1);
+        let reasons = [
+            Evicted,
+            EvictedByAddress,
+            Idle,
+            Malformed,
+            TimedOut,
+            TooLarge,
+            NoThread,
+        ];
+        for (count, reason) in (1..).zip(reasons) {
+            counters.close(reason, count);
         }
         let stats = counters.stats(0);
-        for (count, reason) in CloseReason::ALL.into_iter().enumerate() {
-            assert_eq!(stats.closed(reason), count as u64 + 1, "{reason:?}");
-        }
+        let closed = [
+            stats.evicted,
+            stats.evicted_by_address,
+            stats.idle,
+            stats.malformed,
+            stats.timed_out,
+            stats.too_large,
+            stats.no_thread,
+        ];
+        assert_eq!(closed, [1, 2, 3, 4, 5, 6, 7].map(Some));
     }
 }

@@ -393,7 +393,7 @@ impl StoreSyncHandler for StoreHandler {
             serving: Some(routing.is_serving()),
             keys_received: Some(self.store.received.load(Relaxed) as i64),
             placement_id: Some(current.id() as i64),
-            server: Some((&self.store.node.endpoint().stats()).into()),
+            server: Some(self.store.node.endpoint().stats()),
             silent: Some(
                 silent
                     .iter()

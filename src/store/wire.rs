@@ -16,7 +16,6 @@ use super::versions::{Entry, Value, is_plausible};
 use crate::diststore as wire;
 use crate::location::Location;
 use crate::locator;
-use crate::rpc::stats::{CloseReason, ServerStats};
 
 /// The most members in all placements of one message: 128 placements of 128 members. A member
 /// has 120 points in each placement, which take a kilobyte.
@@ -376,27 +375,6 @@ pub fn from_read_result(result: wire::ReadResult) -> Option<Entry> {
     let version = result.version.filter(|version| *version != 0)?;
     let value = result.value.map(Value::from);
     Some(Entry { version, value })
-}
-
-impl From<&ServerStats> for wire::ServerStats {
-    fn from(stats: &ServerStats) -> wire::ServerStats {
-        let count = |count: u64| Some(count as i64);
-        let closed = |reason| count(stats.closed(reason));
-        wire::ServerStats {
-            open: count(stats.open),
-            opened: count(stats.opened),
-            calls: count(stats.calls),
-            evicted: closed(CloseReason::Evicted),
-            evicted_by_address: closed(CloseReason::EvictedByAddress),
-            idle: closed(CloseReason::Idle),
-            malformed: closed(CloseReason::Malformed),
-            timed_out: closed(CloseReason::TimedOut),
-            too_large: closed(CloseReason::TooLarge),
-            exceptions: count(stats.exceptions),
-            no_thread: closed(CloseReason::NoThread),
-            failed_accepts: count(stats.failed_accepts),
-        }
-    }
 }
 
 impl From<Page> for wire::Page {

@@ -85,5 +85,5 @@ pub type Bytes<'a> = TBinaryInputProtocol<&'a [u8]>;
 
 /// The protocol of a message, with the limits of a server.
 pub fn protocol(bytes: &[u8]) -> Bytes<'_> {
-    TBinaryInputProtocol::with_config(bytes, false, limits())
+    TBinaryInputProtocol::with_config(bytes, false, limits(Some(65_536)))
 }

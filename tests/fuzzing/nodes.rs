@@ -280,7 +280,8 @@ impl Connections {
         P: TProcessor + Send + Sync + 'static,
     {
         let localhost = [Ipv4Addr::LOCALHOST.into()];
-        let server = Server::bind(&localhost, 0, ServerLimits::default()).expect("a port is free");
+        let server =
+            Server::bind(&localhost, 0, ServerLimits::default(), None).expect("a port is free");
         let (port, handle) = (server.port(), server.handle());
         let oneway = ["debug", "die", "join", "remove", "add", "put"].map(String::from);
         let methods = Methods {

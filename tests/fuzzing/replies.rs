@@ -66,7 +66,7 @@ impl Decoder for Replies {
     fn decode(&mut self, reply: &[u8]) -> Coverage {
         let name = name_of(reply);
         let mut left = reply;
-        let input = TBinaryInputProtocol::with_config(&mut left, false, limits());
+        let input = TBinaryInputProtocol::with_config(&mut left, false, limits(Some(65_536)));
         let output = TBinaryOutputProtocol::new(io::sink(), true);
         let result = self.receive(&name, &mut StoreSyncClient::new(input, output));
         Coverage {

@@ -14,13 +14,14 @@
 //! whether it is complete.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustls::Connection;
 
+use crate::rpc::linger::linger;
 use crate::rpc::tls::errors::describe;
 
 /// How long a rejected peer may take to read the alert.
@@ -72,7 +73,9 @@ impl TlsStream {
                 Err(e) => return Err(e),
             }
             if let Err(e) = tls.process_new_packets() {
-                reject(&tcp, &mut tls);
+                // The alert, for as long as the peer may take to read it.
+                let _ = tls.write_tls(&mut &*tcp);
+                linger(&tcp, REJECT_TIMEOUT);
                 return Err(describe(&e));
             }
         }
@@ -136,21 +139,4 @@ fn is_transient(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
     )
-}
-
-/// Sends the alert, then waits until the peer closes: closing a connection with unread
-/// bytes resets it, and the alert would be lost. Errors are ignored, as the connection has
-/// failed already.
-fn reject(tcp: &TcpStream, tls: &mut Connection) {
-    let deadline = Instant::now() + REJECT_TIMEOUT;
-    let _ = tls.write_tls(&mut &*tcp);
-    let _ = tcp.shutdown(Shutdown::Write);
-    let _ = tcp.set_read_timeout(Some(REJECT_TIMEOUT));
-    let mut unread = [0; 4096];
-    while Instant::now() < deadline {
-        match (&*tcp).read(&mut unread) {
-            Ok(0) | Err(_) => break,
-            Ok(_) => (),
-        }
-    }
 }
