@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     thread::scope(|scope| {
         // A node that is given itself as its peer starts a new network.
         let own = node.location().clone();
-        let serving = scope.spawn(move || serve(served, StoreSyncProcessor::new, Some(&own)));
+        let serving = scope.spawn(move || serve(served, StoreSyncProcessor::new, &[own]));
         let measured = measure(&options, handler.store());
         node.endpoint().shutdown().request();
         serving.join().expect("the server does not panic")?;

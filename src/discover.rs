@@ -7,7 +7,7 @@ use log::debug;
 use crate::endpoint::FIRST_PORT;
 use crate::error::Error;
 use crate::location::Location;
-use crate::locator::{BaseSyncClient, TBaseSyncClient};
+use crate::locator::{LocatorSyncClient, TBaseSyncClient, TLocatorSyncClient};
 use crate::rpc::dialer::{Dialer, Input, Output, Timeouts};
 
 /// How many ports are probed, from [`FIRST_PORT`] on.
@@ -25,7 +25,7 @@ const PROBE_TIMEOUTS: Timeouts = Timeouts {
 /// port that accepts the connection and does not reply.
 ///
 /// # Errors
-/// [`Error::NoPeer`] if there is none.
+/// [`Error::NoPeer`] if there is none; [`Error::Tls`] if only that keeps the caller from calling one.
 pub fn find_peer(
     dialer: &Dialer,
     service_type: &str,
@@ -41,7 +41,7 @@ pub fn find_peer(
 /// Blocks as [`find_peer`] does.
 ///
 /// # Errors
-/// [`Error::NoPeer`] if there is none.
+/// [`Error::NoPeer`] if there is none; [`Error::Tls`] if only that keeps the caller from calling one.
 pub fn find_peer_of_kind(dialer: &Dialer, service_type: &str) -> Result<Location, Error> {
     find(dialer, service_type, None, |peer| {
         Ok(peer.service_types()?.contains(&service_type.to_owned()))
@@ -52,27 +52,27 @@ fn find(
     dialer: &Dialer,
     service_type: &str,
     own: Option<&Location>,
-    is_wanted: impl Fn(&mut BaseSyncClient<Input, Output>) -> thrift::Result<bool>,
+    is_wanted: impl Fn(&mut LocatorSyncClient<Input, Output>) -> thrift::Result<bool>,
 ) -> Result<Location, Error> {
-    let probe = |location: &Location| {
-        dialer
-            .call_with_timeouts(PROBE_TIMEOUTS, BaseSyncClient::new, location, &is_wanted)
-            .inspect_err(|e| debug!("probe of {location}: {e}"))
-            .unwrap_or(false)
-    };
-    (FIRST_PORT..FIRST_PORT + PORTS)
-        .filter(|port| own.is_none_or(|own| own.port() != *port))
-        .filter_map(|port| Location::new("127.0.0.1", port).ok())
-        .find(probe)
-        .ok_or_else(|| {
-            Error::NoPeer(format!(
-                "no {service_type} found on localhost at ports {FIRST_PORT} to {}: name a peer with -h",
-                FIRST_PORT + PORTS - 1
-            ))
-        })
+    let last = FIRST_PORT + PORTS - 1;
+    let mut failure = Error::NoPeer(format!(
+        "no {service_type} found on localhost at ports {FIRST_PORT} to {last}: name a peer with -h"
+    ));
+    for port in (FIRST_PORT..=last).filter(|port| own.is_none_or(|own| own.port() != *port)) {
+        let location = Location::new("127.0.0.1", port)?;
+        let (timeouts, new) = (PROBE_TIMEOUTS, LocatorSyncClient::new);
+        match dialer.call_with_timeouts(timeouts, new, &location, &is_wanted) {
+            Ok(true) => return Ok(location),
+            Ok(false) => (),
+            Err(e @ Error::Tls(..)) => failure = e,
+            Err(e) => debug!("probe of {location}: {e}"),
+        }
+    }
+    Err(failure)
 }
 
-/// Checks that the service of `peer` has this type or extends it.
+/// Checks that the service of `peer` has this type or extends it, and returns the nodes on its
+/// ring.
 ///
 /// # Errors
 /// [`Error::WrongNetwork`] if it does not; the errors of [`Dialer::call_with_timeouts`].
@@ -81,16 +81,24 @@ pub fn check_peer(
     peer: &Location,
     service_type: &str,
     timeouts: Timeouts,
-) -> Result<(), Error> {
-    let types = dialer.call_with_timeouts(timeouts, BaseSyncClient::new, peer, |peer| {
-        peer.service_types()
+) -> Result<Vec<Location>, Error> {
+    let (mut types, mut nodes) = (Vec::new(), Vec::new());
+    dialer.call_with_timeouts(timeouts, LocatorSyncClient::new, peer, |peer| {
+        types = peer.service_types()?;
+        if types.iter().any(|name| name == service_type) {
+            nodes = peer.get_all()?;
+        }
+        Ok(())
     })?;
     if types.iter().any(|name| name == service_type) {
-        return Ok(());
+        return Ok(nodes
+            .iter()
+            .filter_map(|node| node.try_into().ok())
+            .collect());
     }
     Err(Error::WrongNetwork {
         peer: peer.clone(),
-        found: types.last().cloned().unwrap_or_default(),
+        found: types.pop().unwrap_or_default(),
         expected: service_type.to_owned(),
     })
 }

@@ -59,8 +59,11 @@ pub enum Error {
     /// No peer was found, or none accepts this node. The text says where and why.
     #[error("{0}")]
     NoPeer(String),
-    /// This host or process lacks a resource, for example a file descriptor, a thread or an open
-    /// stdout. No peer is involved.
+    /// The call was made, and its result could not be written.
+    #[error("the answer could not be written: {0}")]
+    Output(#[source] io::Error),
+    /// This host or process lacks a resource, for example a file descriptor or a thread. No peer is
+    /// involved.
     #[error("this host or process cannot go on: {0}")]
     Io(#[source] io::Error),
     /// The last node of ours could not hand over this number of keys to legacy nodes. They are lost.

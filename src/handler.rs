@@ -25,7 +25,7 @@
 //! // impl MineSyncHandler for MyHandler { … }, the trait generated from your interface
 //!
 //! let node = Node::bind(&BindOptions::default_ports(40), "mine.Mine")?;
-//! serve(MyHandler { node }, MineSyncProcessor::new, None)?;
+//! serve(MyHandler { node }, MineSyncProcessor::new, &[])?;
 //! # Ok::<(), thrifty_p2p::error::Error>(())
 //! ```
 //!
@@ -56,6 +56,7 @@ use std::sync::Arc;
 use log::info;
 
 use crate::endpoint::Endpoint;
+use crate::error::Error;
 use crate::location::Location;
 use crate::membership::Change;
 use crate::node::Node;
@@ -151,6 +152,16 @@ pub trait LocatorHandler: BaseHandler {
     /// The owner of `key`. None if the ring is empty. Called by the server; must not block.
     fn get_node(&self, key: &[u8]) -> Option<Location> {
         self.node().ring().owner(key).cloned()
+    }
+
+    /// The node is about to join the network of `peer`: an error ends [`serve()`] instead.
+    ///
+    /// Called once at most, on the thread of [`serve()`]. It may block briefly.
+    ///
+    /// # Errors
+    /// The handler does not fit this network.
+    fn may_join(&self, _peer: &Location) -> Result<(), Error> {
+        Ok(())
     }
 
     /// The node has joined its network, or has started a new one (`bootstrapped`).

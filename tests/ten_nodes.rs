@@ -24,7 +24,7 @@ fn start(peer: Option<&Location>) -> (Node, ServeThread) {
     let handler = PlainLocator { node: node.clone() };
     (
         node,
-        thread::spawn(move || serve(handler, LocatorSyncProcessor::new, Some(&peer))),
+        thread::spawn(move || serve(handler, LocatorSyncProcessor::new, &[peer])),
     )
 }
 

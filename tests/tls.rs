@@ -97,7 +97,7 @@ fn a_store_under_tls_keeps_a_written_value_when_a_node_is_killed() {
 fn large_values_arrive_complete_over_tls() {
     let certificates = Certificates::new();
     let node = start_bootstrap("storeserver", &certificates);
-    let store = StoreClient::of(certificates.dialer(), node.location.clone());
+    let store = StoreClient::of(certificates.dialer(), vec![node.location.clone()]);
     let value: Vec<u8> = (0..=250).cycle().take(16 * 1024 * 1024).collect();
     for length in [1, 16_384, 65_536, 65_537, value.len()] {
         store.put(b"key", &value[..length]).unwrap();

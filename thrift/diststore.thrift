@@ -243,6 +243,10 @@ struct NodeStats {
     13: list<locator.Location> cut_links,
     /** The node refuses calls, because it does not reach more than half of the members. */
     14: bool is_stopped,
+    /** In a split only the side with more than half of the members serves; absent while unknown. */
+    15: optional bool stops_on_split,
+    /** The version of the program. */
+    16: optional string program,
 }
 
 /** Who holds which keys, for clients that call primaries themselves. */

@@ -68,8 +68,10 @@ impl Authority {
     /// The programs of a network do not check the names in certificates. For other clients,
     /// which may check them, the names are those of the local host.
     ///
+    /// The files of an earlier certificate of that name are replaced.
+    ///
     /// # Errors
-    /// One of the files exists or cannot be written.
+    /// One of the files cannot be written.
     pub fn issue(&self, name: &str, role: Role, until: SystemTime) -> io::Result<()> {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
@@ -87,6 +89,15 @@ impl Authority {
         let signed = params.signed_by(&key, &self.issuer);
         let signed = signed.map_err(io::Error::other)?;
         let file = |ending| self.folder.join(format!("{name}.{ending}"));
+        if name == "ca" {
+            return Err(io::Error::other("`ca` is the name of the CA's own files"));
+        }
+        for ending in ["key", "pem"] {
+            match fs::remove_file(file(ending)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => (),
+            }
+        }
         write(&file("key"), &key.serialize_pem(), 0o600)?;
         write(&file("pem"), &signed.pem(), 0o644)
     }

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --example certificates -- FOLDER one two --client me` creates `ca.pem` and its
 //! private key `ca.key` in FOLDER, if they do not exist. For each name it creates a certificate
-//! and its private key: `one.pem` and `one.key`, and so on. Start a node or a client with
+//! and its private key: `one.pem` and `one.key`, and so on. Run it again to renew them. Start a node or a client with
 //! `--tls-cert FOLDER/one.pem --tls-key FOLDER/one.key --tls-ca FOLDER/ca.pem`.
 //!
 //! Anyone who has `ca.key` can create certificates that the network accepts. Do not copy it to
@@ -24,7 +24,7 @@ const STATUSES: &str = "Exit status: 0 done, 1 failed, 2 wrong usage.";
 
 /// Creates a CA, if there is none, and certificates for nodes and clients
 ///
-/// Never overwrites a file.
+/// Never replaces a CA. The certificates of names that are given again are replaced by new ones.
 #[derive(Parser)]
 #[command(after_help = STATUSES)]
 struct Options {

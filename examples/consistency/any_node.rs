@@ -118,7 +118,7 @@ impl AnyNode {
             self.current = Some(number);
             self.client = None;
         }
-        let connect = || StoreClient::of(self.dialer.clone(), location);
+        let connect = || StoreClient::of(self.dialer.clone(), vec![location]);
         Ok((number, self.client.get_or_insert_with(connect)))
     }
 

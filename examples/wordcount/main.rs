@@ -173,8 +173,7 @@ impl Running {
         };
         // A node that is its own peer starts a network without looking for a peer on this host.
         let peer = peer.unwrap_or_else(|| node.location().clone());
-        let server =
-            thread::spawn(move || serve(counter, WordCountSyncProcessor::new, Some(&peer)));
+        let server = thread::spawn(move || serve(counter, WordCountSyncProcessor::new, &[peer]));
         Ok(Running { node, server })
     }
 

@@ -1,11 +1,26 @@
 //! `locationstatus`: shows the members of a network, and whether they agree.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::error::Error;
+use thrifty_p2p::location::Location;
+use thrifty_p2p::locator::{LocatorSyncClient, Status, TBaseSyncClient, TLocatorSyncClient};
+use thrifty_p2p::rpc::dialer::{Dialer, Input, Output};
 use thrifty_p2p::status::network::NetworkStatus;
+
+type Client = LocatorSyncClient<Input, Output>;
+
+/// A node that leaves says so within this time.
+const OBEYED_AFTER: Duration = Duration::from_secs(3);
+
+/// The pause between two looks at a node that leaves.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The exit statuses. 1 has a meaning of its own.
 const STATUSES: &str = "Exit status: 0 all members agree, 1 some disagree or do not answer, \
@@ -26,11 +41,31 @@ struct Options {
     /// Print JSON instead of a table (src/guide/schema/locationstatus.json)
     #[arg(long)]
     json: bool,
+
+    /// Print only the owner of this key (any bytes)
+    #[arg(long, value_name = "KEY", conflicts_with = "json")]
+    key: Option<OsString>,
+
+    /// Let this node leave the network, as ctrl-C does; return when it has ended
+    ///
+    /// Without TLS a node obeys only programs of its own host.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["json", "key", "peers"])]
+    leave: Option<Location>,
 }
 
 fn main() -> ExitCode {
     cli::run(true, |options: Options| {
+        if let Some(node) = &options.leave {
+            return leave(&options.client.dialer()?, node).map(|()| ExitCode::SUCCESS);
+        }
         let (dialer, peer) = options.client.location_peer()?;
+        if let Some(key) = &options.key {
+            let key = key.as_bytes();
+            let ask = |peer: &mut Client| peer.get_node(key.to_vec());
+            let owner = Location::try_from(&dialer.call(LocatorSyncClient::new, &peer, ask)?)?;
+            cli::print(&[owner.name().as_bytes(), b"\n"])?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let status = NetworkStatus::ask(&dialer, &peer)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let output = if options.json {
@@ -41,4 +76,27 @@ fn main() -> ExitCode {
         cli::print(&[output.as_bytes()])?;
         Ok(ExitCode::from(u8::from(!status.is_agreed())))
     })
+}
+
+/// Asks a node to leave, and waits until its process has ended.
+fn leave(dialer: &Dialer, node: &Location) -> Result<(), Error> {
+    dialer.call(LocatorSyncClient::new, node, |node| node.die())?;
+    let asked = Instant::now();
+    loop {
+        let members = dialer.call(LocatorSyncClient::new, node, |node| node.members());
+        let gossip = match members {
+            Err(e) if e.has_ended() || matches!(e, Error::ConnectionLost(..)) => return Ok(()),
+            members => members?,
+        };
+        let own = gossip.members.into_iter().flatten();
+        let own = own.filter(|member| member.location == gossip.sender);
+        let has_left = own
+            .map(|member| member.status)
+            .any(|status| status == Some(Status::LEFT));
+        if !has_left && asked.elapsed() > OBEYED_AFTER {
+            let why = "does not leave: without TLS a node obeys only programs of its own host";
+            return Err(Error::Usage(format!("{node} {why}")));
+        }
+        thread::sleep(PAUSE);
+    }
 }

@@ -16,7 +16,7 @@ use thrifty_p2p::error::Error;
 ///
 /// For a key without a value, prints an empty line, and exits with 1 at the end.
 #[derive(Parser)]
-#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::KEY_STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

@@ -15,7 +15,7 @@ const PORTS: u16 = 25;
 
 /// Runs a store node, which holds its share of the keys and forwards calls for others
 ///
-/// At ctrl-C or SIGTERM it hands its keys over before it exits.
+/// At ctrl-C or SIGTERM it hands its keys over before it exits; if it cannot, it exits with 4.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::NODE_STATUSES)]
 struct Options {
@@ -75,8 +75,8 @@ fn main() -> ExitCode {
         handler.delay_pages(std::time::Duration::from_millis(options.page_delay));
         let store = handler.clone();
         cli::end_on_signals(node.endpoint().shutdown(), move || store.at_risk());
-        let peer = options.node.peer(&node);
-        serve(handler.clone(), StoreSyncProcessor::new, peer.as_ref())?;
+        let peers = options.node.peers(&node);
+        serve(handler.clone(), StoreSyncProcessor::new, &peers)?;
         handler.store().failure().map_or(Ok(()), Err)
     })
 }

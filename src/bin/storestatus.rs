@@ -1,6 +1,8 @@
 //! `storestatus`: shows what the nodes of a store hold, and how far a rebalance is.
 
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
@@ -13,9 +15,10 @@ const STATUSES: &str = "Exit status: 0 settled with all copies, 1 not so, 2 wron
 
 /// Shows what the nodes of a store hold, and how far a rebalance is
 ///
-/// For each node: its state, the keys whose primary it is, all keys it holds and their bytes, its
-/// share of the ring, its open connections, and the calls it has served. A further line for each
-/// node that has closed connections: how many, by reason. The last line is the verdict: `settled`
+/// For each node: its state and the version of its program, the keys whose primary it is, all keys it holds and their bytes, its
+/// share of the ring, its open connections, and the calls it has served. A node that is
+/// `down` is shown until it is forgotten, after a day. A further line for each node that has closed
+/// connections: how many, by reason. The last line is the verdict: `settled`
 /// with the number of copies of each key, `settled, but` with fewer than there are to be,
 /// `rebalancing` while keys are copied, `degraded` if nodes do not answer, or `split` if members are
 /// out of reach that may be running.
@@ -29,6 +32,12 @@ struct Options {
     #[arg(long)]
     json: bool,
 
+    /// Wait until the store is settled with all copies, for --timeout at most
+    ///
+    /// For a restart of all nodes: restart one, wait with `-h` and that node, go on with the next.
+    #[arg(long)]
+    wait: bool,
+
     /// Declare a member gone for good that is out of reach, at all nodes
     ///
     /// Its host has lost power or was taken away, and never returns with what it held. Until then
@@ -37,16 +46,26 @@ struct Options {
     declare_gone: Option<Location>,
 }
 
+/// The pause between two looks at a store that is not settled.
+const PAUSE: Duration = Duration::from_millis(200);
+
 fn main() -> ExitCode {
     cli::run(true, |options: Options| {
-        let (dialer, peer) = options.client.store_peer()?;
-        if let Some(gone) = &options.declare_gone
-            && StoreStatus::declare_gone(&dialer, &peer, gone)? == 0
-        {
-            let why = "is not out of reach: no node knows it as down and perhaps running";
-            return Err(Error::Usage(format!("{gone} {why}")));
+        if let Some(gone) = &options.declare_gone {
+            let (dialer, peer) = options.client.store_peer()?;
+            if StoreStatus::declare_gone(&dialer, &peer, gone)? == 0 {
+                let why = "is not out of reach: no node knows it as down and perhaps running";
+                return Err(Error::Usage(format!("{gone} {why}")));
+            }
         }
-        let status = StoreStatus::ask(&dialer, &peer)?;
+        let status = loop {
+            let asked = options.client.store_peer();
+            match asked.and_then(|(dialer, peer)| StoreStatus::ask(&dialer, &peer)) {
+                Ok(status) if status.is_safe() || !options.wait => break status,
+                Err(e) if !options.wait || !e.is_unreachable() => return Err(e),
+                _ => thread::sleep(PAUSE),
+            }
+        };
         let output = if options.json {
             format!("{:#}\n", status.json())
         } else {

@@ -7,10 +7,10 @@ use thrifty_p2p::cli::{self, ClientOptions};
 
 /// Reads the 26 letters A to Z and prints their values
 ///
-/// Prints `None received from expected LOCATION`, with the owner of the key, for each missing key,
-/// and then exits with 1.
+/// For each missing key names it, prints `None received from expected LOCATION` with the owner
+/// of the key, and at the end exits with 1.
 #[derive(Parser)]
-#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::KEY_STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             let line = match store.get(&[letter])? {
                 Some(value) => value,
                 None => {
-                    status = ExitCode::from(cli::MISSING);
+                    status = cli::status_of_key(&[letter], false);
                     let owner = store.owner(&[letter])?;
                     format!("None received from expected {owner}").into_bytes()
                 }

@@ -51,7 +51,7 @@ struct Chunk {
 /// all are written. The progress counts the keys and, of [`STRIPES`], the stripes.
 ///
 /// # Errors
-/// [`Error::Io`] if `output` fails; or the network did not settle within two minutes.
+/// [`Error::Output`] if `output` fails; or the network did not settle within two minutes.
 pub fn dump(client: &RingClient, mut output: impl Write, progress: &Progress) -> Result<(), Error> {
     let mut placement = wait_until_settled(client)?;
     let mut deadline = Instant::now() + SETTLE_TIMEOUT;
@@ -63,7 +63,7 @@ pub fn dump(client: &RingClient, mut output: impl Write, progress: &Progress) ->
                 for (_, key, value) in &pairs {
                     encode(key, value, &mut lines);
                 }
-                output.write_all(&lines).map_err(Error::Io)?;
+                output.write_all(&lines).map_err(Error::Output)?;
                 progress.add(pairs.len(), end - next);
                 next = end;
                 deadline = Instant::now() + SETTLE_TIMEOUT;
@@ -75,7 +75,7 @@ pub fn dump(client: &RingClient, mut output: impl Write, progress: &Progress) ->
             }
         }
     }
-    output.flush().map_err(Error::Io)
+    output.flush().map_err(Error::Output)
 }
 
 /// Reads the stripes from `first` on at all members of a placement: at least one stripe, and

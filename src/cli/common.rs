@@ -5,7 +5,7 @@ use clap::{Args, Command, ValueEnum};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::log;
+use super::log::{self, Format};
 
 /// How the lines of a log are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,7 +18,7 @@ enum LogFormat {
 
 // The options of every program. A doc comment would describe each program in its `--help`.
 #[derive(Debug, Args)]
-pub(super) struct CommonOptions {
+pub struct CommonOptions {
     /// Log details too, on stderr; RUST_LOG overrides this
     #[arg(short, long, help_heading = "Output")]
     verbose: bool,
@@ -43,14 +43,21 @@ pub(super) struct CommonOptions {
 }
 
 impl CommonOptions {
-    /// Starts logging. A `quiet` program logs warnings and errors only, unless it is verbose.
+    /// Starts logging. A `quiet` program logs warnings and errors only, without time and level, unless it is verbose.
     pub fn start_log(&self, quiet: bool) {
         let level = match (self.verbose, quiet) {
             (true, _) => LevelFilter::Debug,
             (false, true) => LevelFilter::Warn,
             (false, false) => LevelFilter::Info,
         };
-        log::start(level, self.log_format == LogFormat::Json);
+        log::start(
+            level,
+            match self.log_format {
+                LogFormat::Json => Format::Json,
+                LogFormat::Text if quiet && !self.verbose => Format::Message,
+                LogFormat::Text => Format::Full,
+            },
+        );
     }
 
     /// The completions or the man page of the program, if they are asked for.

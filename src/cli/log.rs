@@ -27,25 +27,37 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(1);
 /// The queue of this process. Empty until logging starts.
 static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 
-/// Starts logging, as lines of text or of JSON. `RUST_LOG` overrides `level`.
+/// What a line of the log has.
+pub(super) enum Format {
+    /// Time, level and message.
+    Full,
+    /// The message.
+    Message,
+    /// An object with these three.
+    Json,
+}
+
+/// Starts logging. `RUST_LOG` overrides `level`.
 ///
 /// Colors are used if stderr is a terminal and `NO_COLOR` is unset. `RUST_LOG_STYLE` overrides.
-pub(super) fn start(level: LevelFilter, is_json: bool) {
+pub(super) fn start(level: LevelFilter, format: Format) {
     let mut builder = Builder::new();
     builder
         .filter_level(level)
         .write_style(default_style())
         .parse_default_env()
         .format_target(false);
-    if is_json {
-        builder.format(|line, record| {
+    match format {
+        Format::Full => &mut builder,
+        Format::Message => builder.format(|line, record| writeln!(line, "{}", record.args())),
+        Format::Json => builder.format(|line, record| {
             let (time, level) = (line.timestamp_millis(), record.level());
             let message = record.args().to_string();
             let json =
                 json!({ "time": time.to_string(), "level": level.as_str(), "message": message });
             writeln!(line, "{json}")
-        });
-    }
+        }),
+    };
     // Without a thread for the queue, threads that log write to stderr themselves.
     if let Ok(writer) = QueueWriter::start(io::stderr()) {
         QUEUE.get_or_init(|| writer.queue.clone());

@@ -10,14 +10,19 @@ mod signals;
 mod streams;
 
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::process::{ExitCode, Termination};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
 use ::log::error;
-use clap::{Args, FromArgMatches, Parser};
+use clap::{Args, Command, FromArgMatches, Parser};
+use thrift::server::TProcessor;
 
 use crate::error::Error;
+use crate::handler::{LocatorHandler, serve};
+use crate::node::Node;
 use common::CommonOptions;
 
 pub use limits::LimitOptions;
@@ -26,26 +31,32 @@ pub use signals::end_on_signals;
 pub use streams::{open, stdout};
 
 /// The exit statuses of a client program, for its `--help`.
-pub const STATUSES: &str =
-    "Exit status: 0 done, 1 key missing, 2 wrong usage, 3 no peer, 4 the call failed.";
+pub const STATUSES: &str = "Exit status: 0 done, 2 wrong usage, 3 no peer, 4 the call failed.";
+
+/// The same of a program that reads or deletes keys.
+pub const KEY_STATUSES: &str =
+    "Exit status: 0 done, 1 a key is missing, 2 wrong usage, 3 no peer, 4 the call failed.";
 
 /// The signals and exit statuses of a node program, for its `--help`.
 pub const NODE_STATUSES: &str = "\
-Signals: at SIGINT (ctrl-C), SIGTERM or SIGHUP the node leaves the network; at a second one the \
-process exits immediately.\n\n\
+Signals: at SIGINT (ctrl-C), SIGTERM or SIGHUP the node leaves the network; at a second one, half \
+a second later or more, the process exits immediately.\n\n\
 Exit status: 0 left gracefully, 2 wrong usage or port in use, 3 no peer, 4 this host or process \
-lacks a resource, or keys could not be handed over, 130 exited at a second signal.";
+lacks a resource, 130 exited at a second signal.";
 
 /// The exit status if the key is missing.
-pub const MISSING: u8 = 1;
+const MISSING: u8 = 1;
 
 /// The exit status if a call failed.
 pub const FAILED: u8 = 4;
 
+/// Ports that a node tries, from 9900 upward, as the original's `location`.
+const PORTS: u16 = 40;
+
 /// Writes parts of an output to stdout. A closed pipe is not an error.
 ///
 /// # Errors
-/// [`Error::Io`] if stdout is closed or cannot be written.
+/// [`Error::Output`] if stdout is closed or cannot be written.
 pub fn print(parts: &[&[u8]]) -> Result<(), Error> {
     let mut stdout = stdout()?;
     let written = parts
@@ -53,7 +64,7 @@ pub fn print(parts: &[&[u8]]) -> Result<(), Error> {
         .try_for_each(|part| stdout.write_all(part))
         .and_then(|()| stdout.flush());
     match written {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::Io(e)),
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(e)),
         _ => Ok(()),
     }
 }
@@ -75,18 +86,27 @@ pub fn read_value(input: impl Read, max: usize) -> Result<Vec<u8>, Error> {
 }
 
 /// Parses the options of a program, starts logging, runs the body of the program, and returns
-/// its exit status.
+/// its exit status. `O` has [`NodeOptions`] or [`ClientOptions`].
 ///
-/// A `quiet` program logs warnings and errors only, unless `-v` or `RUST_LOG` says otherwise.
+/// A `quiet` program logs warnings and errors only, as plain sentences, unless `-v` or `RUST_LOG`
+/// says otherwise.
 pub fn run<O: Parser, T: Termination>(
     quiet: bool,
     body: impl FnOnce(O) -> Result<T, Error>,
 ) -> ExitCode {
-    let matches = CommonOptions::augment_args(O::command()).get_matches();
+    run_command(O::command(), quiet, body)
+}
+
+fn run_command<O: FromArgMatches, T: Termination>(
+    command: Command,
+    quiet: bool,
+    body: impl FnOnce(O) -> Result<T, Error>,
+) -> ExitCode {
+    let matches = command.clone().get_matches();
     let common = CommonOptions::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     let options = || O::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     common.start_log(quiet);
-    let done = match common.describe(CommonOptions::augment_args(O::command())) {
+    let done = match common.describe(command) {
         Some(text) => print(&[&text]).map(|()| ExitCode::SUCCESS),
         None => body(options()).map(Termination::report),
     };
@@ -101,14 +121,53 @@ pub fn run<O: Parser, T: Termination>(
     status
 }
 
-/// Ends this process with [`FAILED`] if it still runs after `time`.
+/// The whole program of a node with a service of its own: parses the options that all nodes have,
+/// starts logging, binds the first free port from 9900 on, joins or starts a network, serves, and
+/// leaves at a signal. Returns the exit status.
+///
+/// `about` is the first line of `--help`, `service_type` the last of
+/// [`service_types`](crate::handler::BaseHandler::service_types). `handler` makes the handler of
+/// the node, and `processor` is the constructor of the generated processor. Blocks.
+pub fn run_service<H, P>(
+    about: &'static str,
+    service_type: &str,
+    handler: impl FnOnce(Node) -> H,
+    processor: impl FnOnce(H) -> P,
+) -> ExitCode
+where
+    H: LocatorHandler + Clone + 'static,
+    P: TProcessor + Send + Sync + 'static,
+{
+    let program = std::env::args().next().unwrap_or_default();
+    let name = Path::new(&program).file_name().unwrap_or_default();
+    let command = Command::new(name.to_string_lossy().into_owned());
+    let command = command.about(about).version(env!("CARGO_PKG_VERSION"));
+    let command = command.disable_help_flag(true).after_help(NODE_STATUSES);
+    run_command(
+        NodeOptions::augment_args(command),
+        false,
+        |options: NodeOptions| {
+            let node = Node::bind(&options.bind_options(PORTS)?, service_type)?;
+            let at_risk = || "the other nodes have to detect that this one is down".into();
+            end_on_signals(node.endpoint().shutdown(), at_risk);
+            let peers = options.peers(&node);
+            serve(handler(node), processor, &peers)
+        },
+    )
+}
+
+/// Ends this process with [`FAILED`] if it still runs after `time`. Only the first call counts.
 ///
 /// # Errors
 /// [`Error::Io`] if no thread can be started.
 fn exit_after(time: Duration) -> Result<(), Error> {
+    static IS_STARTED: AtomicBool = AtomicBool::new(false);
+    if IS_STARTED.swap(true, Relaxed) {
+        return Ok(());
+    }
     let exit = move || {
         thread::sleep(time);
-        error!("not done after {time:?}: a write may have taken effect or not");
+        error!("not done after {time:?}");
         log::flush();
         std::process::exit(i32::from(FAILED));
     };
@@ -121,8 +180,23 @@ pub fn status_of_key(key: &[u8], is_found: bool) -> ExitCode {
     if is_found {
         return ExitCode::SUCCESS;
     }
-    error!("there is no key {}", String::from_utf8_lossy(key));
+    error!("there is no key {}", printable(key));
     ExitCode::from(MISSING)
+}
+
+/// Text as it is, and escapes for what a terminal would not show, or obey.
+fn printable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character.is_control() {
+                true => text.extend(character.escape_default()),
+                false => text.push(character),
+            }
+        }
+        text += &chunk.invalid().escape_ascii().to_string();
+    }
+    text
 }
 
 /// The exit status for an error.
@@ -139,6 +213,7 @@ pub fn status(error: &Error) -> ExitCode {
         | Error::ConnectionLost(..)
         | Error::Remote(..)
         | Error::NotHandedOver(_)
+        | Error::Output(_)
         | Error::Io(_) => FAILED,
     })
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::common::CommonOptions;
 use super::limits::LimitOptions;
 use crate::client::StoreClient;
 use crate::client::ring::RingClient;
-use crate::discover::{check_peer, find_peer, find_peer_of_kind};
-use crate::endpoint::BindOptions;
+use crate::discover::{check_peer, find_peer_of_kind};
+use crate::endpoint::{BindOptions, FIRST_PORT};
 use crate::error::Error;
-use crate::location::Location;
-use crate::locator::{BaseSyncClient, TBaseSyncClient};
+use crate::location::{BadLocation, Location};
 use crate::node::Node;
 use crate::rpc::dialer::{Dialer, Timeouts};
 use crate::rpc::tls::identity::Identity;
@@ -22,11 +22,11 @@ use crate::store::handler::SERVICE;
 /// The service type of every location node.
 const LOCATOR: &str = "locator.Locator";
 
-/// How long each of several peers may take to answer.
-const SEED_TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(1),
-    reply: Duration::from_secs(1),
-};
+/// A peer that is down is told within a second.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// The environment variable that names the peers.
+const PEERS: &str = "THRIFTY_PEER";
 
 /// The identity of a program: all three options, or none.
 #[derive(Debug, Args)]
@@ -35,28 +35,48 @@ pub struct TlsOptions {
     ///
     /// Needs --tls-key and --tls-ca too. Peers must show a certificate of the same CA. Without
     /// TLS nothing is encrypted, and anyone who can connect can call a node.
-    #[arg(long, value_name = "FILE", env = "THRIFTY_TLS_CERT")]
+    #[arg(
+        long,
+        help_heading = "TLS",
+        value_name = "FILE",
+        env = "THRIFTY_TLS_CERT"
+    )]
     tls_cert: Option<PathBuf>,
 
     /// The private key of that certificate (PEM)
-    #[arg(long, value_name = "FILE", env = "THRIFTY_TLS_KEY")]
+    #[arg(
+        long,
+        help_heading = "TLS",
+        value_name = "FILE",
+        env = "THRIFTY_TLS_KEY"
+    )]
     tls_key: Option<PathBuf>,
 
     /// The certificate of the CA that signs all certificates of the network (PEM)
-    #[arg(long, value_name = "FILE", env = "THRIFTY_TLS_CA")]
+    ///
+    /// While a new CA replaces an old one, a file with the certificates of both.
+    #[arg(
+        long,
+        help_heading = "TLS",
+        value_name = "FILE",
+        env = "THRIFTY_TLS_CA"
+    )]
     tls_ca: Option<PathBuf>,
 }
 
 /// The options of programs that are nodes.
 #[derive(Debug, Args)]
 pub struct NodeOptions {
-    /// Join the network of this peer; of several (A:9900,B:9900), of the first that answers
+    /// Join the network of this peer; of several (A,B:9901), of the first that answers
     /// [default: a peer found on this host, if any]
-    #[arg(short = 'h', long = "host", value_name = "PEER", value_delimiter = ',')]
+    ///
+    /// Without a port it is 9900. All nodes can have the same list: a node ignores itself, and of
+    /// nodes that wait for each other the first one by address starts the network.
+    #[arg(short = 'h', long = "host", value_name = "PEER", value_delimiter = ',', env = PEERS, value_parser = peer)]
     peers: Vec<Location>,
 
-    /// Start a new network, without looking for a peer on this host
-    #[arg(long, conflicts_with = "peers")]
+    /// Start a new network, without looking for a peer
+    #[arg(long)]
     bootstrap: bool,
 
     /// Join no network but the one of this name; name the one that is started
@@ -66,7 +86,7 @@ pub struct NodeOptions {
     network: Option<String>,
 
     /// Listen at this port; 0: the system chooses one [default: the first free one from 9900 on]
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "PORT")]
     port: Option<u16>,
 
     /// Advertise this address of this host to other nodes and clients
@@ -80,24 +100,29 @@ pub struct NodeOptions {
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<IpAddr>,
 
-    #[command(flatten)]
-    tls: TlsOptions,
+    /// Print this help
+    #[arg(long, action = clap::ArgAction::HelpLong)]
+    help: Option<bool>,
 
     /// What the node accepts.
     #[command(flatten)]
     pub limits: LimitOptions,
 
-    /// Print this help
-    #[arg(long, action = clap::ArgAction::HelpLong)]
-    help: Option<bool>,
+    #[command(flatten)]
+    common: CommonOptions,
+
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 /// The options of programs that call a node.
 #[derive(Debug, Args)]
 pub struct ClientOptions {
-    /// Call this peer; of several (A:9900,B:9900), the first that answers [default: one found on
-    /// this host]
-    #[arg(short = 'h', long = "host", value_name = "PEER", value_delimiter = ',')]
+    /// Call this peer; of several (A,B:9901), the first that answers [default: one found on this
+    /// host]
+    ///
+    /// Without a port it is 9900. If the peer fails, the program goes on with another member.
+    #[arg(short = 'h', long = "host", value_name = "PEER", value_delimiter = ',', env = PEERS, value_parser = peer)]
     peers: Vec<Location>,
 
     /// Exit with 4 if the program is not done after this time [default: no limit]
@@ -106,12 +131,15 @@ pub struct ClientOptions {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: Option<u64>,
 
-    #[command(flatten)]
-    tls: TlsOptions,
-
     /// Print this help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
+
+    #[command(flatten)]
+    common: CommonOptions,
+
+    #[command(flatten)]
+    tls: TlsOptions,
 }
 
 impl TlsOptions {
@@ -139,8 +167,13 @@ impl NodeOptions {
     /// the process's limit of file descriptors if the connections need more.
     ///
     /// # Errors
-    /// As for [`TlsOptions::identity`].
+    /// As for [`TlsOptions::identity`]; or [`Error::Usage`] if options contradict each other.
     pub fn bind_options(&self, ports: u16) -> Result<BindOptions, Error> {
+        let has_peers = !self.peers.is_empty() && std::env::var_os(PEERS).is_none();
+        if self.bootstrap && has_peers {
+            let message = "--bootstrap starts a network of its own: give no --host";
+            return Err(Error::Usage(message.into()));
+        }
         let options = match self.port {
             Some(port) => BindOptions::at(port..=port),
             None => BindOptions::default_ports(ports),
@@ -148,7 +181,7 @@ impl NodeOptions {
         Ok(BindOptions {
             advertise: self.advertise,
             bind: self.bind,
-            peer: self.peers.first().cloned(),
+            peer: self.peers.first().filter(|_| !self.bootstrap).cloned(),
             network: self.network.clone(),
             limits: self.limits.server_limits(),
             identity: self.tls.identity()?,
@@ -156,27 +189,26 @@ impl NodeOptions {
         })
     }
 
-    /// The peer to join, as [`serve`](crate::handler::serve) takes it. With `--bootstrap` it is
-    /// the node itself. Blocks for some seconds if there are several and none answers.
-    pub fn peer(&self, node: &Node) -> Option<Location> {
+    /// The peers to join, as [`serve`](crate::handler::serve) takes them. With `--bootstrap` it is
+    /// the node itself.
+    pub fn peers(&self, node: &Node) -> Vec<Location> {
         if self.bootstrap {
-            return Some(node.location().clone());
+            return vec![node.location().clone()];
         }
-        let others = self.peers.iter().filter(|peer| *peer != node.location());
-        let other = first_that_answers(node.dialer(), &others.cloned().collect::<Vec<_>>());
-        other.or_else(|| self.peers.first().cloned())
+        self.peers.clone()
     }
 }
 
-/// The first of some peers that answers or, if none does, the first. One alone is not called.
-fn first_that_answers(dialer: &Dialer, peers: &[Location]) -> Option<Location> {
-    let answers = |peer: &&Location| {
-        let ping = |client: &mut BaseSyncClient<_, _>| client.ping();
-        let called = dialer.call_with_timeouts(SEED_TIMEOUTS, BaseSyncClient::new, peer, ping);
-        called.is_ok()
-    };
-    let mut candidates = peers.iter().filter(|_| peers.len() > 1);
-    candidates.find(answers).or(peers.first()).cloned()
+/// Reads a peer, which may lack its port.
+fn peer(text: &str) -> Result<Location, BadLocation> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let bare = bare.unwrap_or(text);
+    if !bare.contains(':') || bare.parse::<IpAddr>().is_ok() {
+        return Location::new(bare, FIRST_PORT);
+    }
+    text.parse()
 }
 
 /// Reads the name of a network.
@@ -189,14 +221,15 @@ fn network_name(text: &str) -> Result<String, String> {
 }
 
 impl ClientOptions {
-    /// A dialer with the identity of the program, if it has one, and a store node: the given
-    /// peer, if it is one; or one found on this host.
+    /// A dialer with the identity of the program, if it has one, and a store node: the first of
+    /// the given peers that replies, or one found on this host.
     ///
     /// # Errors
     /// [`Error::NoPeer`], [`Error::WrongNetwork`], or why the given peer cannot be called. As for
     /// [`TlsOptions::identity`].
     pub fn store_peer(&self) -> Result<(Dialer, Location), Error> {
-        self.peer(SERVICE, |dialer| find_peer(dialer, SERVICE, None))
+        let (dialer, mut nodes) = self.nodes(SERVICE)?;
+        Ok((dialer, nodes.swap_remove(0)))
     }
 
     /// As [`store_peer`](ClientOptions::store_peer), but for a node of any network: a location
@@ -205,35 +238,50 @@ impl ClientOptions {
     /// # Errors
     /// As for [`store_peer`](ClientOptions::store_peer).
     pub fn location_peer(&self) -> Result<(Dialer, Location), Error> {
-        self.peer(LOCATOR, |dialer| find_peer_of_kind(dialer, LOCATOR))
+        let (dialer, mut nodes) = self.nodes(LOCATOR)?;
+        Ok((dialer, nodes.swap_remove(0)))
     }
 
-    fn peer(
-        &self,
-        service_type: &str,
-        find: impl FnOnce(&Dialer) -> Result<Location, Error>,
-    ) -> Result<(Dialer, Location), Error> {
+    /// A dialer with the identity of the program, if it has one. Starts to count `--timeout`.
+    ///
+    /// # Errors
+    /// As for [`TlsOptions::identity`].
+    pub fn dialer(&self) -> Result<Dialer, Error> {
         if let Some(seconds) = self.timeout {
             super::exit_after(Duration::from_secs(seconds))?;
         }
-        let dialer = Dialer::new(self.tls.identity()?);
-        let peer = match first_that_answers(&dialer, &self.peers) {
-            Some(peer) => {
-                check_peer(&dialer, &peer, service_type, Timeouts::default())?;
-                peer
-            }
-            None => find(&dialer)?,
-        };
-        Ok((dialer, peer))
+        Ok(Dialer::new(self.tls.identity()?))
     }
 
-    /// A client that calls one node of a store.
+    /// A peer with a service of this type, and after it all nodes on its ring.
+    fn nodes(&self, service_type: &str) -> Result<(Dialer, Vec<Location>), Error> {
+        let dialer = self.dialer()?;
+        let found = match &self.peers[..] {
+            [] => &[find_peer_of_kind(&dialer, service_type)?],
+            given => given,
+        };
+        let reply = Duration::from_secs(if found.len() == 1 { 10 } else { 1 });
+        let timeouts = Timeouts {
+            connect: CONNECT_TIMEOUT,
+            reply,
+        };
+        let mut failure = None;
+        for peer in found {
+            match check_peer(&dialer, peer, service_type, timeouts) {
+                Ok(nodes) => return Ok((dialer, [&[peer.clone()], &nodes[..]].concat())),
+                Err(e) => failure = failure.or(Some(e)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::NoPeer("no peer was named".into())))
+    }
+
+    /// A client that calls one node of a store and, if that fails, another one.
     ///
     /// # Errors
     /// As for [`store_peer`](ClientOptions::store_peer).
     pub fn store(&self) -> Result<StoreClient, Error> {
-        let (dialer, peer) = self.store_peer()?;
-        Ok(StoreClient::of(dialer, peer))
+        let (dialer, nodes) = self.nodes(SERVICE)?;
+        Ok(StoreClient::of(dialer, nodes))
     }
 
     /// A client that calls the primary of each key.

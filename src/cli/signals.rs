@@ -1,6 +1,7 @@
 //! Signals: the first one ends a node gracefully, the second one at once.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use log::{error, info};
 
@@ -9,18 +10,25 @@ use crate::shutdown::Shutdown;
 /// The exit status of a node after a second signal, whichever it was: that of SIGINT.
 const INTERRUPTED: i32 = 130;
 
+/// A signal within this time after the first is the same one: `timeout` sends it to its child and to
+/// the group of that, and a terminal that is closed sends it twice.
+const REPEATED_AFTER: Duration = Duration::from_millis(500);
+
 /// Requests the shutdown at the first SIGINT (ctrl-C), SIGTERM or SIGHUP, and exits at the
-/// second. `at_risk` returns what is then lost, for the log.
+/// second, half a second later or more. `at_risk` returns what is then lost, for the log.
 pub fn end_on_signals(shutdown: &Shutdown, at_risk: impl Fn() -> String + Send + 'static) {
     let shutdown = shutdown.clone();
-    let is_repeated = AtomicBool::new(false);
+    let first = OnceLock::new();
     let on_signal = move || {
-        if is_repeated.swap(true, Relaxed) {
+        let age = first.get_or_init(Instant::now).elapsed();
+        if age >= REPEATED_AFTER {
             error!("ended at once: {}", at_risk());
             super::log::flush();
             std::process::exit(INTERRUPTED);
         }
-        info!("leaving the network; repeat the signal to exit immediately");
+        if !shutdown.is_requested() {
+            info!("leaving the network; repeat the signal to exit immediately");
+        }
         shutdown.request();
     };
     if let Err(e) = ctrlc::set_handler(on_signal) {

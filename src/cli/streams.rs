@@ -1,7 +1,8 @@
 //! Stdin and stdout, and whether they were closed when the process started.
 //!
 //! The standard library opens `/dev/null` in place of a closed one before `main`, so a value
-//! would be printed nowhere and read as empty without an error. A look before `main` tells.
+//! would be printed nowhere and read as empty without an error. A look before `main` tells; later
+//! nothing does, because many programs give their children that very file, open for both.
 
 use std::fs::File;
 use std::io::{self, Read, StdoutLock};
@@ -36,7 +37,7 @@ fn is_closed(stream: &impl AsFd) -> bool {
 /// [`Error::Usage`] if the file cannot be opened; [`Error::Io`] if stdin is closed.
 pub fn open(path: Option<&Path>) -> Result<(Box<dyn Read>, Option<u64>), Error> {
     let Some(path) = path.filter(|path| path.as_os_str() != "-") else {
-        check(&NO_STDIN, "stdin is closed")?;
+        check(&NO_STDIN, "stdin is closed").map_err(Error::Io)?;
         return Ok((Box::new(io::stdin()), None));
     };
     let failed = |e| Error::Usage(format!("cannot read {}: {e}", path.display()));
@@ -48,14 +49,15 @@ pub fn open(path: Option<&Path>) -> Result<(Box<dyn Read>, Option<u64>), Error> 
 /// Stdout, if the process was started with one.
 ///
 /// # Errors
-/// [`Error::Io`] if it was closed.
+/// [`Error::Output`] if it was closed.
 pub fn stdout() -> Result<StdoutLock<'static>, Error> {
-    check(&NO_STDOUT, "stdout is closed").map(|()| io::stdout().lock())
+    check(&NO_STDOUT, "stdout is closed").map_err(Error::Output)?;
+    Ok(io::stdout().lock())
 }
 
-fn check(is_closed: &AtomicBool, message: &str) -> Result<(), Error> {
+fn check(is_closed: &AtomicBool, message: &str) -> io::Result<()> {
     if is_closed.load(Relaxed) {
-        return Err(Error::Io(io::Error::other(message)));
+        return Err(io::Error::other(message));
     }
     Ok(())
 }

@@ -11,6 +11,8 @@ use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use log::debug;
+
 use crate::diststore::{StoreSyncClient, TStoreSyncClient, Write};
 use crate::error::Error;
 use crate::location::Location;
@@ -39,31 +41,36 @@ const LEGACY_PUT_TIMEOUT: Duration = Duration::from_secs(5);
 const LEGACY_PUT_PAUSE: Duration = Duration::from_millis(10);
 
 /// A client that calls one node of a store. The node forwards each call to the primary of its
-/// key.
+/// key. If it cannot be reached, the client calls the next node of its list from then on.
 ///
-/// For one thread. Every method blocks for some seconds at most. A legacy node is called by
-/// the original's methods.
+/// For one thread. Every method blocks for some seconds at most at each node. A legacy node is
+/// called by the original's methods.
 pub struct StoreClient {
-    peer: Location,
+    /// At least one.
+    nodes: Vec<Location>,
+    /// The index of the one that is called.
+    called: Cell<usize>,
     dialer: Dialer,
     pool: Pool<Client>,
     ids: WriteIds,
     /// By which a write tells when it is too late.
     clocks: PrimaryClocks,
-    /// The peer does not know the acknowledged methods.
+    /// The nodes do not know the acknowledged methods.
     is_legacy: Cell<bool>,
 }
 
 impl StoreClient {
-    /// A client that calls `peer` without TLS. Makes no call yet.
-    pub fn new(peer: Location) -> StoreClient {
-        StoreClient::of(Dialer::default(), peer)
+    /// A client that calls `node` and no other, without TLS. Makes no call yet.
+    pub fn new(node: Location) -> StoreClient {
+        StoreClient::of(Dialer::default(), vec![node])
     }
 
-    /// A client that connects by `dialer`, which may have an identity. Makes no call yet.
-    pub fn of(dialer: Dialer, peer: Location) -> StoreClient {
+    /// A client that calls the first of `nodes`, of which there is at least one. Connects by
+    /// `dialer`, which may have an identity. Makes no call yet.
+    pub fn of(dialer: Dialer, nodes: Vec<Location>) -> StoreClient {
         StoreClient {
-            peer,
+            nodes,
+            called: Cell::new(0),
             pool: Pool::new(dialer.clone(), StoreSyncClient::new, TIMEOUTS),
             dialer,
             ids: WriteIds::default(),
@@ -79,7 +86,7 @@ impl StoreClient {
     /// The peer cannot be called, or refuses.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.or_legacy(
-            |pool| Ok(pool.call(&self.peer, |c| c.fetch(key.to_vec()))?.value),
+            || self.at_any(|node| Ok(self.pool.call(node, |c| c.fetch(key.to_vec()))?.value)),
             || {
                 let value = self.call(|client| client.get(key.to_vec()))?;
                 Ok((!value.is_empty()).then_some(value))
@@ -100,7 +107,7 @@ impl StoreClient {
             )));
         }
         self.or_legacy(
-            |pool| self.write(pool, key, Some(value)).map(|_existed| ()),
+            || self.write(key, Some(value)).map(|_existed| ()),
             || {
                 self.call(|client| client.put(key.to_vec(), value.to_vec()))?;
                 self.wait_for(key, value)
@@ -113,34 +120,44 @@ impl StoreClient {
     /// # Errors
     /// The peer cannot be called, refuses, or is a legacy node, which cannot delete.
     pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
-        self.write(&self.pool, key, None)
+        self.write(key, None)
     }
 
     /// Writes by a name, so that an attempt after a broken connection does not write twice.
-    fn write(&self, pool: &Pool<Client>, key: &[u8], value: Option<&[u8]>) -> Result<bool, Error> {
-        let started = Instant::now();
-        let node = NodeId::new(self.peer.clone(), ANY_GENERATION);
-        if self.clocks.is_needed(&node, Instant::now()) {
-            let reply = pool.call(&self.peer, |client| {
-                client.write_as_primary(Vec::new(), ANY_GENERATION)
-            })?;
-            let clock = reply.clock.unwrap_or(0);
-            self.clocks.record(node.clone(), clock, Instant::now());
-        }
-        let time = |time| self.clocks.time(&node, time, Instant::now());
+    fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<bool, Error> {
+        let (started, attempts) = (Instant::now(), Cell::new(0));
         let write = Write {
             key: Some(key.to_vec()),
             value: value.map(Vec::from),
             id: Some(self.ids.next().into()),
-            is_retry: Some(false),
-            deadline: time(started + TIMEOUTS.reply),
-            started: time(started),
+            ..Write::default()
         };
-        let attempts = Cell::new(0);
-        let written = pool.call(&self.peer, |client| {
+        self.at_any(|node| self.write_at(node, &write, started, &attempts))
+    }
+
+    fn write_at(
+        &self,
+        location: &Location,
+        write: &Write,
+        started: Instant,
+        attempts: &Cell<usize>,
+    ) -> Result<bool, Error> {
+        let node = NodeId::new(location.clone(), ANY_GENERATION);
+        if self.clocks.is_needed(&node, Instant::now()) {
+            let ask = |client: &mut Client| client.write_as_primary(Vec::new(), ANY_GENERATION);
+            let clock = self.pool.call(location, ask)?.clock.unwrap_or(0);
+            self.clocks.record(node.clone(), clock, Instant::now());
+        }
+        let time = |time| self.clocks.time(&node, time, Instant::now());
+        let (started, deadline) = (time(started), time(started + TIMEOUTS.reply));
+        let written = self.pool.call(location, |client| {
             let is_retry = Some(attempts.replace(attempts.get() + 1) > 0);
-            let write = write.clone();
-            client.write_many(vec![Write { is_retry, ..write }])
+            client.write_many(vec![Write {
+                is_retry,
+                started,
+                deadline,
+                ..write.clone()
+            }])
         })?;
         let reply = written.into_iter().next().map(WriteReply::from);
         let why = match reply {
@@ -148,7 +165,7 @@ impl StoreClient {
             Some(WriteReply::Refused(why)) => why,
             _ => "a write without its result".into(),
         };
-        Err(Error::Remote(self.peer.clone(), refused(why)))
+        Err(Error::Remote(location.clone(), refused(why)))
     }
 
     /// The owner of `key` on the ring.
@@ -166,27 +183,44 @@ impl StoreClient {
         while self.call(|client| client.get(key.to_vec()))? != value {
             if Instant::now() > deadline {
                 let late = format!("the value cannot be read after {LEGACY_PUT_TIMEOUT:?}");
-                return Err(Error::Remote(self.peer.clone(), late.into()));
+                return Err(Error::Remote(self.node().clone(), late.into()));
             }
             thread::sleep(LEGACY_PUT_PAUSE);
         }
         Ok(())
     }
 
-    /// Connects, calls and closes: a legacy node serves one connection at a time.
-    fn call<T>(&self, body: impl FnOnce(&mut Client) -> thrift::Result<T>) -> Result<T, Error> {
-        self.dialer
-            .call_with_timeouts(TIMEOUTS, StoreSyncClient::new, &self.peer, body)
+    /// The node that is called.
+    fn node(&self) -> &Location {
+        &self.nodes[self.called.get()]
     }
 
-    /// Calls by `acknowledged`, or by `legacy` if the peer does not know that method.
+    /// Calls the node or, as long as none can be reached, each of the next ones.
+    fn at_any<T>(&self, call: impl Fn(&Location) -> Result<T, Error>) -> Result<T, Error> {
+        for _ in 1..self.nodes.len() {
+            match call(self.node()) {
+                Err(e) if e.is_unreachable() => debug!("{e}: calling another node"),
+                result => return result,
+            }
+            self.called.set((self.called.get() + 1) % self.nodes.len());
+        }
+        call(self.node())
+    }
+
+    /// Connects, calls and closes: a legacy node serves one connection at a time.
+    fn call<T>(&self, body: impl Fn(&mut Client) -> thrift::Result<T>) -> Result<T, Error> {
+        let (dialer, new) = (&self.dialer, StoreSyncClient::new);
+        self.at_any(|node| dialer.call_with_timeouts(TIMEOUTS, new, node, &body))
+    }
+
+    /// Calls by `acknowledged`, or by `legacy` if the node does not know that method.
     fn or_legacy<T>(
         &self,
-        acknowledged: impl FnOnce(&Pool<Client>) -> Result<T, Error>,
+        acknowledged: impl FnOnce() -> Result<T, Error>,
         legacy: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
         if !self.is_legacy.get() {
-            match acknowledged(&self.pool) {
+            match acknowledged() {
                 Err(e) if e.is_unknown_method() => self.is_legacy.set(true),
                 result => return result,
             }

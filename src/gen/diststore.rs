@@ -2238,10 +2238,14 @@ pub struct NodeStats {
   pub cut_links: Option<Vec<locator::Location>>,
   /// The node refuses calls, because it does not reach more than half of the members.
   pub is_stopped: Option<bool>,
+  /// In a split only the side with more than half of the members serves; absent while unknown.
+  pub stops_on_split: Option<bool>,
+  /// The version of the program.
+  pub program: Option<String>,
 }
 
 impl NodeStats {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12, F13, F14>(keys: F1, primary_keys: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, keys_received: F7, placement_id: F8, server: F9, silent: F10, silent_for: F11, superseded: F12, cut_links: F13, is_stopped: F14) -> NodeStats where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<ServerStats>>, F10: Into<Option<Vec<locator::Location>>>, F11: Into<Option<i64>>, F12: Into<Option<i64>>, F13: Into<Option<Vec<locator::Location>>>, F14: Into<Option<bool>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12, F13, F14, F15, F16>(keys: F1, primary_keys: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, keys_received: F7, placement_id: F8, server: F9, silent: F10, silent_for: F11, superseded: F12, cut_links: F13, is_stopped: F14, stops_on_split: F15, program: F16) -> NodeStats where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<ServerStats>>, F10: Into<Option<Vec<locator::Location>>>, F11: Into<Option<i64>>, F12: Into<Option<i64>>, F13: Into<Option<Vec<locator::Location>>>, F14: Into<Option<bool>>, F15: Into<Option<bool>>, F16: Into<Option<String>> {
     NodeStats {
       keys: keys.into(),
       primary_keys: primary_keys.into(),
@@ -2257,6 +2261,8 @@ impl NodeStats {
       superseded: superseded.into(),
       cut_links: cut_links.into(),
       is_stopped: is_stopped.into(),
+      stops_on_split: stops_on_split.into(),
+      program: program.into(),
     }
   }
 }
@@ -2278,6 +2284,8 @@ impl TSerializable for NodeStats {
     let mut f_12: Option<i64> = Some(0);
     let mut f_13: Option<Vec<locator::Location>> = Some(Vec::new());
     let mut f_14: Option<bool> = Some(false);
+    let mut f_15: Option<bool> = None;
+    let mut f_16: Option<String> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -2353,6 +2361,14 @@ impl TSerializable for NodeStats {
           let val = i_prot.read_bool()?;
           f_14 = Some(val);
         },
+        15 => {
+          let val = i_prot.read_bool()?;
+          f_15 = Some(val);
+        },
+        16 => {
+          let val = i_prot.read_string()?;
+          f_16 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -2375,6 +2391,8 @@ impl TSerializable for NodeStats {
       superseded: f_12,
       cut_links: f_13,
       is_stopped: f_14,
+      stops_on_split: f_15,
+      program: f_16,
     };
     Ok(ret)
   }
@@ -2459,6 +2477,16 @@ impl TSerializable for NodeStats {
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.stops_on_split {
+      o_prot.write_field_begin(&TFieldIdentifier::new("stops_on_split", TType::Bool, 15))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.program {
+      o_prot.write_field_begin(&TFieldIdentifier::new("program", TType::String, 16))?;
+      o_prot.write_string(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -2481,6 +2509,8 @@ impl Default for NodeStats {
       superseded: Some(0),
       cut_links: Some(Vec::new()),
       is_stopped: Some(false),
+      stops_on_split: Some(false),
+      program: Some("".to_owned()),
     }
   }
 }

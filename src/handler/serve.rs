@@ -8,6 +8,7 @@ use thrift::server::TProcessor;
 use super::{BaseHandler, LocatorHandler, service_chain};
 use crate::error::Error;
 use crate::location::Location;
+use crate::membership::Change;
 use crate::rpc::dispatch::Methods;
 
 /// Serves a handler of an interface that extends `locator.Base`, until its
@@ -31,20 +32,21 @@ where
     Ok(())
 }
 
-/// Serves a handler of an interface that extends `locator.Locator`: joins the network of `peer`,
-/// serves until the [`Shutdown`](crate::shutdown::Shutdown) is requested, and leaves.
+/// Serves a handler of an interface that extends `locator.Locator`: joins the network of the first
+/// of `peers` that replies, serves until the [`Shutdown`](crate::shutdown::Shutdown) is requested,
+/// and leaves.
 ///
-/// Without `peer`, joins a peer with the same service type on this host, or starts a new
-/// network. Calls are served while the node joins, so two nodes that start at the same moment
+/// Without peers, joins a peer with the same service type on this host, or starts a new network;
+/// if the only one is the node itself, starts a new network. Calls are served while the node joins, so two nodes that start at the same moment
 /// find each other. Blocks.
 ///
 /// # Errors
-/// The given peer cannot be reached or belongs to another network; no thread can be started;
+/// No given peer can be reached, or one belongs to another network; no thread can be started;
 /// [`Error::Bind`] if the endpoint is served already.
 pub fn serve<H, P>(
     handler: H,
     processor: impl FnOnce(H) -> P,
-    peer: Option<&Location>,
+    peers: &[Location],
 ) -> Result<(), Error>
 where
     H: LocatorHandler + Clone + 'static,
@@ -53,9 +55,9 @@ where
     let node = handler.node();
     let watcher = handler.clone();
     while_serving(&handler, processor, || {
-        let joined = node.join_network(&handler.service_type(), peer, move |changes| {
-            watcher.ring_changed(changes);
-        });
+        let may_join = |peer: &Location| handler.may_join(peer);
+        let on_change = move |changes: &[Change]| watcher.ring_changed(changes);
+        let joined = node.join_network(&handler.service_type(), peers, may_join, on_change);
         if let Ok(bootstrapped) = joined {
             handler.joined(bootstrapped);
             info!("Starting the server at {}...", node.location());

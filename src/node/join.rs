@@ -29,6 +29,12 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one attempt to call the peer may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How many nodes that wait for each other are asked for whom they wait.
+const MAX_CIRCLE: usize = 16;
+
+/// After this time the log says for what peer a node waits.
+const SAY_AFTER: Duration = Duration::from_millis(500);
+
 /// The pause between two attempts.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -36,21 +42,23 @@ const RETRY: Duration = Duration::from_millis(100);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Node {
-    /// Joins the network of `peer`, or of a peer found on this host, or starts a new network.
-    /// From then on passes changes to `on_change`. Returns whether it started a network.
+    /// Joins the network of one of `peers`, or of a peer found on this host, or starts a new
+    /// network. From then on passes changes to `on_change`. Returns whether it started a network.
+    /// `may_join` has the last word on the peer.
     ///
-    /// The server must be running. Blocks for twenty seconds at most.
+    /// The server must be running. Blocks for twenty seconds at most, and a second for each peer.
     ///
     /// # Errors
-    /// The given peer cannot be reached or belongs to another kind of network; no thread can
-    /// be started.
+    /// No peer can be reached, or one belongs to another kind of network; no thread can be started.
     pub(crate) fn join_network(
         &self,
         service_type: &str,
-        peer: Option<&Location>,
+        peers: &[Location],
+        may_join: impl FnOnce(&Location) -> Result<(), Error>,
         on_change: impl Fn(&[Change]) + Send + 'static,
     ) -> Result<bool, Error> {
-        let peer = self.choose_peer(service_type, peer)?;
+        let peer = self.choose_peer(service_type, peers)?;
+        peer.as_ref().map_or(Ok(()), may_join)?;
         self.start(on_change).map_err(Error::Io)?;
         let Some(peer) = peer else {
             info!("Initiating the network...");
@@ -70,51 +78,75 @@ impl Node {
     fn choose_peer(
         &self,
         service_type: &str,
-        peer: Option<&Location>,
+        peers: &[Location],
     ) -> Result<Option<Location>, Error> {
-        let Some(given) = peer else {
+        if peers.is_empty() {
             let found = find_peer(self.dialer(), service_type, Some(self.location()));
             let Ok(peer) = found.inspect_err(|e| info!("{e}")) else {
                 return Ok(None);
             };
-            return self.wait_for_peer(service_type, peer);
-        };
-        let resolved = given
-            .resolve()
-            .map_err(|e| Error::Unresolved(given.clone(), e))?;
-        let Some(socket) = resolved.first() else {
-            let missing = io::ErrorKind::NotFound.into();
-            return Err(Error::Unresolved(given.clone(), missing));
-        };
-        let peer = Location::from(*socket);
-        if self.is_own(&peer) {
-            return Ok(None);
+            let gossip = self.call(CHECK_TIMEOUT, &peer, |peer| peer.get_all());
+            let count = gossip.map_or(0, |nodes| nodes.len());
+            info!("found a {service_type} of {count} nodes at {peer}; --bootstrap starts another");
+            return self.wait_for_peer(service_type, &[peer]);
         }
-        self.wait_for_peer(service_type, peer)
+        let (mut others, mut failure) = (Vec::new(), None);
+        for given in peers {
+            let missing = || io::ErrorKind::NotFound.into();
+            let resolved = given.resolve();
+            match resolved.and_then(|all| all.first().copied().ok_or_else(missing)) {
+                Ok(socket) => others.push(Location::from(socket)),
+                Err(e) => failure = Some(Error::Unresolved(given.clone(), e)),
+            }
+        }
+        others.retain(|peer| !self.is_own(peer));
+        match failure {
+            Some(e) if others.is_empty() => Err(e),
+            _ if others.is_empty() => Ok(None),
+            _ => self.wait_for_peer(service_type, &others),
+        }
     }
 
-    /// Waits until the peer replies and has joined a network itself, and checks that it serves the
-    /// same type. Of two nodes that join each other the first one by location founds the network:
-    /// then there is no peer.
-    fn wait_for_peer(&self, service_type: &str, peer: Location) -> Result<Option<Location>, Error> {
+    /// Waits until one of the peers replies and has joined a network itself, and checks that it
+    /// serves the same type. Of nodes that wait for each other the first one by location founds the
+    /// network: then there is no peer.
+    fn wait_for_peer(
+        &self,
+        service_type: &str,
+        peers: &[Location],
+    ) -> Result<Option<Location>, Error> {
         let began = Instant::now();
-        self.shared.state.lock().joins = Some(peer.clone());
+        self.shared.state.lock().joins = peers.first().cloned();
+        let mut has_said = false;
         loop {
-            let failure = match self.check_peer(service_type, &peer) {
-                Ok((_, None)) => return Ok(Some(peer)),
-                Ok((named, Some(other))) if self.is_own(&other) && *self.location() < named => {
+            let (mut failure, mut waits) = (None, None);
+            for peer in peers {
+                match self.check_peer(service_type, peer) {
+                    Ok(Some(gossip)) if gossip.joins.is_some() => {
+                        waits = waits.or(Some((peer, gossip)));
+                    }
+                    Ok(_) => return Ok(Some(peer.clone())),
+                    Err(e) if !e.is_unreachable() || matches!(e, Error::Tls(..)) => return Err(e),
+                    Err(e) => failure = failure.or(Some(e)),
+                }
+            }
+            if let Some((peer, gossip)) = waits {
+                self.shared.state.lock().joins = Some(peer.clone());
+                let why = format!("{peer} has not joined a network yet: it waits for a peer too");
+                if self.is_first_of_circle(gossip) {
                     return Ok(None);
                 }
-                Ok((_, Some(other))) => Error::NoPeer(format!(
-                    "{peer} has not joined a network yet: it tries to join {other}"
-                )),
-                Err(e) if !e.is_unreachable() || matches!(e, Error::Tls(..)) => return Err(e),
-                Err(e) => e,
-            };
+                failure = Some(Error::NoPeer(why));
+            }
+            let failure = failure.unwrap_or_else(interrupted);
             let is_slow = !matches!(failure, Error::Refused(..) | Error::ConnectionLost(..));
             let limit = if is_slow { JOIN_TIMEOUT } else { START_TIMEOUT };
             if began.elapsed() + RETRY > limit {
                 return Err(failure);
+            }
+            if !has_said && began.elapsed() > SAY_AFTER {
+                has_said = true;
+                info!("waiting for a peer: {failure}");
             }
             if self.endpoint().shutdown().wait_for(RETRY) {
                 return Err(interrupted());
@@ -122,31 +154,49 @@ impl Node {
         }
     }
 
+    /// Does a peer that waits for another one wait for this node in the end, and is this the first
+    /// by location of all that wait?
+    fn is_first_of_circle(&self, mut gossip: Gossip) -> bool {
+        for _ in 0..MAX_CIRCLE {
+            match gossip.joins {
+                _ if gossip.sender < *self.location() => return false,
+                Some(next) if self.is_own(&next) => return true,
+                Some(next) => match self.state_of(&next) {
+                    Ok(state) => gossip = state,
+                    Err(_) => return false,
+                },
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// What the peer knows, and through which peer it joins if it has not joined yet.
+    fn state_of(&self, peer: &Location) -> Result<Gossip, Error> {
+        let gossip = self.call(CHECK_TIMEOUT, peer, |peer| peer.members())?;
+        Gossip::try_from(gossip).map_err(|e| Error::NoPeer(e.to_string()))
+    }
+
     /// Checks that the peer serves the same type and advertises an address at which it can be
-    /// reached. Returns its location, and through which peer it joins if it has not joined yet.
-    fn check_peer(
-        &self,
-        service_type: &str,
-        peer: &Location,
-    ) -> Result<(Location, Option<Location>), Error> {
+    /// reached. Returns its state; a legacy node has none.
+    fn check_peer(&self, service_type: &str, peer: &Location) -> Result<Option<Gossip>, Error> {
         let found = self.call(CHECK_TIMEOUT, peer, |peer| peer.service_type())?;
         if found != service_type {
             return Err(wrong_network(peer, &found, service_type));
         }
-        let gossip = match self.call(CHECK_TIMEOUT, peer, |peer| peer.members()) {
-            Err(e) if e.is_unknown_method() => return Ok((peer.clone(), None)),
+        let gossip = match self.state_of(peer) {
+            Err(e) if e.is_unknown_method() => return Ok(None),
             gossip => gossip?,
         };
-        let gossip = Gossip::try_from(gossip).map_err(|e| Error::NoPeer(e.to_string()))?;
-        let (named, address) = (gossip.sender, peer.address());
-        if !is_loopback(peer) && is_loopback(&named) && !ip(peer).is_some_and(is_own_address) {
+        let (named, address) = (&gossip.sender, peer.address());
+        if !is_loopback(peer) && is_loopback(named) && !ip(peer).is_some_and(is_own_address) {
             return Err(Error::NoPeer(format!(
                 "the node at {peer} advertises {named}, which leads every other host to itself: \
                  start it with --advertise and an address that others reach, such as {address}, or \
                  let its host name resolve to one"
             )));
         }
-        Ok((named, gossip.joins))
+        Ok(Some(gossip))
     }
 
     /// Is this the node's own location, or the same port of a loopback address?

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::hash_ring::HashRing;
 use crate::location::Location;
 use crate::locator::TLocatorSyncClient;
+use crate::membership::{Gossip, Status};
 use crate::parallel::parallel_map;
 use crate::rpc::dialer::{Dialer, Timeouts};
 use crate::store::types::Client;
@@ -34,6 +35,8 @@ pub struct StoreStatus {
     pub network: Option<String>,
     /// All nodes on the ring, sorted by location.
     pub nodes: Vec<NodeStatus>,
+    /// Members that are down and not forgotten yet.
+    pub down: Vec<Location>,
     /// Keys copied per second, if the store is not settled.
     pub keys_per_second: Option<f64>,
     /// When the nodes were asked, in milliseconds since 1970.
@@ -185,8 +188,12 @@ fn ask_once(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
     nodes.sort_by(|one, other| one.location.cmp(&other.location));
     let members = |peer: &mut Client| peer.members();
     let gossip = dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, peer, members);
+    let gossip = gossip.ok().and_then(|gossip| Gossip::try_from(gossip).ok());
+    let members = gossip.iter().flat_map(|gossip| &gossip.members);
+    let down = members.filter(|member| member.status == Status::Down);
     Ok(StoreStatus {
-        network: gossip.ok().and_then(|gossip| gossip.network),
+        down: down.map(|member| member.location.clone()).collect(),
+        network: gossip.as_ref().map(|gossip| gossip.network.to_string()),
         nodes,
         keys_per_second: None,
         asked_at: unix_millis(),

@@ -15,10 +15,11 @@ use super::rebalance::{DEFAULT_REPLICAS, Pull, RebalanceStatus};
 use super::store::Store;
 use super::table::{PAGE, SCAN_LIMIT, SMALL_PAGE};
 use super::wire::{NOT_AN_OWNER, refused, to_read_result, to_requests};
-use crate::diststore::{self as wire, StoreSyncHandler};
+use crate::diststore::{self as wire, StoreSyncClient, StoreSyncHandler, TStoreSyncClient};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::handler::{BaseHandler, LocatorHandler, service_chain};
+use crate::location::Location;
 use crate::membership::{Change, ChangeKind};
 use crate::node::Node;
 use crate::rpc::fast_path::FastPath;
@@ -128,6 +129,17 @@ impl BaseHandler for StoreHandler {
 impl LocatorHandler for StoreHandler {
     fn node(&self) -> &Node {
         &self.store.node
+    }
+
+    fn may_join(&self, peer: &Location) -> Result<(), Error> {
+        let dialer = self.store.node.dialer();
+        // A peer without a reply is found out later, and a legacy node has none.
+        let stats = dialer.call(StoreSyncClient::new, peer, |peer| peer.stats(false));
+        stats.map_or(Ok(()), |stats| {
+            let replicas = stats.replicas.map(|replicas| replicas as usize);
+            self.store
+                .check_network(peer, replicas, stats.stops_on_split)
+        })
     }
 
     fn joined(&self, bootstrapped: bool) {
@@ -404,6 +416,8 @@ impl StoreSyncHandler for StoreHandler {
             superseded: Some(self.store.losses.total() as i64),
             cut_links: Some(self.store.node.cut_links().iter().map(Into::into).collect()),
             is_stopped: Some(!self.store.has_quorum()),
+            stops_on_split: routing.replicas().map(|_| routing.stops_on_split()),
+            program: Some(env!("CARGO_PKG_VERSION").into()),
         })
     }
 }

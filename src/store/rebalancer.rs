@@ -19,6 +19,7 @@ use super::types::unix_millis;
 use super::wire::from_page;
 use crate::diststore::TStoreSyncClient;
 use crate::error::Error;
+use crate::location::Location;
 use crate::parallel::parallel_map;
 use crate::retry::jittered;
 
@@ -125,26 +126,35 @@ impl Store {
     /// Ends this node if it requires what its network does not do. Only a reply can show that: an
     /// unasked status may come from another network.
     fn requires_otherwise(&self, status: &RebalanceStatus) -> bool {
-        let rebalance = self.rebalance();
-        if !rebalance.wants_history() || !status.admitted {
+        if !self.rebalance().wants_history() || !status.admitted {
             return false;
         }
+        let network = &status.sender.location;
+        let failure = self.check_network(network, status.replicas, status.stops_on_split);
+        failure.map_err(|e| self.fail(e)).is_err()
+    }
+
+    /// Checks that this node requires what the network of `peer` does.
+    pub(super) fn check_network(
+        &self,
+        peer: &Location,
+        replicas: Option<usize>,
+        stops_on_split: Option<bool>,
+    ) -> Result<(), Error> {
+        let rebalance = self.rebalance();
         let required = (rebalance.replicas(), rebalance.required_stop_on_split());
         drop(rebalance);
-        let network = &status.sender.location;
-        let why = match (required, status.replicas, status.stops_on_split) {
+        Err(Error::Usage(match (required, replicas, stops_on_split) {
             ((Some(ours), _), Some(theirs), _) if ours != theirs => format!(
-                "the network of {network} keeps {theirs} copies of each key, not {ours}: start with \
+                "the network of {peer} keeps {theirs} copies of each key, not {ours}: start with \
                  --replicas {theirs}, or without the option"
             ),
             ((_, Some(ours)), _, Some(theirs)) if ours != theirs => format!(
-                "the network of {network} has --on-split {}: start with that, or without the option",
+                "the network of {peer} has --on-split {}: start with that, or without the option",
                 if theirs { "stop" } else { "continue" }
             ),
-            _ => return false,
-        };
-        self.fail(Error::Usage(why));
-        true
+            _ => return Ok(()),
+        }))
     }
 
     /// Reports a failed call to a peer.

@@ -18,13 +18,13 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// A new CA, with two certificates that are valid for a day.
+    /// A new CA, with two certificates that are valid for a month.
     pub fn new() -> Certificates {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::in_folder(folder.path()).unwrap();
-        let tomorrow = SystemTime::now() + DAY;
-        authority.issue("node", Role::Node, tomorrow).unwrap();
-        authority.issue("client", Role::Client, tomorrow).unwrap();
+        let until = SystemTime::now() + 30 * DAY;
+        authority.issue("node", Role::Node, until).unwrap();
+        authority.issue("client", Role::Client, until).unwrap();
         Certificates { folder, authority }
     }
 

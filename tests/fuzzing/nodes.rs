@@ -194,7 +194,7 @@ impl RunningStore {
         let serving = thread::spawn(move || {
             // Its peer is itself: it starts a new network.
             let peer = served.endpoint().location().clone();
-            serve(served, StoreSyncProcessor::new, Some(&peer))
+            serve(served, StoreSyncProcessor::new, &[peer])
         });
         wait_until_serving(&handler);
         RunningStore {

@@ -21,11 +21,12 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::warn;
+use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{
@@ -45,6 +46,12 @@ use crate::error::Error;
 use crate::rpc::tls::errors::certificate_problem;
 use crate::rpc::tls::stream::TlsStream;
 
+/// One day.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// How many days before a certificate expires warnings start.
+const EXPIRY_DAYS: u32 = 14;
+
 /// The largest file of certificates or keys that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
@@ -55,15 +62,25 @@ const MAX_FILE: u64 = 1024 * 1024;
 pub struct Identity {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+    own: Arc<OwnCertificate>,
     /// The certificate is not usable by a node.
     is_client_only: bool,
+}
+
+/// The certificate that this side shows, and how peers check it.
+struct OwnCertificate {
+    file: PathBuf,
+    chain: Vec<CertificateDer<'static>>,
+    peers: Arc<dyn ClientCertVerifier>,
+    checked_at: Mutex<Instant>,
 }
 
 impl Identity {
     /// Reads three PEM files: the certificate (with intermediates, if any), its private key,
     /// and the certificate of the CA.
     ///
-    /// Logs a warning about a certificate that peers will reject, for example an expired one.
+    /// Logs a warning about a certificate that peers reject, or will reject within two weeks because
+    /// it expires; a node again once a day.
     ///
     /// # Errors
     /// [`Error::Usage`]: a file cannot be read or has the wrong content.
@@ -75,7 +92,13 @@ impl Identity {
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
             .map_err(|e| unusable(authority, e))?;
-        warn_of_problems(certificate, &chain, &*clients);
+        let own = OwnCertificate {
+            file: certificate.to_owned(),
+            chain: chain.clone(),
+            peers: clients.clone(),
+            checked_at: Mutex::new(Instant::now()),
+        };
+        own.warn_of_problems();
         let nodes = AnyNodeOfCa {
             roots,
             algorithms: provider.signature_verification_algorithms,
@@ -87,6 +110,7 @@ impl Identity {
         Ok(Identity {
             client: Arc::new(client.map_err(mismatch)?),
             server: Arc::new(server.map_err(mismatch)?),
+            own: Arc::new(own),
             is_client_only,
         })
     }
@@ -121,6 +145,7 @@ impl Identity {
         timeout: Duration,
         record_timeout: Duration,
     ) -> io::Result<Option<TlsStream>> {
+        self.own.warn_daily();
         let tls = ServerConnection::new(self.server.clone()).map_err(io::Error::other)?;
         TlsStream::handshake(tcp, tls.into(), timeout, record_timeout)
     }
@@ -164,18 +189,34 @@ fn server_config(
     Ok(config)
 }
 
-/// Logs now what every peer would report later.
-fn warn_of_problems(file: &Path, chain: &[CertificateDer<'_>], clients: &dyn ClientCertVerifier) {
-    let Some((own, intermediates)) = chain.split_first() else {
-        return;
-    };
-    let verified = clients.verify_client_cert(own, intermediates, UnixTime::now());
-    if let Err(rustls::Error::InvalidCertificate(e)) = verified {
-        warn!(
-            "the certificate in {} {}",
-            file.display(),
-            certificate_problem(&e)
-        );
+impl OwnCertificate {
+    /// Logs now what every peer would report, now or soon.
+    fn warn_of_problems(&self) {
+        let expires = (1..=EXPIRY_DAYS).find(|days| self.problem_in(DAY * *days).is_some());
+        let soon = || expires.map(|days| format!("expires in less than {days} days: renew it"));
+        if let Some(problem) = self.problem_in(Duration::ZERO).or_else(soon) {
+            warn!("the certificate in {} {problem}", self.file.display());
+        }
+    }
+
+    fn warn_daily(&self) {
+        let mut checked_at = self.checked_at.lock();
+        if checked_at.elapsed() > DAY {
+            *checked_at = Instant::now();
+            drop(checked_at);
+            self.warn_of_problems();
+        }
+    }
+
+    /// Why peers will reject the certificate after this time, if they will.
+    fn problem_in(&self, time: Duration) -> Option<String> {
+        let (own, intermediates) = self.chain.split_first()?;
+        let at = Duration::from_secs(UnixTime::now().as_secs()) + time;
+        let at = UnixTime::since_unix_epoch(at);
+        match self.peers.verify_client_cert(own, intermediates, at) {
+            Err(rustls::Error::InvalidCertificate(e)) => Some(certificate_problem(&e)),
+            _ => None,
+        }
     }
 }
 

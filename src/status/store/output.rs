@@ -10,9 +10,10 @@ use crate::location::Location;
 use crate::status::table::{cell, percent, table};
 
 /// The columns of the table, with their alignments.
-const HEADS: [&str; 8] = [
+const HEADS: [&str; 9] = [
     "<LOCATION",
     "<STATE",
+    "<PROGRAM",
     ">PRIMARY",
     ">KEYS",
     ">BYTES",
@@ -25,7 +26,12 @@ impl StoreStatus {
     /// A table with a line for each node, one for the network, lines for what is special about
     /// nodes, and the verdict as last line.
     pub fn table(&self) -> String {
-        let table = table(HEADS, self.nodes.iter().map(NodeStatus::cells));
+        let down = self.down.iter().map(|location| {
+            let mut cells = ["-"; 9].map(str::to_owned);
+            [cells[0], cells[1]] = [location.to_string(), "down".to_owned()];
+            cells
+        });
+        let table = table(HEADS, self.nodes.iter().map(NodeStatus::cells).chain(down));
         let network = self.network.iter();
         let network: String = network
             .map(|network| format!("network {network}\n"))
@@ -46,6 +52,7 @@ impl StoreStatus {
             "copies": self.copies(),
             "expected_copies": self.expected_copies(),
             "keys_per_second": self.keys_per_second,
+            "down": self.down.iter().map(Location::name).collect::<Vec<_>>(),
             "nodes": self.nodes.iter().map(NodeStatus::json).collect::<Vec<_>>(),
         })
     }
@@ -110,10 +117,11 @@ impl NodeStatus {
         }
     }
 
-    fn cells(&self) -> [String; 8] {
+    fn cells(&self) -> [String; 9] {
         [
             self.location.to_string(),
             self.state().to_owned(),
+            cell(self.program()),
             cell(self.stat(|stats| stats.primary_keys)),
             cell(self.stat(|stats| stats.keys)),
             cell(self.stat(|stats| stats.bytes)),
@@ -128,6 +136,7 @@ impl NodeStatus {
         json!({
             "location": self.location.name(),
             "state": self.state(),
+            "program": self.program(),
             "primary_keys": self.stat(|stats| stats.primary_keys),
             "keys": self.stat(|stats| stats.keys),
             "bytes": self.stat(|stats| stats.bytes),
@@ -143,6 +152,10 @@ impl NodeStatus {
 
     fn stat(&self, field: impl Fn(&NodeStats) -> Option<i64>) -> Option<i64> {
         self.stats.as_ref().and_then(field)
+    }
+
+    fn program(&self) -> Option<&str> {
+        self.stats.as_ref()?.program.as_deref()
     }
 
     fn names(
@@ -277,6 +290,7 @@ mod tests {
         StoreStatus {
             network: None,
             nodes,
+            down: vec![Location::new("10.0.0.9", 9).unwrap()],
             keys_per_second: Some(20.0),
             asked_at: 1_709_210_096_000,
         }
@@ -335,14 +349,14 @@ mod tests {
         ];
         let table = status(nodes).table();
         let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines.len(), 6, "{table}");
-        let states = ["copying", "legacy", "no answer"];
+        assert_eq!(lines.len(), 7, "{table}");
+        let states = ["copying", "legacy", "no answer", "down"];
         for (line, state) in lines[1..].iter().zip(states) {
             assert!(line.contains(state), "{table}");
         }
         assert!(lines[3].ends_with("  -"), "nothing is known of it: {table}");
         let closed = "10.0.0.1:1 closed connections: 3 evicted, 1 too large";
-        assert_eq!(lines[4], closed);
+        assert_eq!(lines[5], closed);
     }
 
     #[test]
