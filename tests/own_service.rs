@@ -1,0 +1,75 @@
+//! Can the crate in `examples/service` be copied, built and run elsewhere?
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{NodeProcess, SOON, eventually};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Copies the files of a folder, but for what was built in it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true if entry.file_name() != "target" => copy(&entry.path(), &target),
+            true => (),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn the_service_builds_elsewhere_without_warnings_and_its_nodes_share_the_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    copy(&Path::new(ROOT).join("examples/service"), folder.path());
+    let manifest = folder.path().join("Cargo.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    assert!(text.contains("\"../..\""));
+    std::fs::write(&manifest, text.replace("../..", ROOT)).unwrap();
+    // The versions that this crate is tested with.
+    std::fs::copy(Path::new(ROOT).join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
+    // Kept from one run to the next.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("service");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--offline"]).current_dir(folder.path());
+    build.env("CARGO_TARGET_DIR", &target);
+    let built = build.output().unwrap();
+    let printed = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{printed}");
+    assert!(!printed.contains("warning"), "{printed}");
+
+    let node = |arguments: &[&str]| {
+        let mut command = Command::new(target.join("debug/visits"));
+        command.args(["-p", "0"]).args(arguments);
+        let mut node = NodeProcess::spawn_command(command, "a node of the service".into());
+        node.wait_until_it_serves();
+        node
+    };
+    let mut first = node(&["--bootstrap"]);
+    let mut second = node(&["-h", first.at()]);
+    first.wait_for(&format!("added {}", second.at()));
+    let visit = |node: &NodeProcess, page: &str| {
+        let mut client = Command::new(target.join("debug/visit"));
+        let output = client.args([node.at(), page]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    for page in ["a", "b", "c", "d", "e", "f"] {
+        assert_eq!(visit(&first, page), "1", "{page}");
+        assert_eq!(visit(&second, page), "2", "{page}");
+    }
+    let help = Command::new(target.join("debug/visits")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.starts_with("Counts the visits of pages"), "{help}");
+    second.signal("TERM");
+    assert!(second.wait().success());
+    eventually("the first node knows that the second has left", SOON, || {
+        first.says(&format!("removed {}: it left", second.at()))
+    });
+    assert!(first.interrupt().success());
+}
