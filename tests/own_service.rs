@@ -32,11 +32,17 @@ fn the_service_builds_elsewhere_without_warnings_and_its_nodes_share_the_pages()
     assert!(text.contains("\"../..\""));
     std::fs::write(&manifest, text.replace("../..", ROOT)).unwrap();
     // The versions that this crate is tested with.
-    std::fs::copy(Path::new(ROOT).join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
+    std::fs::copy(
+        Path::new(ROOT).join("Cargo.lock"),
+        folder.path().join("Cargo.lock"),
+    )
+    .unwrap();
     // Kept from one run to the next.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("service");
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--offline"]).current_dir(folder.path());
+    build
+        .args(["build", "--offline"])
+        .current_dir(folder.path());
     build.env("CARGO_TARGET_DIR", &target);
     let built = build.output().unwrap();
     let printed = String::from_utf8_lossy(&built.stderr);
@@ -63,13 +69,18 @@ fn the_service_builds_elsewhere_without_warnings_and_its_nodes_share_the_pages()
         assert_eq!(visit(&first, page), "1", "{page}");
         assert_eq!(visit(&second, page), "2", "{page}");
     }
-    let help = Command::new(target.join("debug/visits")).arg("--help").output().unwrap();
+    let help = Command::new(target.join("debug/visits"))
+        .arg("--help")
+        .output()
+        .unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     assert!(help.starts_with("Counts the visits of pages"), "{help}");
     second.signal("TERM");
     assert!(second.wait().success());
-    eventually("the first node knows that the second has left", SOON, || {
-        first.says(&format!("removed {}: it left", second.at()))
-    });
+    eventually(
+        "the first node knows that the second has left",
+        SOON,
+        || first.says(&format!("removed {}: it left", second.at())),
+    );
     assert!(first.interrupt().success());
 }
