@@ -64,7 +64,7 @@ fn find(
         match dialer.call_with_timeouts(timeouts, new, &location, &is_wanted) {
             Ok(true) => return Ok(location),
             Ok(false) => (),
-            Err(e @ Error::Tls(..)) => failure = e,
+            Err(e @ Error::Tls(..)) if !matches!(failure, Error::Tls(..)) => failure = e,
             Err(e) => debug!("probe of {location}: {e}"),
         }
     }

@@ -256,7 +256,7 @@ fn no_color_turns_the_colors_of_a_terminal_off() {
     let node = NodeProcess::start_bootstrap("storeserver");
     let logged = |no_color: &str| {
         let mut terminal = Command::new("script");
-        let command = format!("{} -h {} no", program("storeget"), node.at());
+        let command = format!("{} -v -h {} no", program("storeget"), node.at());
         terminal
             .args(["-qec", &command, "/dev/null"])
             .env("NO_COLOR", no_color);

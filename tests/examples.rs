@@ -120,17 +120,20 @@ fn scaling_prints_the_reads_by_one_and_by_two_threads() {
 }
 
 #[test]
-fn certificates_makes_what_a_node_and_its_clients_need_and_overwrites_nothing() {
+fn certificates_makes_what_a_node_and_its_clients_need_and_keeps_the_ca() {
     let folder = tempfile::tempdir().unwrap();
     let made = folder.path().join("made");
     let made = made.to_str().unwrap();
     example("certificates", &[made, "one", "--client", "me"]);
-    let mut again = Command::new(common::example("certificates"));
-    let (status, printed) = common::ended(&again.args([made, "one"]).output().unwrap());
+    let read = |file: &str| std::fs::read_to_string(format!("{made}/{file}")).unwrap();
+    let (authority, key) = (read("ca.pem"), read("one.key"));
+    let mut wrong = Command::new(common::example("certificates"));
+    let (status, printed) = common::ended(&wrong.args([made, "ca"]).output().unwrap());
     assert_eq!(status, Some(1), "{printed}");
-    assert!(printed.contains("one.key"), "{printed}");
-    // The CA is the same for one that comes later.
-    example("certificates", &[made, "two"]);
+    // Renewed, and one that comes later.
+    example("certificates", &[made, "one", "two"]);
+    assert_eq!(read("ca.pem"), authority);
+    assert_ne!(read("one.key"), key);
     let options = |name: &str| {
         let file = |name: &str, ending: &str| format!("{made}/{name}.{ending}");
         let (pem, key, authority) = (file(name, "pem"), file(name, "key"), file("ca", "pem"));

@@ -169,6 +169,76 @@ fn the_first_of_several_peers_that_answers_is_joined_and_called() {
     assert_eq!(code, Some(3), "{stderr}");
 }
 
+/// Starts nodes at these ports at the same instant, each with its own peers, and waits until all are
+/// one network.
+fn start_at_once(nodes: &[(&String, String)]) {
+    let spawn = |(port, peers): &(&String, String)| {
+        NodeProcess::spawn("storeserver", &["-p", port, "-h", peers])
+    };
+    let mut started: Vec<NodeProcess> = nodes.iter().map(spawn).collect();
+    started
+        .iter_mut()
+        .for_each(NodeProcess::wait_until_it_serves);
+    let founders = started
+        .iter()
+        .filter(|node| node.says("Initiating the network"));
+    assert_eq!(founders.count(), 1);
+    let all: Vec<&str> = started.iter().map(NodeProcess::at).collect();
+    started
+        .iter()
+        .for_each(|node| wait_for_members(node, all.clone()));
+}
+
+#[test]
+fn three_nodes_that_join_each_other_in_a_ring_are_one_network() {
+    let ports = [(); 3].map(|()| free_port());
+    let [a, b, c] = &ports;
+    start_at_once(&[(a, at(b)), (b, at(c)), (c, at(a))]);
+}
+
+#[test]
+fn three_nodes_with_the_same_list_of_peers_are_one_network_and_each_returns_to_it() {
+    let ports = [(); 3].map(|()| free_port());
+    let list = ports.each_ref().map(|port| at(port)).join(",");
+    let spawn = |port: &String| NodeProcess::spawn("storeserver", &["-p", port, "-h", &list]);
+    let mut nodes = ports.each_ref().map(spawn);
+    nodes.iter_mut().for_each(NodeProcess::wait_until_it_serves);
+    let (id, _) = network_and_members(nodes[0].at());
+    for (node, port) in nodes.iter_mut().zip(&ports) {
+        node.kill();
+        *node = spawn(port);
+        node.wait_until_it_serves();
+        assert_eq!(
+            network_and_members(node.at()).0,
+            id,
+            "the founder came back too"
+        );
+    }
+}
+
+#[test]
+fn each_of_several_peers_is_waited_for() {
+    let (late, never) = (free_port(), free_port());
+    let peers = format!("{},{}", at(&never), at(&late));
+    let mut joiner = NodeProcess::spawn("location", &["-p", "0", "-h", &peers]);
+    joiner.wait_for("waiting for a peer: nothing listens at");
+    let node = NodeProcess::start_exactly("location", &["--bootstrap", "-p", &late]);
+    joiner.wait_until_it_serves();
+    wait_for_members(&node, vec![node.at(), joiner.at()]);
+}
+
+#[test]
+fn a_node_with_another_number_of_copies_ends_before_it_is_a_member() {
+    let node = NodeProcess::start_bootstrap("storeserver");
+    for wrong in [["--replicas", "2"], ["--on-split", "stop"]] {
+        let arguments = ["-p", "0", "-h", node.at(), wrong[0], wrong[1]];
+        let (code, stderr) = ended(&run("storeserver", &arguments));
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(!stderr.contains("Joining the network"), "{stderr}");
+    }
+    assert!(!node.says("added"), "{:?}", node.lines());
+}
+
 #[test]
 fn a_node_that_joins_over_ipv6_loopback_advertises_it() {
     if TcpListener::bind("[::1]:0").is_err() {

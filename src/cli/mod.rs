@@ -140,20 +140,16 @@ where
 {
     let program = std::env::args().next().unwrap_or_default();
     let name = Path::new(&program).file_name().unwrap_or_default();
-    let command = Command::new(name.to_string_lossy().into_owned());
+    let command = NodeOptions::augment_args(Command::new(name.to_string_lossy().into_owned()));
     let command = command.about(about).version(env!("CARGO_PKG_VERSION"));
     let command = command.disable_help_flag(true).after_help(NODE_STATUSES);
-    run_command(
-        NodeOptions::augment_args(command),
-        false,
-        |options: NodeOptions| {
-            let node = Node::bind(&options.bind_options(PORTS)?, service_type)?;
-            let at_risk = || "the other nodes have to detect that this one is down".into();
-            end_on_signals(node.endpoint().shutdown(), at_risk);
-            let peers = options.peers(&node);
-            serve(handler(node), processor, &peers)
-        },
-    )
+    run_command(command, false, |options: NodeOptions| {
+        let node = Node::bind(&options.bind_options(PORTS)?, service_type)?;
+        let at_risk = || "the other nodes have to detect that this one is down".into();
+        end_on_signals(node.endpoint().shutdown(), at_risk);
+        let peers = options.peers(&node);
+        serve(handler(node), processor, &peers)
+    })
 }
 
 /// Ends this process with [`FAILED`] if it still runs after `time`. Only the first call counts.
