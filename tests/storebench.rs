@@ -144,7 +144,7 @@ fn only_the_keys_that_the_peer_forwards_are_used_if_asked_for() {
         run("storestatus", &["-h", second.at()]).status.success()
     });
     let forwarded = |node: &NodeProcess| {
-        let few = ["--connections", "2", "--keys", "100", "--operations", "10"];
+        let few = ["--connections", "2", "--keys", "100", "--load-only"];
         let json = json(node, &[&few[..], &["--forwarded-only"]].concat());
         json["settings"]["keys"].as_u64().unwrap()
     };

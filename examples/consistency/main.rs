@@ -12,7 +12,6 @@
 //! `cargo run --example consistency -- 127.0.0.1:9900`
 
 use std::process::ExitCode;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -20,13 +19,14 @@ use thrifty_p2p::cli::TlsOptions;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::rpc::dialer::Dialer;
+use thrifty_p2p::shutdown::Shutdown;
 use thrifty_p2p::status::store::StoreStatus;
 
 #[allow(dead_code, unused_imports)] // The tests use all of it.
 #[path = "checker.rs"] // The tests load it by its path too. So its modules are in this folder.
 mod checker;
 
-use checker::{AnyNode, Nodes, Report, Workload};
+use checker::{AnyNode, KeyValueStore, Nodes, Report, Workload};
 
 /// The threads that write, and the threads that read.
 const WRITERS: usize = 4;
@@ -37,7 +37,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The exit statuses, for `--help`.
 const STATUSES: &str = "Exit status: 0 no call failed and there was no violation, 1 a call failed \
-    or there was a violation, 2 wrong usage.";
+    or there was a violation, 2 wrong usage, or there is no such store.";
 
 /// Writes and reads keys of a store, checks whether it is linearizable, and prints one line a second
 #[derive(Parser)]
@@ -66,29 +66,53 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the workload and prints its lines, and at the end the first problems.
+/// Runs the workload and prints its lines and, at the end or at ctrl-C, a summary and the first
+/// problems. Deletes its keys.
 fn run(options: Options) -> Result<Report, Error> {
     let dialer = Dialer::new(options.tls.identity()?);
+    StoreStatus::ask(&dialer, &options.peer)?;
     let nodes = Nodes::that_may_exit([options.peer]);
     let connect = || AnyNode::of(dialer.clone(), nodes.clone(), 0);
     // The process id keeps the keys of two runs apart.
     let name = format!("consistency {}", std::process::id());
     let workload = Workload::start(&name, WRITERS, READERS, connect);
 
+    let stop = Shutdown::new();
+    let on_signal = stop.clone();
+    ctrlc::set_handler(move || on_signal.request()).map_err(|e| Error::Usage(e.to_string()))?;
+
     let duration = options.seconds.map(Duration::from_secs);
     let began = Instant::now();
     while duration.is_none_or(|duration| began.elapsed() < duration) {
         let line_began = Instant::now();
         let state = refresh(&dialer, &nodes);
-        thread::sleep(LINE_INTERVAL.saturating_sub(line_began.elapsed()));
+        let is_stopped = stop.wait_for(LINE_INTERVAL.saturating_sub(line_began.elapsed()));
         let (read, write) = workload.reset_stalls();
         println!("{}  {state}", workload.report().line(read.max(write)));
+        if is_stopped {
+            break;
+        }
     }
+    let keys: Vec<Vec<u8>> = (0..workload.keys()).map(|key| workload.key(key)).collect();
 
     let report = workload.finish([connect()]);
     for problem in &report.problems {
         eprintln!("{problem}");
     }
+    let mut store = connect();
+    let is_kept = |key: &&Vec<u8>| store.put(key, None).is_err();
+    if let kept @ 1.. = keys.iter().filter(is_kept).count() {
+        eprintln!("{kept} keys that start with {name:?} could not be deleted");
+    }
+    let (longest, seconds) = (
+        report.longest_read.max(report.longest_write),
+        began.elapsed(),
+    );
+    println!(
+        "in {:.0} s: {}",
+        seconds.as_secs_f64(),
+        report.line(longest)
+    );
     Ok(report)
 }
 

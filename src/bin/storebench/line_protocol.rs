@@ -127,7 +127,7 @@ impl Protocol {
 mod tests {
     use super::*;
 
-    const KEYS: [KeyBytes; 2] = [*b"key000000001", *b"key000000002"];
+    const KEYS: [KeyBytes; 2] = [*b"sb/000000001", *b"sb/000000002"];
 
     fn write(protocol: Protocol) -> String {
         String::from_utf8(protocol.write_request(&KEYS, b"v")).unwrap()
@@ -135,8 +135,8 @@ mod tests {
 
     #[test]
     fn redis_has_one_command_per_key_and_one_wait_per_call() {
-        let get = |digit| format!("*2\r\n$3\r\nGET\r\n$12\r\nkey00000000{digit}\r\n");
-        let set = |digit| format!("*3\r\n$3\r\nSET\r\n$12\r\nkey00000000{digit}\r\n$1\r\nv\r\n");
+        let get = |digit| format!("*2\r\n$3\r\nGET\r\n$12\r\nsb/00000000{digit}\r\n");
+        let set = |digit| format!("*3\r\n$3\r\nSET\r\n$12\r\nsb/00000000{digit}\r\n$1\r\nv\r\n");
         let (redis, gets) = (|wait| Protocol::Redis { wait }, get(1) + &get(2));
         assert_eq!(redis(0).read_request(&KEYS), gets.as_bytes());
         assert_eq!(write(redis(0)), set(1) + &set(2));
@@ -145,9 +145,9 @@ mod tests {
 
     #[test]
     fn memcached_reads_all_keys_by_one_get() {
-        let get = b"get key000000001 key000000002\r\n";
+        let get = b"get sb/000000001 sb/000000002\r\n";
         assert_eq!(Protocol::Memcached.read_request(&KEYS), get);
-        let set = |digit| format!("set key00000000{digit} 0 0 1\r\nv\r\n");
+        let set = |digit| format!("set sb/00000000{digit} 0 0 1\r\nv\r\n");
         assert_eq!(write(Protocol::Memcached), set(1) + &set(2));
     }
 }

@@ -15,7 +15,9 @@ mod store;
 mod worker;
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
 
+use log::warn;
 use thrifty_p2p::cli;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
@@ -26,7 +28,11 @@ use line_protocol::{LineConnection, Protocol};
 use options::Options;
 use output::Output;
 use report::Report;
+use run::IS_STOPPED;
 use store::Store;
+
+/// The exit status after a second ctrl-C.
+const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(echo::SERVE) {
@@ -37,11 +43,19 @@ fn main() -> ExitCode {
 
 fn bench(mut options: Options) -> Result<ExitCode, Error> {
     let (dialer, peer) = options.client.store_peer()?;
+    let on_signal = || {
+        if IS_STOPPED.swap(true, Relaxed) {
+            std::process::exit(INTERRUPTED);
+        }
+    };
+    if let Err(e) = ctrlc::set_handler(on_signal) {
+        warn!("ctrl-C will end this process without a summary: {e}");
+    }
     if options.workload.forwarded_only {
         let forwarded = keys::forwarded(&dialer, &peer, options.workload.keys)?;
         options.workload.forwarded = Some(forwarded);
     }
-    let store = Store::new(&options, dialer, peer)?;
+    let store = Store::new(&options, dialer.clone(), peer.clone())?;
     let echo = options.baseline.then(EchoServer::start).transpose();
     let echo = echo.map_err(Error::Io)?;
     let contenders = contenders(&options, &store, echo.as_ref());
@@ -49,6 +63,9 @@ fn bench(mut options: Options) -> Result<ExitCode, Error> {
     let reports = measure(&contenders, &options, &output)?;
     let has_failed = reports.iter().any(|report| report.failed > 0);
     output.finish(&contenders, &reports)?;
+    if !options.load_only && !options.legacy {
+        keys::remove(&dialer, &peer, &options.workload)?;
+    }
     Ok(ExitCode::from(if has_failed { cli::FAILED } else { 0 }))
 }
 
@@ -90,6 +107,7 @@ fn measure(
     let loaded = contenders.iter().filter(|contender| contender.keeps_keys);
     let loads = loaded.map(|contender| contender.load(workload));
     let turns = (0..rounds).flat_map(|_| contenders);
+    let turns = turns.take_while(|_| !IS_STOPPED.load(Relaxed));
     let runs = turns.map(|contender| contender.measure(workload, length));
     let print = |report: Report| output.line(&report.row()).map(|()| report);
     loads

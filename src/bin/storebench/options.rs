@@ -11,8 +11,9 @@ use crate::store::Routing;
 use crate::worker::Workload;
 
 /// Generates load on a store and measures it. Each worker makes one call after another. All
-/// keys are written first. Prints the rate of operations and percentiles of the times of
-/// calls, for the store and for servers to compare it with.
+/// keys are written first, under names of their own, and deleted at the end. Prints the rate of
+/// operations and percentiles of the times of calls, for the store and for servers to compare it
+/// with; at ctrl-C those so far.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
 pub struct Options {
@@ -47,7 +48,7 @@ pub struct Options {
     #[arg(long, conflicts_with_all = ["batch", "routing"])]
     pub legacy: bool,
 
-    /// Write the keys and stop
+    /// Write the keys, keep them, and stop
     #[arg(long)]
     pub load_only: bool,
 

@@ -3,11 +3,15 @@
 //! The workers share the machine with the server, so the bookkeeping of a call is small:
 //! one look at the clock, one entry in a histogram.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::report::Report;
 use crate::worker::Worker;
+
+/// All runs end at once, because of ctrl-C.
+pub static IS_STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Which part of a run is measured.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +59,7 @@ pub fn run(name: &str, workers: Vec<Worker<'_>>, length: RunLength) -> Report {
 fn calls(mut worker: Worker<'_>, start: Instant, end: Instant, operations: u64) -> Report {
     let mut report = Report::new("");
     let mut before = Instant::now();
-    while report.keys + report.failed < operations {
+    while report.keys + report.failed < operations && !IS_STOPPED.load(Relaxed) {
         let Some(answer) = worker.call() else { break };
         let now = Instant::now();
         if now >= end {
@@ -91,7 +95,7 @@ mod tests {
         }
 
         fn write(&mut self, keys: &[KeyBytes], _: &[u8]) -> Answer {
-            if keys.contains(b"key000000007") {
+            if keys.contains(b"sb/000000007") {
                 return Err("refused".into());
             }
             Ok(keys.len())

@@ -48,7 +48,8 @@ impl Workload {
         self.forwarded.as_ref().map_or(self.keys, Vec::len)
     }
 
-    fn key(&self, index: usize) -> KeyBytes {
+    /// The key at this index.
+    pub fn key(&self, index: usize) -> KeyBytes {
         key(self.forwarded.as_ref().map_or(index, |all| all[index]))
     }
 }
