@@ -83,11 +83,13 @@ fn run(options: Options) -> Result<Report, Error> {
 
     let duration = options.seconds.map(Duration::from_secs);
     let began = Instant::now();
+    let mut longest = Duration::ZERO;
     while duration.is_none_or(|duration| began.elapsed() < duration) {
         let line_began = Instant::now();
         let state = refresh(&dialer, &nodes);
         let is_stopped = stop.wait_for(LINE_INTERVAL.saturating_sub(line_began.elapsed()));
         let (read, write) = workload.reset_stalls();
+        longest = longest.max(read).max(write);
         println!("{}  {state}", workload.report().line(read.max(write)));
         if is_stopped {
             break;
@@ -104,15 +106,8 @@ fn run(options: Options) -> Result<Report, Error> {
     if let kept @ 1.. = keys.iter().filter(is_kept).count() {
         eprintln!("{kept} keys that start with {name:?} could not be deleted");
     }
-    let (longest, seconds) = (
-        report.longest_read.max(report.longest_write),
-        began.elapsed(),
-    );
-    println!(
-        "in {:.0} s: {}",
-        seconds.as_secs_f64(),
-        report.line(longest)
-    );
+    let seconds = began.elapsed().as_secs();
+    println!("in {seconds} s: {}", report.line(longest));
     Ok(report)
 }
 

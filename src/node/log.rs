@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::{Level, info, log, warn};
 
 use super::Node;
 use crate::location::Location;
 use crate::membership::{Change, ChangeKind, Event, Member, Membership};
+
+/// Pauses that are shorter are usual where the machine is busy.
+const WORTH_A_WARNING: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Logs every known member, and when it was last heard.
@@ -91,7 +94,16 @@ fn log_event(event: &Event) {
         Event::ForeignNetwork(peer, network) => warn!("{peer} is of another network: {network}"),
         Event::GossipRejected(peer, reason) => warn!("rejected gossip of {peer}: {reason}"),
         Event::ProcessPaused(time) => {
-            warn!("this process was paused for {:.1} s", time.as_secs_f64());
+            let level = if *time < WORTH_A_WARNING {
+                Level::Debug
+            } else {
+                Level::Warn
+            };
+            log!(
+                level,
+                "this process was paused for {:.1} s",
+                time.as_secs_f64()
+            );
         }
     }
 }

@@ -126,6 +126,10 @@ impl NodeProcess {
     /// Starts a node by a command that becomes the node's process. Does not wait until it
     /// serves.
     pub fn spawn_command(mut command: Command, name: String) -> NodeProcess {
+        // Short pauses of the process, which excuse it, are logged at this level.
+        if command.get_args().all(|argument| argument != "-v") {
+            command.env("RUST_LOG", "info,thrifty_p2p::node::log=debug");
+        }
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
