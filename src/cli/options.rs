@@ -268,7 +268,9 @@ impl ClientOptions {
         let mut failure = None;
         for peer in found {
             match check_peer(&dialer, peer, service_type, timeouts) {
-                Ok(nodes) => return Ok((dialer, [&[peer.clone()], &nodes[..]].concat())),
+                Ok(nodes) => {
+                    return Ok((dialer, [std::slice::from_ref(peer), &nodes[..]].concat()));
+                }
                 Err(e) => failure = failure.or(Some(e)),
             }
         }
