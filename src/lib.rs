@@ -2,8 +2,17 @@
 //!
 //! Every node knows every node, and consistent hashing tells which of them a key belongs to.
 //! The programs `location` and `storeserver` run nodes. This library contains all of them, for
-//! services of your own: see [`handler`] for how to extend it, and the [`guide`] for how to
-//! run it.
+//! services of your own: [`cli::run_service`] and [`handler`] for how to extend it, `examples/service`
+//! for a whole one, and the [`guide`] for how to run it. A client of a store:
+//!
+//! ```no_run
+//! use thrifty_p2p::client::ring::RingClient;
+//! fn main() -> Result<(), thrifty_p2p::error::Error> {
+//!     let store = RingClient::connect(&"localhost:9900".parse()?)?;
+//!     store.put(b"b", b"banana")?;
+//!     Ok(assert_eq!(store.get(b"b")?, Some(b"banana".to_vec())))
+//! }
+//! ```
 //!
 //! # The life of a `fetch`
 //!
@@ -50,15 +59,23 @@
 //!
 //! | modules | contents |
 //! |---|---|
-//! | [`location`], [`hash_ring`], [`error`], [`shutdown`], [`parallel`] | addresses, the ring, errors by their meaning, small tools |
+//! | [`location`] | addresses, which are the names of nodes |
+//! | [`hash_ring`] | the ring: who owns a key |
+//! | [`error`] | errors by their meaning for the caller |
+//! | [`shutdown`] | the request to stop, and the wait for it |
+//! | [`parallel`] | several calls at the same time |
 //! | [`membership`] | pure: who is a member, decided without sockets, clocks or threads |
 //! | [`retry`] | pauses with jitter |
 //! | [`rpc`] | sockets: the server, TLS, the four forms of calls to other nodes |
-//! | [`endpoint`], [`discover`] | a claimed port and the advertised address; finding a peer on this host |
+//! | [`endpoint`] | a claimed port and the advertised address |
+//! | [`discover`] | finding a peer on this host |
 //! | [`node`] | drives the membership, with one lock and a few threads |
 //! | [`handler`] | what users extend, and `serve` |
 //! | [`store`] | diststore: the table, the placement and the rebalance that decide; reads, writes and threads around them |
-//! | [`client`], [`bulk`], [`status`], [`cli`] | for the programs: clients of a store, files of pairs, the network at a glance, options |
+//! | [`client`] | clients of a store |
+//! | [`bulk`] | files of pairs, into a store and out of it |
+//! | [`status`] | a network and a store at a glance |
+//! | [`cli`] | what programs share: options, log, signals, exit statuses |
 //! | [`locator`], [`diststore`] | stubs generated from `thrift/`, never edited |
 //! | [`guide`] | how to run it, how it behaves, how it is built |
 //!

@@ -218,6 +218,16 @@ fn the_tls_chapter_prints_what_the_guide_shows() {
     run_chapter(OPERATIONS, "## TLS, step by step", 8);
 }
 
+/// Cargo compiles the one of the documentation.
+#[test]
+fn the_client_of_the_readme_is_that_of_the_documentation() {
+    let (_, client) = README.split_once("```rust\n").unwrap();
+    let client = client.split("```").next().unwrap();
+    let lines = include_str!("../src/lib.rs").lines();
+    let text: Vec<&str> = lines.filter_map(|line| line.strip_prefix("//! ")).collect();
+    assert!(text.join("\n").contains(client.trim_end()), "{client}");
+}
+
 #[test]
 fn the_links_of_the_readme_lead_to_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
