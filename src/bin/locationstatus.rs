@@ -49,7 +49,7 @@ struct Options {
     /// Let this node leave the network, as ctrl-C does; return when it has ended
     ///
     /// Without TLS a node obeys only programs of its own host.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["json", "key", "peers"])]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["json", "key"])]
     leave: Option<Location>,
 }
 
