@@ -9,40 +9,33 @@ use common::{NodeProcess, SOON, eventually};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Copies the files of a folder, but for what was built in it.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true if entry.file_name() != "target" => copy(&entry.path(), &target),
-            true => (),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
-    }
+/// The command of the README that copies the crate, with this folder in the place of `../visits`.
+fn copy_command(folder: &Path) -> String {
+    let readme = include_str!("../README.md").lines();
+    let mut lines = readme.filter(|line| line.starts_with("cp -r examples/service ../visits"));
+    lines
+        .next()
+        .unwrap()
+        .replace("../visits", folder.to_str().unwrap())
 }
 
 #[test]
 fn the_service_builds_elsewhere_without_warnings_and_its_nodes_share_the_pages() {
     let folder = tempfile::tempdir().unwrap();
-    copy(&Path::new(ROOT).join("examples/service"), folder.path());
-    let manifest = folder.path().join("Cargo.toml");
-    let text = std::fs::read_to_string(&manifest).unwrap();
-    assert!(text.contains("\"../..\""));
-    std::fs::write(&manifest, text.replace("../..", ROOT)).unwrap();
+    let folder = folder.path().join("visits");
+    let mut copy = Command::new("sh");
+    copy.args(["-ec", &copy_command(&folder)]).current_dir(ROOT);
+    assert!(copy.status().unwrap().success());
     // The versions that this crate is tested with.
     std::fs::copy(
         Path::new(ROOT).join("Cargo.lock"),
-        folder.path().join("Cargo.lock"),
+        folder.join("Cargo.lock"),
     )
     .unwrap();
     // Kept from one run to the next.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("service");
     let mut build = Command::new(env!("CARGO"));
-    build
-        .args(["build", "--offline"])
-        .current_dir(folder.path());
+    build.args(["build", "--offline"]).current_dir(&folder);
     build.env("CARGO_TARGET_DIR", &target);
     let built = build.output().unwrap();
     let printed = String::from_utf8_lossy(&built.stderr);
