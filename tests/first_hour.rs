@@ -3,8 +3,9 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::authority::Role;
@@ -159,29 +160,24 @@ fn a_program_goes_on_with_another_node_when_its_own_dies() {
     at(&first, 0, "storeprimer", &[]);
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&keys)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let letters = ('A'..='Z').cycle().take(26_000);
+    fs::write(&keys, letters.map(|c| format!("{c}\n")).collect::<String>()).unwrap();
     let mut reader = Command::new(program("storeget"));
     reader.args(["-h", first.at(), "--keys-from", keys.to_str().unwrap()]);
-    let reader = reader.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    // The keys are read from the file first. So a long list, and a kill while it is read.
-    let letters: String = ('A'..='Z')
-        .cycle()
-        .take(26_000)
-        .map(|c| format!("{c}\n"))
-        .collect();
-    fs::write(&keys, letters).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let mut reader = reader.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines();
+    let before = lines.by_ref().take(500).count();
     first.kill();
-    let output = reader.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(text(&output).lines().count(), 26_000);
-    drop(others);
+    let after = lines.map_while(Result::ok).filter(|line| !line.is_empty());
+    assert_eq!(before + after.count(), 26_000);
+    assert!(reader.wait().unwrap().success());
+    let [second, _third] = others;
+    let peers = format!("{},{}", first.at(), second.at());
+    assert!(
+        run("storeput", &["-h", &peers, "b", "banana"])
+            .status
+            .success()
+    );
 }
 
 #[test]
