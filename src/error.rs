@@ -78,6 +78,34 @@ pub enum Error {
 }
 
 impl Error {
+    /// Classifies why there is no connection to `location`.
+    pub(crate) fn of_connect(location: &Location, failure: io::Error) -> Error {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+        use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable};
+        use io::ErrorKind::{TimedOut, WouldBlock};
+        let to = location.clone();
+        match failure.kind() {
+            TimedOut | WouldBlock => Error::Unreachable(to, TimedOut.into()),
+            HostUnreachable | NetworkUnreachable | NetworkDown => Error::Unreachable(to, failure),
+            ConnectionRefused | ConnectionReset | ConnectionAborted => Error::Refused(to, failure),
+            _ => Error::Io(failure),
+        }
+    }
+
+    /// Classifies why the handshake with `location` failed.
+    pub(crate) fn of_handshake(location: &Location, failure: io::Error) -> Error {
+        match failure.kind() {
+            io::ErrorKind::InvalidData => Error::Tls(location.clone(), failure.into()),
+            io::ErrorKind::UnexpectedEof => {
+                let closed = "TLS: the peer closed the connection during the handshake: it has no \
+                    TLS, or has just ended";
+                let closed = io::Error::new(failure.kind(), closed);
+                Error::Tls(location.clone(), closed.into())
+            }
+            _ => Error::of_connect(location, failure),
+        }
+    }
+
     /// Classifies the failure of a call that had a connection to `location`.
     pub(crate) fn of_call(location: &Location, error: thrift::Error) -> Error {
         let location = location.clone();

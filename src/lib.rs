@@ -20,8 +20,8 @@
 //!
 //! 1. `rpc/dispatch.rs`: the connection's thread waits for the call. `rpc/message.rs` limits
 //!    its size and time, over TCP or TLS (`rpc/stream.rs`).
-//! 2. `store/fast_path.rs` recognizes a complete `fetch` in the buffer and decodes it
-//!    (`rpc/binary.rs`). Any other call goes to the generated code and `store/handler.rs`.
+//! 2. `store/fast_path.rs` recognizes a complete `fetch` in the buffer and decodes it. Any other
+//!    call goes to the generated code and `store/handler.rs`.
 //! 3. `store/read.rs` loads the current [routing](store::rebalance::Routing) snapshot
 //!    (`store/rebalance/routing.rs`). It names the placement that reads use: the current one
 //!    at rest; during a rebalance the one before, where all keys still are.
@@ -97,6 +97,7 @@ pub mod guide;
 pub mod handler;
 pub mod hash_ring;
 pub mod location;
+mod log_limit;
 pub mod membership;
 pub mod node;
 pub mod parallel;

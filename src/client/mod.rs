@@ -1,7 +1,6 @@
 //! Clients of a store. [`StoreClient`] calls one node; [`RingClient`](ring::RingClient) calls
 //! the primary of each key.
 
-mod backoff;
 mod batched;
 pub mod ring;
 mod router;

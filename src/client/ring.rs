@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::batched::{self, ReadCall};
 use super::router::Router;
 use super::topology::{Access, MAX_BATCH_SIZE, Target};
-use crate::diststore::ReadResult;
+use crate::diststore::{ReadResult, TStoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::batcher::Batcher;
@@ -108,18 +108,7 @@ impl RingClient {
 
     /// Writes one key. Returns whether it had a value.
     fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<bool, Error> {
-        check_size(key, value)?;
-        let key = Key::new(key);
-        let mut open = [OpenWrite::new(self.ids.next())];
-        if let Some(primary) = self.router.primary(key, Access::Write) {
-            let replies = self.write_at(Target::Primary(&primary), &[(key, value)], &open)?;
-            if let Some(Some(reply)) = replies.into_iter().next() {
-                return reply;
-            }
-            open[0].tried_at = Some(Some(primary));
-        }
-        let existed = self.write_until_done(&[(key, value)], open.into())?;
-        Ok(existed == [true])
+        Ok(self.write_many(&[(Key::new(key), value)])? == [true])
     }
 
     /// The values of several keys, in their order.
@@ -141,7 +130,10 @@ impl RingClient {
                     .indexes
                     .iter()
                     .map(|index| keys[*index].bytes.to_vec());
-                let results = self.router.read(batch.target, keys.collect())?;
+                let keys: Vec<Vec<u8>> = keys.collect();
+                let pool = self.router.pool(batch.target);
+                let read = |node: &mut Client| node.fetch_many(keys.clone());
+                let results = pool.call(batch.target.location(), read)?;
                 Ok(results.into_iter().map(Some).collect())
             })?;
         Ok(results.into_iter().map(|result| result.value).collect())
@@ -159,8 +151,7 @@ impl RingClient {
             .try_for_each(|(key, value)| check_size(key.bytes, *value))?;
         let last = last_of_each_key(writes);
         let chosen: Vec<Mutation<'_>> = last.iter().map(|index| writes[*index]).collect();
-        let open = chosen.iter().map(|_| OpenWrite::new(self.ids.next()));
-        let existed = self.write_until_done(&chosen, open.collect())?;
+        let existed = self.write_until_done(&chosen)?;
         if last.len() == writes.len() {
             return Ok(existed);
         }
@@ -173,14 +164,11 @@ impl RingClient {
     }
 
     /// Brings writes to their primaries until all are done.
-    fn write_until_done(
-        &self,
-        writes: &[Mutation<'_>],
-        open: Vec<OpenWrite>,
-    ) -> Result<Vec<bool>, Error> {
+    fn write_until_done(&self, writes: &[Mutation<'_>]) -> Result<Vec<bool>, Error> {
         let keys: Vec<Key<'_>> = writes.iter().map(|(key, _)| *key).collect();
         let size = |index: usize| size_of(&writes[index]);
-        let open = Mutex::new(open);
+        let open = writes.iter().map(|_| OpenWrite::new(self.ids.next()));
+        let open = Mutex::new(open.collect::<Vec<_>>());
         let results = self
             .router
             .retry_until_done(&keys, Access::Write, size, |batch| {
@@ -239,8 +227,12 @@ impl RingClient {
                 let Some(writes) = writes.collect::<Option<Vec<_>>>() else {
                     return Ok(Vec::new());
                 };
-                let replies = self.router.write(node, writes)?;
-                replies.into_iter().map(Some).collect()
+                let write = |node: &mut Client| node.write_many(writes.clone());
+                let replies = self.router.pool(target).call(node, write)?;
+                replies
+                    .into_iter()
+                    .map(|reply| Some(reply.into()))
+                    .collect()
             }
         };
         let result = |reply| match reply {
@@ -278,7 +270,7 @@ impl RingClient {
         node: &Location,
         body: impl Fn(&mut Client) -> thrift::Result<T>,
     ) -> Result<T, Error> {
-        self.router.call(node, body)
+        self.router.primaries.call(node, body)
     }
 }
 

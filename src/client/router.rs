@@ -4,6 +4,7 @@
 //! by one of the calling threads; the others use the one that is known. A node that could not
 //! be reached is not called for a second.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,16 +12,14 @@ use std::time::{Duration, Instant};
 use log::debug;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::backoff::Backoff;
 use super::topology::{Access, KeyBatch, Target, Topology};
-use crate::diststore::{ReadResult, StoreSyncClient, TStoreSyncClient, Write};
+use crate::diststore::{StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
 use crate::location::Location;
 use crate::parallel::parallel_map;
 use crate::retry::jittered;
 use crate::rpc::dialer::{Dialer, Timeouts};
 use crate::rpc::pool::Pool;
-use crate::store::key_writes::WriteReply;
 use crate::store::placement::{Key, NodeId};
 use crate::store::types::{CLIENT_TIMEOUT, Client, PRIMARY_TIMEOUTS};
 
@@ -36,12 +35,15 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// The pause before a retry if no key was done.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long a node that could not be reached is not called.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Messages of one call in flight at the same time.
 const PARALLEL: usize = 8;
 
 /// The connections to the nodes of a network, and what is known of the nodes.
 pub struct Router {
-    primaries: Pool<Client>,
+    pub primaries: Pool<Client>,
     proxies: Pool<Client>,
     known: Mutex<Known>,
 }
@@ -51,7 +53,23 @@ struct Known {
     topology: Arc<Topology>,
     /// When the topology is to be refreshed.
     stale_at: Instant,
-    backoff: Backoff,
+    /// Nodes that could not be reached, each with the time until which it is not called.
+    failed: BTreeMap<Location, Instant>,
+}
+
+impl Known {
+    /// A node failed at `now`. As many are remembered as there are nodes, for the pause.
+    fn mark_failed(&mut self, node: &Location, now: Instant) {
+        self.failed.retain(|_, until| now < *until);
+        self.failed.insert(node.clone(), now + FAILURE_PAUSE);
+        self.stale_at = now;
+    }
+
+    /// The nodes that are not to be called at `now`.
+    fn failed(&self, now: Instant) -> Vec<Location> {
+        let failed = self.failed.iter().filter(|(_, until)| now < **until);
+        failed.map(|(node, _)| node.clone()).collect()
+    }
 }
 
 impl Router {
@@ -66,45 +84,19 @@ impl Router {
             known: Mutex::new(Known {
                 topology: Arc::new(Topology::unknown(peer.clone())),
                 stale_at: Instant::now(),
-                backoff: Backoff::default(),
+                failed: BTreeMap::new(),
             }),
         };
         router.refresh_from(peer)?;
         Ok(router)
     }
 
-    /// Makes the calls of `body` to one node, on a pooled connection.
-    ///
-    /// # Errors
-    /// See [`Error`]; it names the node.
-    pub fn call<T>(
-        &self,
-        node: &Location,
-        body: impl Fn(&mut Client) -> thrift::Result<T>,
-    ) -> Result<T, Error> {
-        self.primaries.call(node, body)
-    }
-
-    /// Reads keys at `target`. The result may have fewer values than there are keys.
-    ///
-    /// # Errors
-    /// The node refuses, or cannot be reached.
-    pub fn read(&self, target: Target<'_>, keys: Vec<Vec<u8>>) -> Result<Vec<ReadResult>, Error> {
-        let location = target.location();
-        self.pool(target)
-            .call(location, |node| node.fetch_many(keys.clone()))
-    }
-
-    /// Writes at a node that forwards the writes. The result may have fewer values than there are
-    /// writes.
-    ///
-    /// # Errors
-    /// The node refuses all, or cannot be reached: any of the writes may have taken effect.
-    pub fn write(&self, node: &Location, writes: Vec<Write>) -> Result<Vec<WriteReply>, Error> {
-        let written = self
-            .proxies
-            .call(node, |node| node.write_many(writes.clone()));
-        Ok(written?.into_iter().map(WriteReply::from).collect())
+    /// The connections for calls to `target`.
+    pub fn pool(&self, target: Target<'_>) -> &Pool<Client> {
+        match target {
+            Target::Primary(_) => &self.primaries,
+            Target::Proxy(_) => &self.proxies,
+        }
     }
 
     /// The primary to call for `key`. None while a node must route the call.
@@ -169,13 +161,6 @@ impl Router {
         Error::Remote(node, reason.into())
     }
 
-    fn pool(&self, target: Target<'_>) -> &Pool<Client> {
-        match target {
-            Target::Primary(_) => &self.primaries,
-            Target::Proxy(_) => &self.proxies,
-        }
-    }
-
     /// Fetches the topology and returns it; if no node replies, the one that is known.
     pub fn refresh(&self) -> Arc<Topology> {
         self.known().stale_at = Instant::now();
@@ -219,14 +204,11 @@ impl Router {
     /// Does not call a node for a while, and refreshes the topology before the next call.
     pub fn mark_failed(&self, node: &Location, error: &Error) {
         debug!("{node} is not called for a while: {error}");
-        let now = Instant::now();
-        let mut known = self.known();
-        known.backoff.add(node.clone(), now);
-        known.stale_at = now;
+        self.known().mark_failed(node, Instant::now());
     }
 
     fn failed(&self) -> Vec<Location> {
-        self.known().backoff.failed(Instant::now())
+        self.known().failed(Instant::now())
     }
 
     /// What is known. Held briefly, never during a call.
@@ -243,4 +225,27 @@ fn record<T>(results: &mut [Option<T>], batch: &KeyBatch<'_>, values: Vec<Option
         results[*index] = value;
     }
     has_value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_node_may_be_called_again_after_the_pause() {
+        let [one, other] = [1, 2].map(|port| Location::new("10.0.0.1", port).unwrap());
+        let now = Instant::now();
+        let mut known = Known {
+            topology: Arc::new(Topology::unknown(one.clone())),
+            stale_at: now,
+            failed: BTreeMap::new(),
+        };
+        known.mark_failed(&one, now);
+        known.mark_failed(&other, now + FAILURE_PAUSE / 2);
+        assert_eq!(known.failed(now).len(), 2);
+        assert_eq!(known.failed(now + FAILURE_PAUSE), [other.clone()]);
+        assert_eq!(known.failed(now + FAILURE_PAUSE * 2), []);
+        known.mark_failed(&other, now + FAILURE_PAUSE * 2);
+        assert_eq!(known.failed.len(), 1, "the first one is forgotten");
+    }
 }

@@ -168,7 +168,7 @@ impl Membership {
         let expiry = self.now.monotonic + retention;
         self.tombstone_timers.set(location, expiry);
         if self.tombstone_timers.len() > self.config.max_tombstones
-            && let Some(oldest) = self.tombstone_timers.pop_earliest()
+            && let Some(oldest) = self.tombstone_timers.pop_due(Duration::MAX)
         {
             self.forget(&oldest);
         }

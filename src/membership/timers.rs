@@ -1,91 +1,68 @@
-//! `Timers`: at most one deadline for each location, ordered by time.
+//! `Timers`: at most one deadline for each location.
+//!
+//! There are as many as there are suspects or tombstones: some at most times, some thousands after
+//! a large failure. So the earliest one is looked for, which takes microseconds then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::location::Location;
 
-/// Deadlines by location, and locations by deadline.
+/// Deadlines by location.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Timers {
-    deadlines: BTreeMap<Location, Duration>,
-    order: BTreeSet<(Duration, Location)>,
-}
+pub(super) struct Timers(BTreeMap<Location, Duration>);
 
 impl Timers {
     pub fn len(&self) -> usize {
-        self.deadlines.len()
+        self.0.len()
     }
 
     /// Sets the location's deadline, and replaces the one it had.
     pub fn set(&mut self, location: &Location, time: Duration) {
-        self.cancel(location);
-        self.deadlines.insert(location.clone(), time);
-        self.order.insert((time, location.clone()));
+        self.0.insert(location.clone(), time);
     }
 
     /// Moves the location's deadline forward to `time`. Does nothing if it has no later one.
     pub fn shorten(&mut self, location: &Location, time: Duration) {
-        if self
-            .deadlines
-            .get(location)
-            .is_some_and(|&deadline| deadline > time)
-        {
-            self.set(location, time);
+        if let Some(deadline) = self.0.get_mut(location) {
+            *deadline = time.min(*deadline);
         }
     }
 
     /// Sets the location's deadline to `time`, unless it has an earlier one. False if it has none
     /// and `limit` others have.
     pub fn add(&mut self, location: &Location, time: Duration, limit: usize) -> bool {
-        if self.deadlines.contains_key(location) {
-            self.shorten(location, time);
-            return true;
-        }
-        let has_space = self.len() < limit;
+        let has_space = self.len() < limit || self.0.contains_key(location);
         if has_space {
-            self.set(location, time);
+            let deadline = self.0.entry(location.clone()).or_insert(time);
+            *deadline = time.min(*deadline);
         }
         has_space
     }
 
     /// Removes the location's deadline. False if it had none.
     pub fn cancel(&mut self, location: &Location) -> bool {
-        let Some(time) = self.deadlines.remove(location) else {
-            return false;
-        };
-        self.order.remove(&(time, location.clone()))
+        self.0.remove(location).is_some()
     }
 
     /// The earliest deadline.
     pub fn earliest(&self) -> Option<Duration> {
-        self.order.first().map(|(time, _)| *time)
+        self.0.values().min().copied()
     }
 
-    /// Removes and returns the location with the earliest deadline, if it is due.
+    /// Removes and returns the location with the earliest deadline, if it is due at `now`.
     pub fn pop_due(&mut self, now: Duration) -> Option<Location> {
-        if self.earliest()? > now {
-            return None;
-        }
-        self.pop_earliest()
-    }
-
-    /// Removes and returns the location with the earliest deadline, due or not.
-    pub fn pop_earliest(&mut self) -> Option<Location> {
-        let (_, location) = self.order.pop_first()?;
-        self.deadlines.remove(&location);
-        Some(location)
+        let earliest = self.0.iter().min_by_key(|(_, time)| **time);
+        let (location, _) = earliest.filter(|(_, time)| **time <= now)?;
+        let location = location.clone();
+        self.cancel(&location).then_some(location)
     }
 
     /// Makes all deadlines later by `by`.
     pub fn postpone(&mut self, by: Duration) {
-        for deadline in self.deadlines.values_mut() {
+        for deadline in self.0.values_mut() {
             *deadline += by;
         }
-        let order = self.deadlines.iter();
-        self.order = order
-            .map(|(location, time)| (*time, location.clone()))
-            .collect();
     }
 }
 

@@ -48,15 +48,6 @@ pub(crate) struct MemberSnapshot {
     pub generation: i64,
 }
 
-/// A member that is down and may be running: nobody knows that its process has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SilentMember {
-    /// Where it was reached.
-    pub location: Location,
-    /// How long it has been down.
-    pub age: Duration,
-}
-
 impl Node {
     /// Claims a port for a node of the named network. Networks of different names do not
     /// merge; by convention the name is the service type. Nor do networks of different ids
@@ -186,15 +177,15 @@ impl Node {
         self.decide(|membership, now| membership.declare_gone(now, location))
     }
 
-    /// The members that are down and may be running on the other side of a split.
-    pub(crate) fn silent(&self) -> Vec<SilentMember> {
+    /// The members that are down and may be running on the other side of a split: nobody knows
+    /// that their processes have ended. Each with the time for which it has been down.
+    pub(crate) fn silent(&self) -> Vec<(Location, Duration)> {
         let now = self.shared.now().monotonic;
         self.read(|membership| {
-            let silent = membership.silent().map(|(location, since)| SilentMember {
-                location: location.clone(),
-                age: now.saturating_sub(since),
-            });
-            silent.collect()
+            let silent = membership.silent();
+            silent
+                .map(|(location, since)| (location.clone(), now.saturating_sub(since)))
+                .collect()
         })
     }
 

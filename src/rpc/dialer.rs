@@ -177,7 +177,7 @@ impl Dialer {
         let stream = identity.connect(tcp, timeouts.reply);
         stream
             .map(|stream| Stream::Tls(Arc::new(stream)))
-            .map_err(|e| handshake_error(location.clone(), e))
+            .map_err(|e| Error::of_handshake(location, e))
     }
 }
 
@@ -198,7 +198,7 @@ fn connect(timeouts: Timeouts, location: &Location) -> Result<TcpStream, Error> 
         }
     }
     let failure = failure.unwrap_or_else(|| io::ErrorKind::TimedOut.into());
-    Err(connect_error(location.clone(), failure))
+    Err(Error::of_connect(location, failure))
 }
 
 fn configure(stream: TcpStream, timeouts: Timeouts) -> io::Result<TcpStream> {
@@ -206,31 +206,4 @@ fn configure(stream: TcpStream, timeouts: Timeouts) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(timeouts.reply))?;
     stream.set_write_timeout(Some(timeouts.reply))?;
     Ok(stream)
-}
-
-/// Classifies why there is no connection.
-fn connect_error(location: Location, failure: io::Error) -> Error {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable};
-    use io::ErrorKind::{NetworkDown, NetworkUnreachable, TimedOut, WouldBlock};
-    match failure.kind() {
-        TimedOut | WouldBlock => Error::Unreachable(location, TimedOut.into()),
-        HostUnreachable | NetworkUnreachable | NetworkDown => Error::Unreachable(location, failure),
-        ConnectionRefused | ConnectionReset | ConnectionAborted => {
-            Error::Refused(location, failure)
-        }
-        _ => Error::Io(failure),
-    }
-}
-
-/// Classifies why a handshake failed.
-fn handshake_error(location: Location, failure: io::Error) -> Error {
-    match failure.kind() {
-        io::ErrorKind::InvalidData => Error::Tls(location, failure.into()),
-        io::ErrorKind::UnexpectedEof => {
-            let closed = "TLS: the peer closed the connection during the handshake: it has no \
-                TLS, or has just ended";
-            Error::Tls(location, io::Error::new(failure.kind(), closed).into())
-        }
-        _ => connect_error(location, failure),
-    }
 }

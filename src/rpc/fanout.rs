@@ -94,31 +94,29 @@ pub fn call_all<C, T>(
         });
         return done(0, result);
     }
-    let send_on = |index: usize, mut connection: PooledConnection<C>| loop {
-        match send(&mut connection.client, index) {
-            Ok(()) => {
-                let deadline = Instant::now() + pool.timeouts.reply;
-                return Ok((index, connection, deadline));
-            }
-            Err(e) => connection = pool.replace(connection, e)?,
+    let send_on = |index: usize, connection: Result<PooledConnection<C>, Error>| {
+        let mut connection = connection?;
+        while let Err(e) = send(&mut connection.client, index) {
+            connection = pool.replace(connection, e)?;
         }
+        Ok((index, connection, Instant::now() + pool.timeouts.reply))
     };
     let mut in_flight = Vec::new();
     let mut indexes: Vec<usize> = (0..locations.len()).collect();
     indexes.sort_by_key(|index| !pool.has_idle(&locations[*index]));
     for index in indexes {
-        let connection = pool.checkout(&locations[index]);
-        match connection.and_then(|connection| send_on(index, connection)) {
+        match send_on(index, pool.checkout(&locations[index])) {
             Ok(call) => in_flight.push(call),
             Err(e) => done(index, Err(e)),
         }
     }
     while !in_flight.is_empty() {
-        for (at, ready) in poll_ready(&in_flight) {
+        for (at, is_readable) in poll_ready(&in_flight) {
             let (index, mut connection, _) = in_flight.swap_remove(at);
-            let received = match ready {
-                Ready::Readable => receive(&mut connection.client, index),
-                Ready::TimedOut => Err(io::Error::new(ErrorKind::TimedOut, "timed out").into()),
+            let received = if is_readable {
+                receive(&mut connection.client, index)
+            } else {
+                Err(io::Error::new(ErrorKind::TimedOut, "timed out").into())
             };
             let failed = match received {
                 Ok(reply) => {
@@ -128,7 +126,7 @@ pub fn call_all<C, T>(
                 }
                 Err(e) => pool.replace(connection, e),
             };
-            match failed.and_then(|connection| send_on(index, connection)) {
+            match send_on(index, failed) {
                 Ok(call) => in_flight.push(call),
                 Err(e) => done(index, Err(e)),
             }
@@ -139,17 +137,9 @@ pub fn call_all<C, T>(
 /// A call that was sent: its index, the connection, and when its reply times out.
 type InFlight<C> = (usize, PooledConnection<C>, Instant);
 
-/// Why a call in flight needs attention.
-#[derive(Clone, Copy)]
-enum Ready {
-    /// Its reply has started to arrive.
-    Readable,
-    /// Its deadline has passed.
-    TimedOut,
-}
-
-/// Blocks until calls need attention. Their positions, the last one first.
-fn poll_ready<C>(in_flight: &[InFlight<C>]) -> Vec<(usize, Ready)> {
+/// Blocks until calls need attention: their replies have started to arrive, or (false) their
+/// deadlines have passed. Returns their positions, the last one first.
+fn poll_ready<C>(in_flight: &[InFlight<C>]) -> Vec<(usize, bool)> {
     let streams = in_flight.iter().map(|(_, call, _)| call.stream.as_fd());
     let mut fds: Vec<PollFd<'_>> = streams
         .map(|stream| PollFd::new(stream, PollFlags::POLLIN))
@@ -167,9 +157,9 @@ fn poll_ready<C>(in_flight: &[InFlight<C>]) -> Vec<(usize, Ready)> {
         let now = Instant::now();
         let state = |at: usize| match fds[at].any() {
             // If polling fails, a read reports it within the stream's own timeout.
-            _ if polled.is_err() => Some((at, Ready::Readable)),
-            Some(true) => Some((at, Ready::Readable)),
-            _ => (now >= in_flight[at].2).then_some((at, Ready::TimedOut)),
+            _ if polled.is_err() => Some((at, true)),
+            Some(true) => Some((at, true)),
+            _ => (now >= in_flight[at].2).then_some((at, false)),
         };
         return (0..in_flight.len()).rev().filter_map(state).collect();
     }

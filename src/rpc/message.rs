@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use thrift::TConfiguration;
-use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
+use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol, TInputProtocol};
 
 use crate::rpc::other_protocol;
 use crate::rpc::stream::Stream;
@@ -31,6 +31,9 @@ pub(crate) const MAX_LIST: usize = 65_536;
 /// bounds memory: an element may have one byte on the wire and fifty in memory. A gossip of
 /// 10,000 records takes 20 reads each; the longest list of pairs takes 790,000.
 const MAX_READS: usize = 1_000_000;
+
+/// The type of a message that is an application exception, its fourth byte.
+const EXCEPTION: u8 = 3;
 
 /// The reading protocol of a connection.
 pub type Input = TBinaryInputProtocol<MessageReader>;
@@ -279,20 +282,14 @@ impl Write for MessageWriter {
 
 /// The method and text of a message that is an application exception.
 fn parse_exception(message: &[u8]) -> Option<String> {
-    use crate::rpc::binary::{EXCEPTION, split_bytes};
-    // Between the method and the text: a sequence number and the head of the first field.
-    const BEFORE_TEXT: usize = 4 + 1 + 2;
-    let (head, rest) = message.split_first_chunk::<4>()?;
-    if head[3] != EXCEPTION {
+    if message.get(3) != Some(&EXCEPTION) {
         return None;
     }
-    let (method, rest) = split_bytes(rest)?;
-    let (text, _) = split_bytes(rest.get(BEFORE_TEXT..)?)?;
-    Some(format!(
-        "{} ended in an exception: {}",
-        method.escape_ascii(),
-        text.escape_ascii()
-    ))
+    let mut input = TBinaryInputProtocol::new(message, true);
+    let method = input.read_message_begin().ok()?.name;
+    let error = thrift::Error::read_application_error_from_in_protocol(&mut input).ok()?;
+    let (method, text) = (method.escape_default(), error.message.escape_default());
+    Some(format!("{method} ended in an exception: {text}"))
 }
 
 #[cfg(test)]
@@ -304,7 +301,7 @@ mod tests {
         let mut message = vec![0x80, 1, 0, 3, 0, 0, 0, 3];
         message.extend(b"get");
         message.extend([0, 0, 0, 1, 11, 0, 1, 0, 0, 0, 2]);
-        message.extend(b"no");
+        message.extend(b"no\0");
         let expected = Some("get ended in an exception: no".to_owned());
         assert_eq!(parse_exception(&message), expected);
         for length in 0..message.len() {

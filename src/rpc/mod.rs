@@ -10,13 +10,11 @@
 //!
 //! An incoming call passes `server` → `dispatch` → [`fast_path`] or the generated processor, which
 //! reads it through `arguments`. `other_protocol` answers clients that speak something else.
-//! Below, `message` limits the size and time of messages, `stream` is TCP or TLS, and
-//! [`binary`] encodes the most frequent methods by hand. While the link to a peer is cut, pools
-//! reach it by way of another one (`tunnel`).
+//! Below, `message` limits the size and time of messages, and `stream` is TCP or TLS. While the
+//! link to a peer is cut, pools reach it by way of another one (`tunnel`).
 
 mod arguments;
 pub mod batcher;
-pub mod binary;
 mod connections;
 pub mod dialer;
 pub mod dispatch;
@@ -24,7 +22,6 @@ pub mod fanout;
 pub mod fast_path;
 pub mod limits;
 mod linger;
-mod log_limit;
 mod message;
 mod other_protocol;
 pub mod pool;

@@ -115,9 +115,14 @@ impl<C> Pool<C> {
         };
         busy.swap_remove(used);
         if !is_reusable {
-            reset(&connection.stream);
-        }
-        if is_reusable && idle.len() < Self::MAX_IDLE {
+            // It ends by a reset when it is closed, so that the kernel does not go on sending a
+            // request whose caller has given up. It may be closed already.
+            let reset = linger {
+                l_onoff: 1,
+                l_linger: 0,
+            };
+            let _ = setsockopt(&connection.stream, sockopt::Linger, &reset);
+        } else if idle.len() < Self::MAX_IDLE {
             idle.push(PooledConnection {
                 is_reused: true,
                 idle_since: Instant::now(),
@@ -144,7 +149,9 @@ impl<C> Pool<C> {
         let error = Error::of_call(&location, error);
         let was_open = self.checkin(connection, error.is_refused());
         if was_open && is_reused && matches!(error, Error::ConnectionLost(..)) {
-            self.close_idle(&location);
+            if let Some(connections) = self.connections.lock().get_mut(&location) {
+                connections.idle.clear();
+            }
             return self.open(&location);
         }
         Err(error)
@@ -207,25 +214,6 @@ impl<C> Pool<C> {
             idle_since: Instant::now(),
         })
     }
-
-    fn close_idle(&self, location: &Location) {
-        if let Some(connections) = self.connections.lock().get_mut(location) {
-            connections.idle.clear();
-        }
-    }
-}
-
-/// Of a connection that is reset when it is closed.
-const LINGER: linger = linger {
-    l_onoff: 1,
-    l_linger: 0,
-};
-
-/// Lets a connection end by a reset when it is closed, so that the kernel does not go on sending
-/// a request whose caller has given up.
-fn reset(stream: &TcpStream) {
-    // It may be closed already.
-    let _ = setsockopt(stream, sockopt::Linger, &LINGER);
 }
 
 impl<C> Connections<C> {

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use log::{debug, warn};
 use parking_lot::{Condvar, Mutex};
 
+use crate::log_limit::LogLimiter;
 use crate::rpc::connections::{ConnectionTable, LastUse};
 use crate::rpc::limits::ServerLimits;
-use crate::rpc::log_limit::LogLimiter;
 use crate::rpc::stats::{CloseReason, Counters};
 use crate::rpc::tls::identity::Identity;
 use crate::rpc::tunnel::Tunnels;

@@ -4,7 +4,7 @@ mod output;
 
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::diststore::{NodeStats, Phase, StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
@@ -14,7 +14,7 @@ use crate::locator::TLocatorSyncClient;
 use crate::membership::{Gossip, Status};
 use crate::parallel::parallel_map;
 use crate::rpc::dialer::{Dialer, Timeouts};
-use crate::store::types::Client;
+use crate::store::types::{Client, unix_millis};
 
 /// Calls in flight at the same time.
 const PARALLEL: usize = 32;
@@ -81,9 +81,7 @@ impl StoreStatus {
     /// # Errors
     /// The peer cannot be called.
     pub fn declare_gone(dialer: &Dialer, peer: &Location, gone: &Location) -> Result<usize, Error> {
-        let all = dialer
-            .call_with_timeouts(TIMEOUTS, StoreSyncClient::new, peer, |peer| peer.get_all())?;
-        let nodes: Vec<Location> = all.iter().filter_map(|node| node.try_into().ok()).collect();
+        let nodes: Vec<Location> = ring(dialer, peer)?.nodes().cloned().collect();
         let declared = parallel_map(&nodes, PARALLEL, |node| {
             let call = dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, node, |node| {
                 node.declare_gone(gone.into())
@@ -163,16 +161,15 @@ impl NodeStatus {
     }
 }
 
-fn unix_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_millis() as i64
+/// The nodes on the ring of `peer`.
+fn ring(dialer: &Dialer, peer: &Location) -> Result<HashRing<Location>, Error> {
+    let get_all = |peer: &mut Client| peer.get_all();
+    let all = dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, peer, get_all)?;
+    Ok(all.iter().filter_map(|node| node.try_into().ok()).collect())
 }
 
 fn ask_once(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
-    let all =
-        dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, peer, |peer| peer.get_all())?;
-    let nodes = all.iter();
-    let ring: HashRing<Location> = nodes.filter_map(|node| node.try_into().ok()).collect();
+    let ring = ring(dialer, peer)?;
     let shares: Vec<(&Location, f64)> = ring.shares();
     let mut nodes = parallel_map(&shares, PARALLEL, |(location, share)| {
         let stats = dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, location, |node| {

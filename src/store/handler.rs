@@ -394,7 +394,7 @@ impl StoreSyncHandler for StoreHandler {
         let table = &self.store.table;
         let is_primary = |key: Key<'_>| current.is_primary(me, key);
         let silent = self.store.node.silent();
-        let silent_for = silent.iter().map(|member| member.age).max();
+        let silent_for = silent.iter().map(|(_, age)| *age).max();
         let primary_keys = count_primary.then(|| table.count(is_primary) as i64);
         Ok(wire::NodeStats {
             keys: Some(table.keys() as i64),
@@ -406,12 +406,7 @@ impl StoreSyncHandler for StoreHandler {
             keys_received: Some(self.store.received.load(Relaxed) as i64),
             placement_id: Some(current.id() as i64),
             server: Some(self.store.node.endpoint().stats()),
-            silent: Some(
-                silent
-                    .iter()
-                    .map(|member| (&member.location).into())
-                    .collect(),
-            ),
+            silent: Some(silent.iter().map(|(location, _)| location.into()).collect()),
             silent_for: Some(silent_for.map_or(0, |time| time.as_millis() as i64)),
             superseded: Some(self.store.losses.total() as i64),
             cut_links: Some(self.store.node.cut_links().iter().map(Into::into).collect()),

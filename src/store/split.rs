@@ -106,7 +106,7 @@ impl Store {
 
     fn silent_locations(&self) -> Vec<Location> {
         let silent = self.node.silent().into_iter();
-        silent.map(|member| member.location).collect()
+        silent.map(|(location, _)| location).collect()
     }
 
     /// The thread that asks for confirmations, until the store stops.

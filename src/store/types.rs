@@ -51,7 +51,7 @@ pub(crate) const PRIMARY_TIMEOUTS: Timeouts = Timeouts {
 };
 
 /// Milliseconds since 1970, by this host's clock.
-pub(super) fn unix_millis() -> i64 {
+pub(crate) fn unix_millis() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

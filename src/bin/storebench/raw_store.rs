@@ -9,7 +9,7 @@ use std::net::TcpStream;
 
 use thrifty_p2p::location::Location;
 
-use crate::contender::{Answer, Connection, Opened, check_size, open};
+use crate::contender::{Answer, Connection, Opened, open};
 use crate::keys::KeyBytes;
 
 /// The start of a message: the version, and that it is a call or a reply.
@@ -42,7 +42,7 @@ impl Connection for RawStore {
     fn read(&mut self, keys: &[KeyBytes], value_size: usize) -> Answer {
         for key in keys {
             self.0.get_mut().write_all(&call("fetch", &[key]))?;
-            check_size(read_fetched(&mut self.0)?, value_size)?;
+            read_fetched(&mut self.0, value_size)?;
         }
         Ok(keys.len())
     }
@@ -70,42 +70,33 @@ fn call(method: &str, arguments: &[&[u8]]) -> Vec<u8> {
     message
 }
 
-/// Reads a reply to `fetch`: the size of the value, if there is one.
-fn read_fetched(reply: &mut impl Read) -> io::Result<Option<usize>> {
-    expect_header(reply, b"fetch", [STRUCT, 0, 0])?;
-    let mut field = take::<3>(reply)?;
-    let has_value = field == [STRING, 0, 1];
-    let mut size = 0;
-    if has_value {
-        let length = u32::from_be_bytes(take(reply)?);
-        size = io::copy(&mut reply.take(length.into()), &mut io::sink())?;
-        field = take(reply)?;
-    }
-    expect(&field, &[I64, 0, 2])?;
-    take::<8>(reply)?;
-    expect(&take::<2>(reply)?, &[STOP; 2])?;
-    Ok(has_value.then_some(size as usize))
+/// Reads a reply to `fetch`, which must have a value of this size.
+fn read_fetched(reply: &mut impl Read, value_size: usize) -> io::Result<()> {
+    let size = (value_size as u32).to_be_bytes();
+    let head = [&[STRUCT, 0, 0, STRING, 0, 1][..], &size].concat();
+    expect(reply, &[&header("fetch"), &head[..]].concat())?;
+    io::copy(&mut reply.take(value_size as u64), &mut io::sink())?;
+    expect(reply, &[I64, 0, 2])?;
+    reply.read_exact(&mut [0; 8])?;
+    expect(reply, &[STOP; 2])
 }
 
 /// Reads a reply to `write`.
 fn read_written(reply: &mut impl Read) -> io::Result<()> {
-    expect_header(reply, b"write", [I64, 0, 0])?;
-    take::<8>(reply)?;
-    expect(&take::<1>(reply)?, &[STOP])
+    expect(reply, &[&header("write"), &[I64, 0, 0][..]].concat())?;
+    reply.read_exact(&mut [0; 8])?;
+    expect(reply, &[STOP])
 }
 
-/// Reads a reply up to the head of its result. An exception is an error.
-fn expect_header(reply: &mut impl Read, method: &[u8; 5], result: [u8; 3]) -> io::Result<()> {
-    let expected = [&REPLY[..], &[0, 0, 0, 5], method, &SEQUENCE, &result];
-    expect(&take::<20>(reply)?, &expected.concat())
+/// The start of a reply.
+fn header(method: &str) -> Vec<u8> {
+    [&REPLY[..], &[0, 0, 0, 5], method.as_bytes(), &SEQUENCE].concat()
 }
 
-fn take<const N: usize>(reply: &mut impl Read) -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    reply.read_exact(&mut bytes).map(|()| bytes)
-}
-
-fn expect(bytes: &[u8], expected: &[u8]) -> io::Result<()> {
+/// Reads these bytes. Anything else is an error: another value, an exception.
+fn expect(reply: &mut impl Read, expected: &[u8]) -> io::Result<()> {
+    let mut bytes = vec![0; expected.len()];
+    reply.read_exact(&mut bytes)?;
     let unexpected = || io::Error::new(io::ErrorKind::InvalidData, "refused, or not understood");
     (bytes == expected).then_some(()).ok_or_else(unexpected)
 }
@@ -144,16 +135,17 @@ mod tests {
     const VERSION: [u8; 11] = [I64, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7];
 
     #[test]
-    fn the_size_of_a_value_is_read_and_a_missing_value_has_none() {
+    fn a_reply_is_read_to_its_end_and_another_value_is_an_error() {
         let head = [STRUCT, 0, 0];
         let there = [&head[..], b"\x0b\0\x01\0\0\0\x02hi", &VERSION, &[0, 0]].concat();
-        let fetched = |rest: &[u8]| read_fetched(&mut &reply("fetch", rest)[..]);
-        assert_eq!(fetched(&there).unwrap(), Some(2));
+        let fetched = |rest: &[u8], size| read_fetched(&mut &reply("fetch", rest)[..], size);
+        fetched(&there, 2).unwrap();
+        assert!(fetched(&there, 3).is_err());
         let missing = [&head[..], &VERSION, &[0, 0]].concat();
-        assert_eq!(fetched(&missing).unwrap(), None);
+        assert!(fetched(&missing, 2).is_err());
         let written = [&[I64, 0, 0][..], &[0; 8], &[STOP]].concat();
         read_written(&mut &reply("write", &written)[..]).unwrap();
-        assert!((0..there.len()).all(|length| fetched(&there[..length]).is_err()));
+        assert!((0..there.len()).all(|length| fetched(&there[..length], 2).is_err()));
     }
 
     #[test]
@@ -161,6 +153,6 @@ mod tests {
         let refused = b"\x0c\0\x01\x0b\0\x01\0\0\0\x02no\0\0";
         assert!(read_written(&mut &reply("write", refused)[..]).is_err());
         let other = reply("fetch", &[STRUCT, 0, 0, 2, 0, 3, 1, 0, 0]);
-        assert!(read_fetched(&mut &other[..]).is_err());
+        assert!(read_fetched(&mut &other[..], 2).is_err());
     }
 }

@@ -52,7 +52,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How many days before a certificate expires warnings start.
 const EXPIRY_DAYS: u32 = 14;
 
-/// The largest file of certificates or keys that is read, in bytes.
+/// How much of a file of certificates or keys is read, in bytes. 1 MiB.
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// A certificate with its private key, and the trusted CA.
@@ -301,22 +301,13 @@ fn unusable(file: &Path, why: impl fmt::Display) -> Error {
     Error::Usage(format!("{} cannot be used: {why}", file.display()))
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let read = File::open(file).and_then(|open| {
-        let mut bounded = open.take(MAX_FILE + 1);
-        bounded.read_to_end(&mut bytes)
-    });
-    let length = read.map_err(|e| unusable(file, e))? as u64;
-    if length > MAX_FILE {
-        return Err(unusable(file, format!("it has more than {MAX_FILE} bytes")));
-    }
-    Ok(bytes)
+fn open(file: &Path) -> Result<impl Read, Error> {
+    let open = File::open(file).map_err(|e| unusable(file, e))?;
+    Ok(open.take(MAX_FILE))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let bytes = read(file)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let found: Result<Vec<_>, _> = CertificateDer::pem_reader_iter(open(file)?).collect();
     match found {
         Ok(chain) if !chain.is_empty() => Ok(chain),
         Ok(_) => Err(unusable(file, "there is no certificate in PEM in it")),
@@ -326,7 +317,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let none = "there is no private key in PEM in it (an encrypted one is not read)";
-    PrivateKeyDer::from_pem_slice(&read(file)?).map_err(|e| match e {
+    PrivateKeyDer::from_pem_reader(open(file)?).map_err(|e| match e {
         rustls::pki_types::pem::Error::NoItemsFound => unusable(file, none),
         other => unusable(file, other),
     })

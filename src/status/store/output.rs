@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{NodeStatus, StoreStatus};
@@ -86,7 +87,8 @@ impl StoreStatus {
     fn split(&self, silent: &BTreeSet<Location>) -> String {
         let (silent, here) = (silent.len(), self.store_nodes().count());
         let longest = self.stats().filter_map(|stats| stats.silent_for).max();
-        let since = utc(self.asked_at - longest.unwrap_or(0));
+        let since = Timestamp::from_second((self.asked_at - longest.unwrap_or(0)) / 1_000);
+        let since = since.unwrap_or(Timestamp::UNIX_EPOCH);
         let is_stopped = self.stats().any(|stats| stats.is_stopped == Some(true));
         let stopped = if is_stopped {
             "; this side does not serve"
@@ -192,63 +194,38 @@ impl NodeStatus {
     /// it has closed no connection.
     fn closed(&self) -> Option<String> {
         let counts = close_counts(self.server()?).into_iter();
-        let counts = counts.filter(|(_, _, count)| *count > Some(0));
-        let counts: Vec<String> = counts
-            .map(|(_, reason, count)| format!("{} {reason}", cell(count)))
-            .collect();
-        let counts = counts.join(", ");
+        let counts = counts.filter(|(_, count)| *count > Some(0));
+        let words =
+            |(name, count): (&str, _)| format!("{} {}", cell(count), name.replace('_', " "));
+        let counts = counts.map(words).collect::<Vec<_>>().join(", ");
         (!counts.is_empty()).then(|| format!("{} closed connections: {counts}\n", self.location))
     }
 }
 
-/// Why connections were closed: the name of each counter, its meaning, and its value.
-fn close_counts(server: &ServerStats) -> [(&'static str, &'static str, Option<i64>); 8] {
+/// Why connections were closed: the name of each counter and its value.
+fn close_counts(server: &ServerStats) -> [(&'static str, Option<i64>); 8] {
     [
-        ("evicted", "evicted", server.evicted),
-        (
-            "evicted_by_address",
-            "evicted by address",
-            server.evicted_by_address,
-        ),
-        ("idle", "idle", server.idle),
-        ("malformed", "malformed", server.malformed),
-        ("timed_out", "timed out", server.timed_out),
-        ("too_large", "too large", server.too_large),
-        ("no_thread", "without a thread", server.no_thread),
-        ("failed_accepts", "not accepted", server.failed_accepts),
+        ("evicted", server.evicted),
+        ("evicted_by_address", server.evicted_by_address),
+        ("idle", server.idle),
+        ("malformed", server.malformed),
+        ("timed_out", server.timed_out),
+        ("too_large", server.too_large),
+        ("no_thread", server.no_thread),
+        ("failed_accepts", server.failed_accepts),
     ]
 }
 
 fn server_json(server: &ServerStats) -> Value {
-    let closed = close_counts(server).map(|(name, _, count)| (name, count));
     let counts = [
         ("open", server.open),
         ("opened", server.opened),
         ("calls", server.calls),
         ("exceptions", server.exceptions),
     ];
-    let all = counts.into_iter().chain(closed);
+    let all = counts.into_iter().chain(close_counts(server));
     let known = all.filter_map(|(name, count)| Some((name.to_owned(), count?.into())));
     known.collect::<Map<String, Value>>().into()
-}
-
-/// A time since 1970 as a date and a time of day.
-fn utc(unix_millis: i64) -> String {
-    let seconds = unix_millis.div_euclid(1_000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Years that start in March have their leap day at their end.
-    let from_march = days + 719_468;
-    let era = from_march.div_euclid(146_097);
-    let day_of_era = from_march.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = (shifted + 2) % 12 + 1;
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 #[cfg(test)]

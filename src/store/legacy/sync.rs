@@ -16,7 +16,7 @@ use crate::store::key_writes::WriteRequest;
 use crate::store::placement::Key;
 use crate::store::rebalance::{DEFAULT_REPLICAS, Phase};
 use crate::store::store::Store;
-use crate::store::table::{Cursor, SCAN_LIMIT, stripe_of};
+use crate::store::table::{Cursor, SCAN_LIMIT};
 use crate::store::types::{Client, Refusal, unix_millis};
 use crate::store::versions::{Entry, Value, written_at};
 
@@ -28,6 +28,9 @@ const KEYS: usize = 64;
 
 /// The most bytes of the entries of one page of the table.
 const PAGE: usize = 256 * 1024;
+
+/// The most bytes of the entries that are checked at a time: some dozens, or a single larger one.
+const CHECK_PAGE: usize = 8 * 1024;
 
 /// The time between two checks of some keys that a legacy node should have.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -258,7 +261,7 @@ impl Store {
         let (mut cursor, mut put) = (Some(Cursor::default()).filter(|_| has_all()), 0);
         while let Some(at) = cursor {
             let written_since = if doubt.is_repeat { doubt.since } else { 0 };
-            let (keys, next) = self.keys_for(&doubt.peer, &at, written_since);
+            let (keys, next) = self.keys_for(&doubt.peer, &at, PAGE, written_since);
             match self.sync_keys(&doubt.peer, doubt.since, &keys) {
                 Ok(synced) if synced.open == 0 => put += synced.put,
                 Ok(_) => return false,
@@ -282,7 +285,7 @@ impl Store {
             let peer = peer.location;
             let mut cursor = Some(Cursor::default());
             while let Some(at) = cursor {
-                let (keys, next) = self.keys_for(&peer, &at, 0);
+                let (keys, next) = self.keys_for(&peer, &at, PAGE, 0);
                 let since = self.doubts.lock().since(&peer).unwrap_or(i64::MAX);
                 let synced = self.sync_keys(&peer, since, &keys).unwrap_or_default();
                 in_place += synced.in_place;
@@ -303,6 +306,7 @@ impl Store {
         &self,
         peer: &Location,
         cursor: &Cursor,
+        max_bytes: usize,
         written_since: i64,
     ) -> (Vec<Vec<u8>>, Option<Cursor>) {
         let (ring, routing) = (self.node.ring(), self.routing());
@@ -313,7 +317,7 @@ impl Store {
         };
         let page = self
             .table
-            .page(cursor, PAGE, SCAN_LIMIT, |_| true, is_for_peer);
+            .page(cursor, max_bytes, SCAN_LIMIT, |_| true, is_for_peer);
         let entries = page.entries.into_iter();
         let recent = entries.filter(|(_, entry)| written_at(entry.version) >= written_since);
         (recent.map(|(key, _)| key).collect(), page.next)
@@ -408,16 +412,8 @@ impl Checker {
         self.cursors.retain(|peer, _| peers.contains(peer));
         for peer in peers {
             let cursor = self.cursors.entry(peer.clone()).or_default();
-            let (mut keys, next) = store.keys_for(&peer, cursor, 0);
-            let has_more = keys.len() > KEYS;
-            keys.truncate(KEYS);
-            *cursor = match keys.last().filter(|_| has_more) {
-                Some(last) => Cursor {
-                    stripe: stripe_of(Key::new(last)),
-                    after: Some(last.clone()),
-                },
-                None => next.unwrap_or_default(),
-            };
+            let (keys, next) = store.keys_for(&peer, cursor, CHECK_PAGE, 0);
+            *cursor = next.unwrap_or_default();
             let synced = store.sync_keys(&peer, i64::MAX, &keys);
             if synced.is_ok_and(|synced| synced.put > 0) {
                 let now = unix_millis();

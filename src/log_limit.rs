@@ -14,7 +14,7 @@ const MAX_LINES: u32 = 20;
 /// Logs warnings, a limited number a second. Shared by threads. The lock guards the current second,
 /// and is not held while a line is written.
 #[derive(Default)]
-pub(super) struct LogLimiter(Mutex<Window>);
+pub(crate) struct LogLimiter(Mutex<Window>);
 
 /// The lines of one second.
 #[derive(Default)]
