@@ -82,7 +82,7 @@
 //! # Limits
 //!
 //! Everything is bounded: connections and messages ([`rpc::limits`]), keys, values and memory
-//! ([`store::limits`]), members and calls in flight ([`membership::Config`]), and every wait.
+//! ([`store::limits`]), members and calls in flight ([`membership::config`]), and every wait.
 //! Nothing is written to disk. Without an [identity](rpc::tls::identity), everyone who can
 //! connect can call nearly everything; with one, everyone who has a certificate of the
 //! network's CA.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator;
 use thrifty_p2p::membership::{
-    Config, Event, Gossip, Member, MemberTable, Membership, Merge, Now, Status, gossip,
+    Config, Event, Gossip, Member, MemberTable, Membership, Merge, Now, Status, config, gossip,
 };
 
 fn location(port: u16) -> Location {
@@ -385,7 +385,7 @@ fn a_node_continues_to_call_if_the_driver_never_reports_an_outcome() {
         calls += node.tick(now(time)).len();
     }
     // Each call is dropped after 10 s, and another one may be made.
-    let max = Config::default().max_calls;
+    let max = config::MAX_CALLS;
     assert!(calls > 4 * max, "{calls} calls in a minute are too few");
     assert!(calls <= 7 * max, "{calls} calls in a minute are too many");
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::config;
 use super::core::Membership;
-use super::event::{Change, ChangeKind};
+use super::event::{Change, ChangeKind, Event};
 use super::member::{Member, Status};
 use super::table::Merge;
 use crate::location::Location;
@@ -76,7 +77,7 @@ impl Membership {
             Status::Left => {
                 self.cancel_timers(location);
                 self.remove_from_ring(location, ChangeKind::Left);
-                self.add_tombstone(location, self.config.left_retention);
+                self.add_tombstone(location, config::LEFT_RETENTION);
             }
         }
         if self.ring.contains(location) && member.status != Status::Alive {
@@ -85,7 +86,7 @@ impl Membership {
         // The tombstone of a location that was not in the table is kept and not spread. Otherwise
         // nodes that drop a tombstone at different times would return it to each other forever.
         if before.is_some() || member.status.is_live() {
-            self.rumors.add(location, self.config.max_rumors);
+            self.rumors.add(location, config::MAX_RUMORS);
             self.become_hot();
         }
     }
@@ -97,7 +98,7 @@ impl Membership {
         let suspect_since = self.suspect_since.get(location).copied();
         self.cancel_timers(location);
         let grace = match suspect_since {
-            Some(since) => (since + self.config.refused_suspect_timeout).saturating_sub(now),
+            Some(since) => (since + config::REFUSED_SUSPECT_TIMEOUT).saturating_sub(now),
             None => self.config.grace,
         };
         let grace = grace.min(self.config.grace);
@@ -120,9 +121,9 @@ impl Membership {
 
     /// Calls a suspect in the next tick, so that it learns of the suspicion and can refute.
     /// Rumors alone can miss it, above all while it reaches few nodes. Of all nodes that learn of
-    /// the suspicion, `suspect_notifiers` call it on average, in a network of any size.
+    /// the suspicion, `SUSPECT_NOTIFIERS` call it on average, in a network of any size.
     fn notify_suspect(&mut self, location: &Location) {
-        let chance = self.config.suspect_notifiers as f64 / self.ring.len() as f64;
+        let chance = config::SUSPECT_NOTIFIERS as f64 / self.ring.len() as f64;
         if *location != self.me && self.rng.fraction() < chance {
             self.probe_soon(location);
         }
@@ -156,7 +157,7 @@ impl Membership {
 
     fn push_change(&mut self, location: &Location, kind: ChangeKind) {
         let location = location.clone();
-        self.changes.push(Change { location, kind });
+        self.push_event(Event::RingChanged(Change { location, kind }));
     }
 
     /// Keeps the record of a member that is gone for `retention`, and drops the oldest tombstone

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::mem;
 
 use super::action::{Action, Call, Purpose, Request, Token};
+use super::config;
 use super::core::Membership;
 use super::gossip::Gossip;
 use super::member::{Member, Status};
@@ -27,12 +28,12 @@ impl Membership {
         true
     }
 
-    /// Exchanges all records with `peer`, at most once in each `push_pull_interval`.
+    /// Exchanges all records with `peer`, at most once in each `PUSH_PULL_INTERVAL`.
     pub(super) fn push_pull(&mut self, peer: &Location) {
         let now = self.now.monotonic;
         let next = self
             .last_push_pull
-            .map(|last| last + self.config.push_pull_interval);
+            .map(|last| last + config::PUSH_PULL_INTERVAL);
         if next.is_none_or(|next| now >= next) && self.can_call() {
             self.last_push_pull = Some(now);
             let gossip = self.gossip_for(peer, true);
@@ -61,7 +62,7 @@ impl Membership {
 
     /// Is the number of calls in flight below its limit?
     pub(super) fn can_call(&self) -> bool {
-        self.calls.len() < self.config.max_calls
+        self.calls.len() < config::MAX_CALLS
     }
 
     fn is_calling(&self, peer: &Location) -> bool {
@@ -73,11 +74,11 @@ impl Membership {
         mem::take(&mut self.outbox)
     }
 
-    /// Drops the calls that the driver has not reported within `call_lifetime`. This is no evidence
+    /// Drops the calls that the driver has not reported within `CALL_LIFETIME`. This is no evidence
     /// against the peers, but indirect probes and candidates must not wait forever.
     pub(super) fn expire_calls(&mut self) {
         while let Some(oldest) = self.calls.first_entry()
-            && oldest.get().called_at + self.config.call_lifetime <= self.now.monotonic
+            && oldest.get().called_at + config::CALL_LIFETIME <= self.now.monotonic
         {
             let call = oldest.remove();
             if let Purpose::PingReq(target) = &call.purpose {

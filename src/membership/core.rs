@@ -3,13 +3,13 @@
 //! Its methods are in the files of their subjects: `inputs` and `queries` have those for the
 //! driver; the map in the module's documentation has the rest.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::action::{Action, Call, Failure, Token};
-use super::config::Config;
-use super::event::{Change, Event};
+use super::config::{self, Config};
+use super::event::Event;
 use super::member::{Member, Status};
 use super::rng::Rng;
 use super::rumors::RumorQueue;
@@ -121,10 +121,8 @@ pub struct Membership {
     pub(super) leaving_since: Option<Duration>,
     /// Members called to announce that this node leaves.
     pub(super) leave_calls: usize,
-    /// Ring changes that the driver has not taken yet.
-    pub(super) changes: Vec<Change>,
-    /// Other events that the driver has not taken yet.
-    pub(super) pending_events: VecDeque<Event>,
+    /// Events that the driver has not taken yet.
+    pub(super) pending_events: Vec<Event>,
     /// When gossip of a sender was last reported as rejected.
     pub(super) reported_at: BTreeMap<Location, Duration>,
 }
@@ -144,7 +142,7 @@ impl Membership {
         let generation = now.unix_millis.max(0);
         let mut rng = Rng::new(random_seed);
         // Nodes that start at the same time must not probe at the same time.
-        let probe_at = now.monotonic + config.probe_interval.mul_f64(rng.fraction() / 2.0);
+        let probe_at = now.monotonic + config::PROBE_INTERVAL.mul_f64(rng.fraction() / 2.0);
         let mut membership = Membership {
             me: me.clone(),
             network,
@@ -182,8 +180,7 @@ impl Membership {
             running_since: now.monotonic,
             leaving_since: None,
             leave_calls: 0,
-            changes: Vec::new(),
-            pending_events: VecDeque::new(),
+            pending_events: Vec::new(),
             reported_at: BTreeMap::new(),
         };
         membership.apply(Member {

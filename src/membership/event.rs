@@ -8,8 +8,8 @@ use crate::location::Location;
 /// What has changed or was noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The ring has changed: all changes since the last such event.
-    RingChanged(Vec<Change>),
+    /// The ring has changed.
+    RingChanged(Change),
     /// This node received a false record about itself and refuted it with this new incarnation.
     Refuted(i64),
     /// This node suspects the member itself: a call failed, and so did the indirect probe.

@@ -23,6 +23,7 @@
 use std::time::Duration;
 
 use super::action::{Call, Failure, Purpose, Request};
+use super::config;
 use super::core::{IndirectProbe, Membership};
 use super::event::Event;
 use super::member::{Member, Status};
@@ -43,7 +44,7 @@ impl Membership {
             Purpose::Probe => {}
         }
         if self.cut_links.contains_key(&call.peer) {
-            self.probe_later(&call.peer, self.config.probe_interval);
+            self.probe_later(&call.peer, config::PROBE_INTERVAL);
         }
         // A timeout that expired while this process was paused is no evidence against the peer.
         let was_paused = failure == Failure::NoReply && call.called_at < self.running_since;
@@ -90,7 +91,7 @@ impl Membership {
         let before = self.cut_links.insert(peer.clone(), helper.clone());
         if before.as_ref() != Some(helper) {
             self.push_event(Event::LinkCut(peer.clone(), helper.clone()));
-            self.probe_later(peer, self.config.probe_interval);
+            self.probe_later(peer, config::PROBE_INTERVAL);
         }
     }
 
@@ -181,18 +182,18 @@ impl Membership {
     /// From SUSPECT to DOWN if the connection was refused.
     fn refused_suspect_timeout(&self, peer: &Location) -> Duration {
         if self.urgent.contains(peer) {
-            self.config.urgent_refused_suspect_timeout
+            config::URGENT_REFUSED_SUSPECT_TIMEOUT
         } else {
-            self.config.refused_suspect_timeout
+            config::REFUSED_SUSPECT_TIMEOUT
         }
     }
 
     /// From SUSPECT to DOWN if there was no reply, or the failure is not known.
     pub(super) fn suspect_timeout(&self, peer: &Location) -> Duration {
         let timeout = if self.urgent.contains(peer) {
-            self.config.urgent_suspect_timeout
+            config::URGENT_SUSPECT_TIMEOUT
         } else {
-            self.config.suspect_timeout
+            config::SUSPECT_TIMEOUT
         };
         timeout * (self.local_health + 1)
     }
@@ -215,10 +216,10 @@ impl Membership {
             .is_some_and(|contact| contact.at > time)
     }
 
-    /// Chooses up to `ping_req_fanout` ALIVE members that know `ping_req`.
+    /// Chooses up to `PING_REQ_FANOUT` ALIVE members that know `ping_req`.
     fn sample_helpers(&mut self, target: &Location) -> Vec<Location> {
-        let free_calls = self.config.max_calls.saturating_sub(self.calls.len());
-        let wanted = self.config.ping_req_fanout.min(free_calls);
+        let free_calls = config::MAX_CALLS.saturating_sub(self.calls.len());
+        let wanted = config::PING_REQ_FANOUT.min(free_calls);
         let mut members: Vec<&Location> = self.ring.iter().collect();
         self.rng.shuffle(&mut members);
         let helpers = members.into_iter().filter(|&member| {

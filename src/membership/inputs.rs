@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::action::{Action, Failure, Outcome, Purpose, Token};
+use super::config;
 use super::core::{Membership, Now};
 use super::event::Event;
 use super::member::Status;
@@ -33,7 +34,7 @@ impl Membership {
     /// can bring it forward.
     pub fn wake_at(&self) -> Duration {
         let queued_probe = self.probe_queue.earliest().filter(|_| self.can_call());
-        let lifetime = self.config.call_lifetime;
+        let lifetime = config::CALL_LIFETIME;
         let oldest_call = self.calls.values().next();
         let call_expiry = oldest_call.map(|call| call.called_at + lifetime);
         [
@@ -95,8 +96,8 @@ impl Membership {
     }
 
     /// Reports a failed call of the layer above. The member is probed in the next tick. If that
-    /// fails and no indirect probe succeeds, it is DOWN after `urgent_refused_suspect_timeout` or
-    /// `urgent_suspect_timeout`. [`status_of`](Membership::status_of) and the events show the
+    /// fails and no indirect probe succeeds, it is DOWN after `URGENT_REFUSED_SUSPECT_TIMEOUT` or
+    /// `URGENT_SUSPECT_TIMEOUT`. [`status_of`](Membership::status_of) and the events show the
     /// result.
     pub fn report_unreachable(&mut self, now: Now, location: &Location, failure: Failure) {
         self.advance_to(now);
@@ -124,7 +125,7 @@ impl Membership {
         is_silent
     }
 
-    /// Writes LEFT and announces it to `leave_fanout` members. The node continues to reply and
+    /// Writes LEFT and announces it to `LEAVE_FANOUT` members. The node continues to reply and
     /// to tick until [`left`](Membership::left). A second call does nothing.
     pub fn leave(&mut self, now: Now) -> Vec<Action> {
         self.advance_to(now);
@@ -133,15 +134,15 @@ impl Membership {
             let left = self.own_record().with_status(Status::Left);
             self.apply(left);
             self.notify_legacy_of_leave();
-            for _ in 0..self.config.leave_fanout {
+            for _ in 0..config::LEAVE_FANOUT {
                 self.announce_leave();
             }
         }
         self.take_actions()
     }
 
-    /// May the process end? True after `leave_linger`, as soon as no announcement is in flight,
-    /// and one `call_timeout` later in any case.
+    /// May the process end? True after `LEAVE_LINGER`, as soon as no announcement is in flight,
+    /// and one `CALL_TIMEOUT` later in any case.
     pub fn left(&self, now: Now) -> bool {
         let Some(linger_end) = self.linger_end() else {
             return false;
@@ -151,7 +152,7 @@ impl Membership {
             .values()
             .any(|call| call.purpose == Purpose::Leave);
         let wait = if is_announcing {
-            self.config.call_timeout
+            config::CALL_TIMEOUT
         } else {
             Duration::ZERO
         };
@@ -160,7 +161,7 @@ impl Membership {
 
     /// When a leaving node no longer announces that it leaves.
     fn linger_end(&self) -> Option<Duration> {
-        Some(self.leaving_since? + self.config.leave_linger)
+        Some(self.leaving_since? + config::LEAVE_LINGER)
     }
 
     /// Sends this node's LEFT record to one random member. Does nothing if the process is about
@@ -170,11 +171,11 @@ impl Membership {
             .linger_end()
             .is_none_or(|end| self.now.monotonic >= end);
         // As many failed announcements are repeated as there are announcements.
-        if is_late || self.leave_calls >= 2 * self.config.leave_fanout {
+        if is_late || self.leave_calls >= 2 * config::LEAVE_FANOUT {
             return;
         }
         self.leave_calls += 1;
-        for _ in 0..self.config.max_calls {
+        for _ in 0..config::MAX_CALLS {
             let sampled = self.rng.choose(&self.ring).cloned();
             let peer = sampled.filter(|peer| !self.is_legacy(peer));
             if peer.is_some_and(|peer| self.exchange_with(&peer, Purpose::Leave)) {
@@ -204,7 +205,7 @@ impl Membership {
         let expected = self.wake_at().max(self.now.monotonic);
         self.now = now;
         let late = now.monotonic.saturating_sub(expected);
-        if late > self.config.pause_threshold {
+        if late > config::PAUSE_THRESHOLD {
             self.on_pause(late);
         }
     }

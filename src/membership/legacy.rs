@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::action::{Call, Purpose, Request};
+use super::config;
 use super::core::Membership;
 use super::event::Event;
 use super::member::{Member, Status};
@@ -41,7 +42,7 @@ impl Membership {
             return;
         }
         if self.status_of(location).is_none() {
-            if self.candidates.len() >= self.config.max_queued_probes {
+            if self.candidates.len() >= config::MAX_QUEUED_PROBES {
                 return;
             }
             self.candidates.entry(location.clone()).or_insert(0);
@@ -51,15 +52,15 @@ impl Membership {
         }
     }
 
-    /// Calls a candidate again later, because it may be starting. After `max_attempts` it is DOWN,
+    /// Calls a candidate again later, because it may be starting. After `MAX_ATTEMPTS` it is DOWN,
     /// with an incarnation that a process there supersedes.
     pub(super) fn on_candidate_failure(&mut self, location: &Location) {
         let Some(attempts) = self.candidates.get_mut(location) else {
             return;
         };
         *attempts += 1;
-        if *attempts < self.config.max_attempts {
-            let delay = self.config.reconnect_interval / 4 * *attempts;
+        if *attempts < config::MAX_ATTEMPTS {
+            let delay = config::RECONNECT_INTERVAL / 4 * *attempts;
             self.probe_later(location, delay);
         } else {
             self.candidates.remove(location);
@@ -173,7 +174,7 @@ impl Membership {
             .iter()
             .filter(|l| !listed.contains(l) && *l != peer);
         // As many as calls are allowed; the next probe sends the rest.
-        let missing: Vec<Location> = missing.take(self.config.max_calls).cloned().collect();
+        let missing: Vec<Location> = missing.take(config::MAX_CALLS).cloned().collect();
         if !missing.is_empty() {
             self.probe_later(peer, COMPARE_AFTER);
         }

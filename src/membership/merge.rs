@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::action::{Call, Failure, Purpose};
+use super::config;
 use super::core::{Contact, Membership, Now};
 use super::event::{Event, RejectReason};
 use super::gossip::Gossip;
@@ -64,7 +65,7 @@ impl Membership {
         if was_alone && call.full {
             // A node that joins learns what all others know: only its own record is a rumor.
             self.rumors.clear();
-            self.rumors.add(&self.me, self.config.max_rumors);
+            self.rumors.add(&self.me, config::MAX_RUMORS);
         }
         self.record_exchange(&reply.sender, reply.digest);
         if reply.sender != call.peer {
@@ -114,7 +115,7 @@ impl Membership {
             match merged {
                 Ok(Merge::Applied(_)) => result.learned = true,
                 Ok(Merge::Unchanged) => {
-                    let limit = self.config.max_useless_exchanges;
+                    let limit = config::MAX_USELESS_EXCHANGES;
                     self.rumors.count_duplicate(&member.location, limit);
                 }
                 Ok(Merge::Stale) => result.newer.push(member.location.clone()),
@@ -210,7 +211,7 @@ impl Membership {
 
     /// The largest incarnation that is accepted: `times` the allowed clock skew ahead.
     fn max_incarnation(&self, times: i64) -> i64 {
-        let skew = self.config.max_clock_skew.as_millis() as i64;
+        let skew = config::MAX_CLOCK_SKEW.as_millis() as i64;
         let now = self.now.unix_millis;
         now.saturating_add(skew.saturating_mul(times))
     }

@@ -107,7 +107,7 @@
 mod action;
 mod apply;
 mod calls;
-mod config;
+pub mod config;
 mod core;
 mod event;
 mod failure_detector;

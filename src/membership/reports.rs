@@ -1,35 +1,25 @@
-//! The events that the driver takes: ring changes, and a bounded queue for the log.
+//! The events that the driver takes: ring changes, and what is logged.
 
 use std::mem;
 use std::sync::Arc;
 
+use super::config;
 use super::core::Membership;
 use super::event::{Event, RejectReason};
 use crate::location::Location;
-
-/// Events in the queue before the oldest is dropped. Ring changes are never dropped.
-const MAX_EVENTS: usize = 256;
 
 /// Senders whose last report is remembered. Further senders are not reported.
 const MAX_REPORTED_SENDERS: usize = 1_000;
 
 impl Membership {
-    /// Returns and removes the events since the last call. The driver takes them after every
-    /// method that takes `&mut self`, and changes its ring under the same lock.
+    /// Returns and removes the events since the last call, in order. The driver takes them after
+    /// every method that takes `&mut self`, so there are few for each record of a gossip.
     pub fn events(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        if !self.changes.is_empty() {
-            events.push(Event::RingChanged(mem::take(&mut self.changes)));
-        }
-        events.extend(self.pending_events.drain(..));
-        events
+        mem::take(&mut self.pending_events)
     }
 
     pub(super) fn push_event(&mut self, event: Event) {
-        if self.pending_events.len() == MAX_EVENTS {
-            self.pending_events.pop_front();
-        }
-        self.pending_events.push_back(event);
+        self.pending_events.push(event);
     }
 
     /// Reports that the node at `location` belongs to another network.
@@ -47,10 +37,10 @@ impl Membership {
         }
     }
 
-    /// Takes one report of a sender in each `report_interval`.
+    /// Takes one report of a sender in each `REPORT_INTERVAL`.
     fn may_report(&mut self, sender: &Location) -> bool {
         let now = self.now.monotonic;
-        let interval = self.config.report_interval;
+        let interval = config::REPORT_INTERVAL;
         self.reported_at.retain(|_, at| now < *at + interval);
         let is_new = !self.reported_at.contains_key(sender);
         let may_report = is_new && self.reported_at.len() < MAX_REPORTED_SENDERS;

@@ -5,6 +5,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
 use super::action::Purpose;
+use super::config;
 use super::core::Membership;
 use super::member::{Member, Status};
 use super::rng::Rng;
@@ -14,7 +15,7 @@ use crate::location::Location;
 /// run.
 const JOIN_FANOUT: usize = 3;
 
-/// DOWN legacy nodes that are called in one `reconnect_interval`.
+/// DOWN legacy nodes that are called in one `RECONNECT_INTERVAL`.
 const MAX_LEGACY_CALLS: usize = 8;
 
 impl Membership {
@@ -22,7 +23,7 @@ impl Membership {
     pub(super) fn become_hot(&mut self) {
         self.useless_exchanges = 0;
         if self.gossip_at.is_none() {
-            let delay = self.config.max_gossip_delay.mul_f64(self.rng.fraction());
+            let delay = config::MAX_GOSSIP_DELAY.mul_f64(self.rng.fraction());
             self.gossip_at = Some(self.now.monotonic + delay);
         }
     }
@@ -35,7 +36,7 @@ impl Membership {
         } else {
             self.useless_exchanges + 1
         };
-        if self.useless_exchanges >= self.config.max_useless_exchanges {
+        if self.useless_exchanges >= config::MAX_USELESS_EXCHANGES {
             self.gossip_at = None;
             self.rumors.clear();
         }
@@ -46,10 +47,10 @@ impl Membership {
         if self.gossip_at.is_none_or(|at| at > self.now.monotonic) {
             return;
         }
-        self.gossip_at = Some(self.now.monotonic + self.config.gossip_interval);
-        for _ in 0..self.config.gossip_fanout {
+        self.gossip_at = Some(self.now.monotonic + config::GOSSIP_INTERVAL);
+        for _ in 0..config::GOSSIP_FANOUT {
             // A quarter of the calls is kept for probes and what follows from them.
-            let may_gossip = self.calls.len() < self.config.max_calls * 3 / 4;
+            let may_gossip = self.calls.len() < config::MAX_CALLS * 3 / 4;
             let peer = self.rng.choose(&self.ring).cloned();
             let is_called = peer.is_some_and(|peer| {
                 may_gossip && !self.is_legacy(&peer) && self.exchange_with(&peer, Purpose::Gossip)
@@ -65,7 +66,7 @@ impl Membership {
         if self.probe_at > self.now.monotonic {
             return;
         }
-        self.probe_at = self.now.monotonic + self.jitter(self.config.probe_interval / 2);
+        self.probe_at = self.now.monotonic + self.jitter(config::PROBE_INTERVAL / 2);
         self.probed_round_robin = !self.probed_round_robin;
         let peer = if self.probed_round_robin {
             next_of_round(&mut self.probe_round, &self.ring, &self.me, &mut self.rng)
@@ -99,9 +100,9 @@ impl Membership {
             return;
         }
         let (interval, fanout) = if self.is_alone() {
-            (self.config.join_retry_interval, JOIN_FANOUT)
+            (config::JOIN_RETRY_INTERVAL, JOIN_FANOUT)
         } else {
-            (self.config.reconnect_interval, 1)
+            (config::RECONNECT_INTERVAL, 1)
         };
         self.reconnect_at = self.now.monotonic + self.jitter(interval);
         for seed in self.sample_missing_seeds(fanout) {
@@ -163,7 +164,7 @@ impl Membership {
 
     /// Queues a probe of `location` for a tick after `delay`. False if the queue is full.
     pub(super) fn probe_later(&mut self, location: &Location, delay: Duration) -> bool {
-        let limit = self.config.max_queued_probes;
+        let limit = config::MAX_QUEUED_PROBES;
         let time = self.now.monotonic + delay;
         self.probe_queue.add(location, time, limit)
     }

@@ -11,7 +11,7 @@ use super::events::PendingEvents;
 use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{self, LocatorSyncClient, TLocatorSyncClient};
-use crate::membership::{Action, Change, Gossip, Membership, Now, Outcome, Request};
+use crate::membership::{Action, Change, Gossip, Membership, Now, Outcome, Request, config};
 use crate::rpc::dialer::{Input, Output, Timeouts};
 
 /// A client of a peer.
@@ -104,7 +104,7 @@ impl Node {
     /// peer: the membership times the call out.
     fn perform(&self, action: &Action) -> Option<Outcome> {
         let peer = &action.peer;
-        let timeout = self.shared.config.call_timeout;
+        let timeout = config::CALL_TIMEOUT;
         let to_wire = |all: &[Location]| all.iter().map(Into::into).collect();
         let outcome = self.call(timeout, peer, |client| match &action.request {
             Request::Exchange(gossip) => {

@@ -27,36 +27,25 @@ pub(super) struct PendingEvents {
 }
 
 impl PendingEvents {
-    /// Adds an event. Never blocks.
+    /// Adds an event other than a ring change. Never blocks.
     pub fn add(&mut self, event: Event) {
-        match event {
-            Event::RingChanged(changes) => {
-                self.changes.extend(changes);
-                if self.changes.len() > MAX_CHANGES {
-                    self.keep_last_changes();
-                }
-            }
-            event => {
-                if self.events.len() == MAX_EVENTS {
-                    self.events.pop_front();
-                    self.dropped += 1;
-                }
-                self.events.push_back(event);
-            }
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+            self.dropped += 1;
         }
+        self.events.push_back(event);
     }
 
-    /// Keeps only the last change of each location.
-    fn keep_last_changes(&mut self) {
-        let mut seen = BTreeSet::new();
-        let mut kept = Vec::new();
-        for change in self.changes.drain(..).rev() {
-            if seen.insert(change.location.clone()) {
-                kept.push(change);
-            }
+    /// Adds ring changes. Of too many, keeps the last one of each location. Never blocks.
+    pub fn add_changes(&mut self, changes: Vec<Change>) {
+        self.changes.extend(changes);
+        if self.changes.len() > MAX_CHANGES {
+            let mut seen = BTreeSet::new();
+            self.changes.reverse();
+            let is_last = |change: &Change| seen.insert(change.location.clone());
+            self.changes.retain(is_last);
+            self.changes.reverse();
         }
-        kept.reverse();
-        self.changes = kept;
     }
 }
 
@@ -87,7 +76,7 @@ mod tests {
                 location: Location::new("127.0.0.1", 1 + (number % 3) as u16).unwrap(),
                 kind: ChangeKind::Restarted,
             };
-            pending.add(Event::RingChanged(vec![change]));
+            pending.add_changes(vec![change]);
             pending.add(Event::ProcessPaused(Duration::ZERO));
         }
         let ports = pending.changes.iter().map(|change| change.location.port());

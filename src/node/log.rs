@@ -78,7 +78,7 @@ fn last_contact(membership: &Membership, location: &Location, now: Duration) -> 
 
 fn log_event(event: &Event) {
     match event {
-        Event::RingChanged(changes) => changes.iter().for_each(log_change),
+        Event::RingChanged(change) => log_change(change),
         Event::Refuted(incarnation) => {
             info!("refuted suspicion; incarnation is now {incarnation}");
         }

@@ -27,7 +27,7 @@ use crate::endpoint::{BindOptions, Endpoint};
 use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{self, TBaseSyncClient, TLocatorSyncClient};
-use crate::membership::{Failure, Gossip, Member, Membership, Outcome, Status};
+use crate::membership::{Failure, Gossip, Member, Membership, Outcome, Status, config};
 use crate::rpc::dialer::{Dialer, Timeouts};
 use crate::rpc::tunnel;
 
@@ -139,7 +139,7 @@ impl Node {
     /// See [`Error`]; it names the location.
     pub(crate) fn push_pull(&self, location: &Location) -> Result<bool, Error> {
         let gossip = self.full_state();
-        let timeout = self.shared.config.call_timeout;
+        let timeout = config::CALL_TIMEOUT;
         let reply = self.call(timeout, location, |peer| peer.exchange(gossip))?;
         self.on_exchange(reply)
             .map_err(|e| Error::Remote(location.clone(), e))?;
@@ -206,7 +206,7 @@ impl Node {
 
     /// Does `location` reply to this node now? Blocks for the time of an indirect probe.
     pub(crate) fn ping(&self, location: &Location) -> bool {
-        let timeout = self.shared.config.ping_req_timeout;
+        let timeout = config::PING_REQ_TIMEOUT;
         self.call(timeout, location, |peer| peer.ping()).is_ok()
     }
 
@@ -214,7 +214,7 @@ impl Node {
     /// connection that this thread serves. False if that is not possible. Blocks for the time of
     /// an indirect probe.
     pub(crate) fn open_tunnel(&self, location: &Location) -> bool {
-        let timeout = self.shared.config.ping_req_timeout;
+        let timeout = config::PING_REQ_TIMEOUT;
         let timeouts = Timeouts {
             connect: timeout,
             reply: timeout,

@@ -27,7 +27,6 @@ const ISOLATED_AFTER: Duration = Duration::from_secs(2);
 /// The state of one node.
 pub(super) struct Shared {
     pub endpoint: Endpoint,
-    pub config: Config,
     /// The zero of monotonic time.
     start: Instant,
     /// The membership and what follows from it. Held to decide, never during a call or a log line.
@@ -79,7 +78,6 @@ impl Shared {
     /// The state of a node that knows only itself.
     pub fn new(endpoint: Endpoint, network: &str) -> Shared {
         let network: Arc<str> = network.into();
-        let config = Config::default();
         let start = Instant::now();
         let now = now_since(start);
         let location = endpoint.location().clone();
@@ -87,12 +85,11 @@ impl Shared {
         let seed = RandomState::new().hash_one((&location, now.unix_millis));
         let ring = [location.clone()].into_iter().collect();
         let mut membership =
-            Membership::new(location, network, Vec::new(), config.clone(), now, seed);
+            Membership::new(location, network, Vec::new(), Config::default(), now, seed);
         // The event that this node is on its own ring is not reported.
         membership.events();
         Shared {
             endpoint,
-            config,
             start,
             generation: AtomicI64::new(membership.generation()),
             state: Mutex::new(State {
@@ -128,11 +125,11 @@ impl Shared {
         self.generation
             .store(state.membership.generation(), Release);
         for event in events {
-            if let Event::RingChanged(changes) = event {
-                state.changes.extend(changes);
-                continue;
-            }
             match &event {
+                Event::RingChanged(change) => {
+                    state.changes.push(change.clone());
+                    continue;
+                }
                 Event::ForeignNetwork(peer, network) => {
                     state.foreign_peer = Some((peer.clone(), network.clone()));
                 }
@@ -173,7 +170,7 @@ impl Shared {
             self.epoch.fetch_add(1, Release);
             state = self.state.lock();
             if !changes.is_empty() {
-                state.events.add(Event::RingChanged(changes));
+                state.events.add_changes(changes);
                 self.event_added.notify_all();
             }
             state.published = collected;

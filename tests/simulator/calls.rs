@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use thrifty_p2p::location::Location;
-use thrifty_p2p::membership::{Action, Gossip, Outcome, Request, Token};
+use thrifty_p2p::membership::{Action, Gossip, Outcome, Request, Token, config};
 
 use super::event_queue::{ProcessId, SimEvent};
 use super::{Id, Process, Simulator, wire_size};
@@ -50,7 +50,7 @@ impl Simulator {
         action: Action,
     ) {
         let token = action.token;
-        let timeout = (called_at + self.config.call_timeout).saturating_sub(self.clock);
+        let timeout = (called_at + config::CALL_TIMEOUT).saturating_sub(self.clock);
         let is_lost = self.network.loses(&mut self.rng);
         // Of a lost call, either the request or the reply is lost.
         let has_arrived = !is_lost || self.rng.below(2) == 0;
@@ -138,7 +138,7 @@ impl Simulator {
             let round_trip = self.network.delay(&mut self.rng) * 2;
             (Outcome::PingReq(replies), round_trip)
         } else {
-            (Outcome::PingReq(false), self.config.ping_req_timeout)
+            (Outcome::PingReq(false), config::PING_REQ_TIMEOUT)
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use thrifty_p2p::location::Location;
-use thrifty_p2p::membership::{Change, ChangeKind, Event, Member, Membership, Status};
+use thrifty_p2p::membership::{Change, ChangeKind, Event, Member, Membership, Status, config};
 
 use super::{Id, Simulator};
 
@@ -39,11 +39,10 @@ pub fn removed_as_down(events: &[Event]) -> impl Iterator<Item = &Location> {
 }
 
 fn changes(events: &[Event]) -> impl Iterator<Item = &Change> {
-    let lists = events.iter().filter_map(|event| match event {
-        Event::RingChanged(changes) => Some(changes),
+    events.iter().filter_map(|event| match event {
+        Event::RingChanged(change) => Some(change),
         _ => None,
-    });
-    lists.flatten()
+    })
 }
 
 impl Invariants {
@@ -186,7 +185,7 @@ fn check_limits(simulator: &Simulator, id: Id, node: &Membership) {
         "{tombstones} tombstones"
     );
     let calls = simulator.calls_in_flight(id);
-    assert!(calls <= config.max_calls, "{calls} calls in flight");
+    assert!(calls <= config::MAX_CALLS, "{calls} calls in flight");
 }
 
 fn pair(a: Id, b: Id) -> (Id, Id) {
