@@ -1,7 +1,5 @@
 //! Finds a peer on this host by probing ports, and checks the service type of a peer.
 
-use std::time::Duration;
-
 use log::debug;
 
 use crate::endpoint::FIRST_PORT;
@@ -14,10 +12,7 @@ use crate::rpc::dialer::{Dialer, Input, Output, Timeouts};
 pub const PORTS: u16 = 10;
 
 /// The timeouts of one probe.
-const PROBE_TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_millis(500),
-    reply: Duration::from_millis(500),
-};
+const PROBE_TIMEOUTS: Timeouts = Timeouts::of_millis(500, 500);
 
 /// Finds the first peer on this host with this service type.
 ///

@@ -28,10 +28,7 @@ use crate::store::types::Client;
 use crate::store::wire::refused;
 
 /// Longer than a node retries before it refuses, so that the client receives the reason.
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(1),
-    reply: Duration::from_secs(12),
-};
+const TIMEOUTS: Timeouts = Timeouts::of_millis(1_000, 12_000);
 
 /// How long a put to a legacy node may take until its value can be read.
 const LEGACY_PUT_TIMEOUT: Duration = Duration::from_secs(5);

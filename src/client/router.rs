@@ -24,10 +24,7 @@ use crate::store::placement::{Key, NodeId};
 use crate::store::types::{CLIENT_TIMEOUT, Client, PRIMARY_TIMEOUTS};
 
 /// For a node that forwards calls: longer than it retries before it refuses.
-const PROXY_TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_millis(500),
-    reply: Duration::from_secs(12),
-};
+const PROXY_TIMEOUTS: Timeouts = Timeouts::of_millis(500, 12_000);
 
 /// The age at which the topology is refreshed.
 const MAX_AGE: Duration = Duration::from_secs(1);

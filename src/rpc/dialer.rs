@@ -31,13 +31,20 @@ pub struct Timeouts {
     pub reply: Duration,
 }
 
+impl Timeouts {
+    /// The timeouts to connect and for the reply, in milliseconds.
+    pub const fn of_millis(connect: u64, reply: u64) -> Timeouts {
+        Timeouts {
+            connect: Duration::from_millis(connect),
+            reply: Duration::from_millis(reply),
+        }
+    }
+}
+
 impl Default for Timeouts {
     /// 1 s to connect and 10 s for the reply: the peer may have to call others first.
     fn default() -> Timeouts {
-        Timeouts {
-            connect: Duration::from_secs(1),
-            reply: Duration::from_secs(10),
-        }
+        Timeouts::of_millis(1_000, 10_000)
     }
 }
 
@@ -172,12 +179,11 @@ impl Dialer {
     pub(crate) fn open(&self, timeouts: Timeouts, location: &Location) -> Result<Stream, Error> {
         let tcp = Arc::new(connect(timeouts, location)?);
         let Some(identity) = &self.identity else {
-            return Ok(Stream::Plain(tcp));
+            return Ok(Stream { tcp, tls: None });
         };
-        let stream = identity.connect(tcp, timeouts.reply);
-        stream
-            .map(|stream| Stream::Tls(Arc::new(stream)))
-            .map_err(|e| Error::of_handshake(location, e))
+        let tls = identity.connect(tcp.clone(), timeouts.reply);
+        let tls = Some(tls.map_err(|e| Error::of_handshake(location, e))?);
+        Ok(Stream { tcp, tls })
     }
 }
 

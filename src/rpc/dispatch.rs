@@ -100,19 +100,20 @@ impl Service {
     fn open(&self, tcp: &Arc<TcpStream>) -> io::Result<Option<Stream>> {
         let limits = &self.state.limits;
         tcp.set_nodelay(true)?;
-        let stream = match &self.state.identity {
-            None => Some(Stream::Plain(tcp.clone())),
-            Some(identity) => {
-                tcp.set_read_timeout(Some(limits.handshake_timeout))?;
-                tcp.set_write_timeout(Some(limits.handshake_timeout))?;
-                let (handshake, record) = (limits.handshake_timeout, limits.message_timeout);
-                let stream = identity.accept(tcp.clone(), handshake, record)?;
-                stream.map(|stream| Stream::Tls(Arc::new(stream)))
+        let mut tls = None;
+        if let Some(identity) = &self.state.identity {
+            let (handshake, record) = (limits.handshake_timeout, limits.message_timeout);
+            tcp.set_read_timeout(Some(handshake))?;
+            tcp.set_write_timeout(Some(handshake))?;
+            tls = identity.accept(tcp.clone(), handshake, record)?;
+            if tls.is_none() {
+                return Ok(None);
             }
-        };
+        }
         tcp.set_read_timeout(Some(limits.read_timeout()))?;
         tcp.set_write_timeout(Some(limits.message_timeout))?;
-        Ok(stream)
+        let tcp = tcp.clone();
+        Ok(Some(Stream { tcp, tls }))
     }
 
     /// Handles one call without the processor, if it is buffered completely and known.

@@ -181,7 +181,7 @@ impl<C> Pool<C> {
         let mut all = self.connections.lock();
         let connections = all.get_mut(location)?;
         let newest = connections.idle.pop()?;
-        if newest.idle_since.elapsed() >= Self::MAX_IDLE_AGE {
+        if newest.is_too_old() {
             // The others are older.
             connections.idle.clear();
             return None;
@@ -194,12 +194,15 @@ impl<C> Pool<C> {
 
     fn open(&self, location: &Location) -> Result<PooledConnection<C>, Error> {
         let connection = self.dialer.open_by_detour(self.timeouts, location)?;
-        let stream = connection.tcp().clone();
+        let stream = connection.tcp.clone();
         let (input, output) = client_protocols(connection, self.timeouts.reply);
         let mut all = self.connections.lock();
         if !all.contains_key(location) {
             // Keeps the map from growing with every peer that was ever called.
-            all.retain(|_, connections| connections.is_used());
+            let is_recent = |idle: &PooledConnection<C>| !idle.is_too_old();
+            all.retain(|_, known| {
+                !known.busy.is_empty() || known.idle.last().is_some_and(is_recent)
+            });
         }
         let connections = all.entry(location.clone()).or_insert_with(|| Connections {
             idle: Vec::new(),
@@ -216,11 +219,9 @@ impl<C> Pool<C> {
     }
 }
 
-impl<C> Connections<C> {
-    /// Is one of them in use, or recently used?
-    fn is_used(&self) -> bool {
-        let newest = self.idle.last();
-        !self.busy.is_empty()
-            || newest.is_some_and(|newest| newest.idle_since.elapsed() < Pool::<C>::MAX_IDLE_AGE)
+impl<C> PooledConnection<C> {
+    /// Was it idle for so long that its server may close it?
+    fn is_too_old(&self) -> bool {
+        self.idle_since.elapsed() >= Pool::<C>::MAX_IDLE_AGE
     }
 }

@@ -9,33 +9,27 @@ use crate::rpc::tls::stream::TlsStream;
 
 /// Both directions of a connection. Clones are the same connection.
 #[derive(Clone)]
-pub(crate) enum Stream {
-    Plain(Arc<TcpStream>),
-    Tls(Arc<TlsStream>),
+pub(crate) struct Stream {
+    /// The TCP stream. Shutting it down ends the connection.
+    pub tcp: Arc<TcpStream>,
+    /// TLS over it, if the connection uses that.
+    pub tls: Option<Arc<TlsStream>>,
 }
 
 impl Stream {
-    /// The TCP stream below. Shutting it down ends the connection.
-    pub(crate) fn tcp(&self) -> &Arc<TcpStream> {
-        match self {
-            Stream::Plain(stream) => stream,
-            Stream::Tls(stream) => stream.tcp(),
-        }
-    }
-
     /// Does the peer call from this host: over loopback, or from the address that it called?
     pub(crate) fn is_local(&self) -> bool {
         let ip = |address: SocketAddr| address.ip().to_canonical();
-        let called = self.tcp().local_addr().map(ip).ok();
-        let peer = self.tcp().peer_addr().map(ip).ok();
+        let called = self.tcp.local_addr().map(ip).ok();
+        let peer = self.tcp.peer_addr().map(ip).ok();
         peer.is_some_and(|peer| peer.is_loopback() || called == Some(peer))
     }
 
     /// Writes all of `bytes` within `timeout` in total.
     pub(crate) fn write_all(&self, bytes: &[u8], timeout: Duration) -> io::Result<()> {
-        let written = match self {
-            Stream::Plain(stream) => write_within(stream, bytes, timeout),
-            Stream::Tls(stream) => stream.write_all(bytes, timeout),
+        let written = match &self.tls {
+            None => write_within(&self.tcp, bytes, timeout),
+            Some(tls) => tls.write_all(bytes, timeout),
         };
         written.map_err(name_timeout)
     }
@@ -44,9 +38,9 @@ impl Stream {
 impl Read for Stream {
     /// Reads what is available. Blocks for the TCP stream's read timeout.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = match self {
-            Stream::Plain(stream) => (&**stream).read(buffer),
-            Stream::Tls(stream) => stream.read(buffer),
+        let read = match &self.tls {
+            None => (&*self.tcp).read(buffer),
+            Some(tls) => tls.read(buffer),
         };
         read.map_err(name_timeout)
     }

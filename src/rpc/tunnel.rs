@@ -63,7 +63,7 @@ impl Tunnels {
         let mut buffer = vec![0; BUFFER_SIZE];
         loop {
             let [from_one, from_other] = {
-                let tcp = [one.tcp(), other.tcp()];
+                let tcp = [&one.tcp, &other.tcp];
                 let mut sockets = tcp.map(|tcp| PollFd::new(tcp.as_fd(), PollFlags::POLLIN));
                 if poll(&mut sockets, timeout)? == 0 {
                     return Ok(());
@@ -105,7 +105,10 @@ mod tests {
     }
 
     fn plain(stream: TcpStream) -> Stream {
-        Stream::Plain(Arc::new(stream))
+        Stream {
+            tcp: Arc::new(stream),
+            tls: None,
+        }
     }
 
     /// Sends bytes into one end, and expects them at the other.

@@ -20,10 +20,7 @@ use crate::store::types::{Client, unix_millis};
 const PARALLEL: usize = 32;
 
 /// A node that does not reply in this time is shown as one that does not answer.
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(1),
-    reply: Duration::from_secs(3),
-};
+const TIMEOUTS: Timeouts = Timeouts::of_millis(1_000, 3_000);
 
 /// The pause before nodes are asked again, to measure how fast a rebalance is.
 const PAUSE: Duration = Duration::from_millis(500);

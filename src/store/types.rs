@@ -33,22 +33,13 @@ pub(crate) const CLIENT_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) const ATTEMPT_LIFETIME_MS: u64 = CLIENT_TIMEOUT.as_millis() as u64 + 1_000;
 
 /// For calls that a peer answers from its own table.
-pub(super) const PEER_TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_millis(500),
-    reply: Duration::from_secs(1),
-};
+pub(super) const PEER_TIMEOUTS: Timeouts = Timeouts::of_millis(500, 1_000);
 
 /// For calls that ask for a confirmation: several of them while it counts.
-pub(super) const QUORUM_TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_millis(400),
-    reply: Duration::from_millis(400),
-};
+pub(super) const QUORUM_TIMEOUTS: Timeouts = Timeouts::of_millis(400, 400);
 
 /// For calls that a primary answers after it has called the other owners.
-pub(crate) const PRIMARY_TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_millis(500),
-    reply: Duration::from_secs(3),
-};
+pub(crate) const PRIMARY_TIMEOUTS: Timeouts = Timeouts::of_millis(500, 3_000);
 
 /// Milliseconds since 1970, by this host's clock.
 pub(crate) fn unix_millis() -> i64 {

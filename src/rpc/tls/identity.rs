@@ -131,7 +131,11 @@ impl Identity {
     }
 
     /// Makes the handshake as the client of a new connection. Blocks for `timeout` twice at most.
-    pub(crate) fn connect(&self, tcp: Arc<TcpStream>, timeout: Duration) -> io::Result<TlsStream> {
+    pub(crate) fn connect(
+        &self,
+        tcp: Arc<TcpStream>,
+        timeout: Duration,
+    ) -> io::Result<Arc<TlsStream>> {
         let name = ServerName::from(tcp.peer_addr()?.ip());
         let tls = ClientConnection::new(self.client.clone(), name).map_err(io::Error::other)?;
         let stream = TlsStream::handshake(tcp, tls.into(), timeout, timeout)?;
@@ -144,7 +148,7 @@ impl Identity {
         tcp: Arc<TcpStream>,
         timeout: Duration,
         record_timeout: Duration,
-    ) -> io::Result<Option<TlsStream>> {
+    ) -> io::Result<Option<Arc<TlsStream>>> {
         self.own.warn_daily();
         let tls = ServerConnection::new(self.server.clone()).map_err(io::Error::other)?;
         TlsStream::handshake(tcp, tls.into(), timeout, record_timeout)

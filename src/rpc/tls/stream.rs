@@ -48,7 +48,7 @@ impl TlsStream {
         mut tls: Connection,
         timeout: Duration,
         record_timeout: Duration,
-    ) -> io::Result<Option<TlsStream>> {
+    ) -> io::Result<Option<Arc<TlsStream>>> {
         let deadline = Instant::now() + timeout;
         let mut received = false;
         while tls.is_handshaking() || tls.wants_write() {
@@ -79,16 +79,11 @@ impl TlsStream {
                 return Err(describe(&e));
             }
         }
-        Ok(Some(TlsStream {
+        Ok(Some(Arc::new(TlsStream {
             tcp,
             tls: Mutex::new(tls),
             record_timeout,
-        }))
-    }
-
-    /// The TCP stream below.
-    pub(crate) fn tcp(&self) -> &Arc<TcpStream> {
-        &self.tcp
+        })))
     }
 
     /// Reads what is available. Blocks for the TCP stream's read timeout.

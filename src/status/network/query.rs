@@ -27,10 +27,7 @@ const PARALLEL: usize = 32;
 const ROUNDS: usize = 4;
 
 /// A member that does not reply in this time is shown as one that does not answer.
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_secs(1),
-    reply: Duration::from_secs(2),
-};
+const TIMEOUTS: Timeouts = Timeouts::of_millis(1_000, 2_000);
 
 /// How many times the network is asked while members differ.
 const ATTEMPTS: usize = 5;

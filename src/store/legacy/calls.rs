@@ -21,10 +21,7 @@ use crate::store::types::{Client, unix_millis};
 use crate::store::versions::{Entry, written_at};
 
 /// For each call of a connection. A read makes two to a node that does not reply, at most.
-const TIMEOUTS: Timeouts = Timeouts {
-    connect: Duration::from_millis(200),
-    reply: Duration::from_millis(300),
-};
+const TIMEOUTS: Timeouts = Timeouts::of_millis(200, 300);
 
 /// After this time the calls of one read or write start no more: the rest of a read is answered
 /// from our copies, the rest of a write is put later.
