@@ -240,7 +240,7 @@ mod tests {
         known.mark_failed(&one, now);
         known.mark_failed(&other, now + FAILURE_PAUSE / 2);
         assert_eq!(known.failed(now).len(), 2);
-        assert_eq!(known.failed(now + FAILURE_PAUSE), [other.clone()]);
+        assert_eq!(known.failed(now + FAILURE_PAUSE).first(), Some(&other));
         assert_eq!(known.failed(now + FAILURE_PAUSE * 2), []);
         known.mark_failed(&other, now + FAILURE_PAUSE * 2);
         assert_eq!(known.failed.len(), 1, "the first one is forgotten");

@@ -94,7 +94,7 @@ impl Dialer {
     pub fn new(identity: Option<Identity>) -> Dialer {
         Dialer {
             identity,
-            detours: Arc::default(),
+            ..Dialer::default()
         }
     }
 
