@@ -8,8 +8,7 @@
 //! * After an **application exception** the rest of the call is skipped: generated code does not
 //!   read the arguments of an unknown method, or those after a malformed one. Where the end of
 //!   the call cannot be found, the connection is closed.
-//! * A connection that the server closes is first read for a moment
-//!   ([`linger`](crate::rpc::linger::linger)).
+//! * A connection that the server closes is first read for a moment (`linger`).
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -41,9 +41,8 @@ pub type Input = TBinaryInputProtocol<MessageReader>;
 /// The writing protocol of a connection.
 pub type Output = TBinaryOutputProtocol<MessageWriter>;
 
-/// The Thrift crate's limits on the parts of a message. A server's
-/// [`Arguments`](crate::rpc::arguments::Arguments) limit lists themselves (`max_list` is None), so
-/// that a call with a longer one can be skipped.
+/// The Thrift crate's limits on the parts of a message. A server limits lists in its `Arguments`
+/// (and `max_list` is None), so that a call with a longer one can be skipped.
 pub fn limits(max_list: Option<usize>) -> TConfiguration {
     TConfiguration::builder()
         .max_string_size(Some(MAX_STRING))

@@ -8,7 +8,7 @@
 //! What peers can use is limited ([`ServerLimits`]): connections, in all and from one
 //! address; the size of messages, strings and lists; the time of a message, a reply and an
 //! idle connection. Malformed input closes its connection; at most 20 such lines are logged
-//! a second. Everything is counted ([`ServerStats`](crate::diststore::ServerStats)).
+//! a second. Everything is counted ([`ServerStats`]).
 //!
 //! Connections are never rejected, because that would reject gossip too. When the table is
 //! full, the server evicts the longest-idle ones. If a connection cannot be accepted, for
