@@ -72,6 +72,10 @@ pub enum Error {
          not take them"
     )]
     NotHandedOver(usize),
+    /// A data directory cannot be used, or the node cannot go on without it. The text says which and
+    /// why.
+    #[error("{0}")]
+    Data(String),
     /// An argument or a combination of options is invalid, or exceeds a limit. Nothing was done.
     #[error("{0}")]
     Usage(String),

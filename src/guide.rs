@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`operations`] | running nodes: addresses, TLS, limits, status programs, signals, exit statuses |
 //! | [`failures`] | what happens when nodes join, leave, die, hang or are split; what is refused |
+//! | [`durability`] | keys on disk: restarts, power cuts, backups, failing disks |
 //! | [`bulk`] | a store in a file: the format, loading, dumping |
 //! | [`performance`] | how to measure, the figures, where the time goes |
 //! | [`fuzzing`] | the tests that search for faults, and how to run them longer |
@@ -14,6 +15,8 @@
 pub mod bulk {}
 #[doc = include_str!("guide/design.md")]
 pub mod design {}
+#[doc = include_str!("guide/durability.md")]
+pub mod durability {}
 #[doc = include_str!("guide/failures.md")]
 pub mod failures {}
 #[doc = include_str!("guide/fuzzing.md")]

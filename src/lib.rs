@@ -83,7 +83,8 @@
 //!
 //! Everything is bounded: connections and messages ([`rpc::limits`]), keys, values and memory
 //! ([`store::limits`]), members and calls in flight ([`membership::config`]), and every wait.
-//! Nothing is written to disk. Without an [identity](rpc::tls::identity), everyone who can
+//! Nothing is written to disk unless a store has a data directory ([`store::durable`]). Without an
+//! [identity](rpc::tls::identity), everyone who can
 //! connect can call nearly everything; with one, everyone who has a certificate of the
 //! network's CA.
 

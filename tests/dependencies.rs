@@ -9,10 +9,11 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Licences that an MIT-licensed program may depend on. `.ci/deny.toml` has the same list.
-const COMPATIBLE: [&str; 6] = [
+const COMPATIBLE: [&str; 7] = [
     "0BSD",
     "Apache-2.0",
     "BSD-3-Clause",
+    "BSL-1.0",
     "ISC",
     "MIT",
     "Unicode-3.0",

@@ -99,13 +99,13 @@ fn process(port: i16) -> NodeId {
 fn a_pull_that_cannot_be_answered_is_refused() {
     let target = Target::start(&[]);
     let at = |stripe| Some(Cursor::new(stripe, None));
-    let pull = |cursor| Pull::new(process(1), 0, 0, vec![], cursor);
+    let pull = |cursor| Pull::new(process(1), 0, 0, vec![], cursor, None);
     for stripe in [256, -1, i32::MAX, i32::MIN] {
         target.refuses("a stripe that does not exist", |c| c.pull(pull(at(stripe))));
     }
     target.refuses("without a cursor", |c| c.pull(pull(None)));
     target.refuses("without its sender", |c| {
-        c.pull(Pull::new(None, 0, 0, vec![], at(0)))
+        c.pull(Pull::new(None, 0, 0, vec![], at(0), None))
     });
     target.refuses("not ready to send", |c| c.pull(pull(at(0))));
     target.refuses("not ready to send", |c| {
@@ -115,14 +115,22 @@ fn a_pull_that_cannot_be_answered_is_refused() {
             i64::MAX,
             vec![process(2)],
             at(255),
+            None,
         ))
     });
     let nowhere = NodeId::new(Location::new(String::new(), 0), 0);
     target.refuses("", |c| {
-        c.pull(Pull::new(nowhere.clone(), 0, 0, vec![], at(0)))
+        c.pull(Pull::new(nowhere.clone(), 0, 0, vec![], at(0), None))
     });
     target.refuses("", |c| {
-        c.pull(Pull::new(process(1), 0, 0, vec![nowhere.clone()], at(0)))
+        c.pull(Pull::new(
+            process(1),
+            0,
+            0,
+            vec![nowhere.clone()],
+            at(0),
+            None,
+        ))
     });
     target.check_join();
 }
@@ -142,6 +150,9 @@ fn status_of(sender: impl Into<Option<NodeId>>, placement_ids: Vec<i64>) -> Reba
         9,
         false,
         false,
+        None,
+        None,
+        None,
     )
 }
 

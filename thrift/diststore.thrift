@@ -127,6 +127,15 @@ enum Phase {
     SETTLED = 4,
 }
 
+/** What a node has saved about itself. */
+struct Saved {
+    /** The processes whose keys it has. */
+    1: list<NodeId> lives,
+    /** The last placement by which it read. */
+    2: list<NodeId> placement,
+    3: i64 settlement,
+}
+
 /** What a node reports of its rebalance. */
 struct RebalanceStatus {
     1: NodeId sender,
@@ -147,6 +156,12 @@ struct RebalanceStatus {
     10: bool gave_up,
     /** In a split only the side with more than half of the members serves; absent while unknown. */
     11: optional bool stops_on_split,
+    /** Larger for a later read placement. */
+    12: optional i64 settlement,
+    /** What a node that is not admitted has in its directory; absent without one. */
+    13: optional Saved saved,
+    /** The operator does not want to wait for missing members. */
+    14: optional bool is_forced,
 }
 
 /** The placements of an admitted node, oldest first. */
@@ -155,6 +170,9 @@ struct PlacementHistory {
     2: i64 read_placement_id,
     3: i32 replicas,
     4: bool stops_on_split,
+    5: optional i64 settlement,
+    /** The network is being restored from what these processes have saved. */
+    6: optional list<NodeId> restored,
 }
 
 /** The reply to a status: the callee's own, and its history if it was asked for. */
@@ -178,6 +196,9 @@ struct Pull {
     /** Processes that the puller takes for down. */
     4: list<NodeId> down,
     5: Cursor cursor,
+    /** Digests of what the puller has in that stripe, one for each of its buckets. Then the page ends
+     * with the stripe. */
+    6: optional list<i64> digests,
 }
 
 /** Some keys that the puller owns. Without `next_page`, the last page. */
@@ -186,6 +207,8 @@ struct Page {
     2: optional Cursor next_page,
     /** The source is busy with clients: pull slowly. */
     3: bool busy,
+    /** Buckets of the stripe in which the callee has the same as the puller. */
+    4: optional list<i32> same,
 }
 
 /** Counters of a node's server since it started. */

@@ -44,6 +44,9 @@ pub(super) fn start(level: LevelFilter, format: Format) {
     let mut builder = Builder::new();
     builder
         .filter_level(level)
+        // What the database does is of interest only when it fails.
+        .filter_module("fjall", LevelFilter::Warn)
+        .filter_module("lsm_tree", LevelFilter::Warn)
         .write_style(default_style())
         .parse_default_env()
         .format_target(false);

@@ -42,7 +42,7 @@ pub const NODE_STATUSES: &str = "\
 Signals: at SIGINT (ctrl-C), SIGTERM or SIGHUP the node leaves the network; at a second one, half \
 a second later or more, the process exits immediately.\n\n\
 Exit status: 0 left gracefully, 2 wrong usage or port in use, 3 no peer, 4 this host or process \
-lacks a resource, 130 exited at a second signal.";
+lacks a resource, or the data directory cannot be used, 130 exited at a second signal.";
 
 /// The exit status if the key is missing.
 const MISSING: u8 = 1;
@@ -210,6 +210,7 @@ pub fn status(error: &Error) -> ExitCode {
         | Error::Remote(..)
         | Error::NotHandedOver(_)
         | Error::Output(_)
+        | Error::Data(_)
         | Error::Io(_) => FAILED,
     })
 }

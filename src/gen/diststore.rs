@@ -1225,6 +1225,122 @@ impl Default for NodeId {
 }
 
 //
+// Saved
+//
+
+/// What a node has saved about itself.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Saved {
+  /// The processes whose keys it has.
+  pub lives: Option<Vec<NodeId>>,
+  /// The last placement by which it read.
+  pub placement: Option<Vec<NodeId>>,
+  pub settlement: Option<i64>,
+}
+
+impl Saved {
+  pub fn new<F1, F2, F3>(lives: F1, placement: F2, settlement: F3) -> Saved where F1: Into<Option<Vec<NodeId>>>, F2: Into<Option<Vec<NodeId>>>, F3: Into<Option<i64>> {
+    Saved {
+      lives: lives.into(),
+      placement: placement.into(),
+      settlement: settlement.into(),
+    }
+  }
+}
+
+impl TSerializable for Saved {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Saved> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<NodeId>> = Some(Vec::new());
+    let mut f_2: Option<Vec<NodeId>> = Some(Vec::new());
+    let mut f_3: Option<i64> = Some(0);
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_2 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_2);
+          }
+          i_prot.read_list_end()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_3 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_3);
+          }
+          i_prot.read_list_end()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = i_prot.read_i64()?;
+          f_3 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = Saved {
+      lives: f_1,
+      placement: f_2,
+      settlement: f_3,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("Saved");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.lives {
+      o_prot.write_field_begin(&TFieldIdentifier::new("lives", TType::List, 1))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.placement {
+      o_prot.write_field_begin(&TFieldIdentifier::new("placement", TType::List, 2))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.settlement {
+      o_prot.write_field_begin(&TFieldIdentifier::new("settlement", TType::I64, 3))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for Saved {
+  fn default() -> Self {
+    Saved{
+      lives: Some(Vec::new()),
+      placement: Some(Vec::new()),
+      settlement: Some(0),
+    }
+  }
+}
+
+//
 // RebalanceStatus
 //
 
@@ -1249,10 +1365,16 @@ pub struct RebalanceStatus {
   pub gave_up: Option<bool>,
   /// In a split only the side with more than half of the members serves; absent while unknown.
   pub stops_on_split: Option<bool>,
+  /// Larger for a later read placement.
+  pub settlement: Option<i64>,
+  /// What a node that is not admitted has in its directory; absent without one.
+  pub saved: Option<Saved>,
+  /// The operator does not want to wait for missing members.
+  pub is_forced: Option<bool>,
 }
 
 impl RebalanceStatus {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11>(sender: F1, placement_id: F2, phase: F3, admitted: F4, read_placement_id: F5, placement_ids: F6, seen_generation: F7, replicas: F8, sequence: F9, gave_up: F10, stops_on_split: F11) -> RebalanceStatus where F1: Into<Option<NodeId>>, F2: Into<Option<i64>>, F3: Into<Option<Phase>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<Vec<i64>>>, F7: Into<Option<i64>>, F8: Into<Option<i32>>, F9: Into<Option<i64>>, F10: Into<Option<bool>>, F11: Into<Option<bool>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12, F13, F14>(sender: F1, placement_id: F2, phase: F3, admitted: F4, read_placement_id: F5, placement_ids: F6, seen_generation: F7, replicas: F8, sequence: F9, gave_up: F10, stops_on_split: F11, settlement: F12, saved: F13, is_forced: F14) -> RebalanceStatus where F1: Into<Option<NodeId>>, F2: Into<Option<i64>>, F3: Into<Option<Phase>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<Vec<i64>>>, F7: Into<Option<i64>>, F8: Into<Option<i32>>, F9: Into<Option<i64>>, F10: Into<Option<bool>>, F11: Into<Option<bool>>, F12: Into<Option<i64>>, F13: Into<Option<Saved>>, F14: Into<Option<bool>> {
     RebalanceStatus {
       sender: sender.into(),
       placement_id: placement_id.into(),
@@ -1265,6 +1387,9 @@ impl RebalanceStatus {
       sequence: sequence.into(),
       gave_up: gave_up.into(),
       stops_on_split: stops_on_split.into(),
+      settlement: settlement.into(),
+      saved: saved.into(),
+      is_forced: is_forced.into(),
     }
   }
 }
@@ -1283,6 +1408,9 @@ impl TSerializable for RebalanceStatus {
     let mut f_9: Option<i64> = Some(0);
     let mut f_10: Option<bool> = Some(false);
     let mut f_11: Option<bool> = None;
+    let mut f_12: Option<i64> = None;
+    let mut f_13: Option<Saved> = None;
+    let mut f_14: Option<bool> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1314,8 +1442,8 @@ impl TSerializable for RebalanceStatus {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<i64> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_2 = i_prot.read_i64()?;
-            val.push(list_elem_2);
+            let list_elem_4 = i_prot.read_i64()?;
+            val.push(list_elem_4);
           }
           i_prot.read_list_end()?;
           f_6 = Some(val);
@@ -1340,6 +1468,18 @@ impl TSerializable for RebalanceStatus {
           let val = i_prot.read_bool()?;
           f_11 = Some(val);
         },
+        12 => {
+          let val = i_prot.read_i64()?;
+          f_12 = Some(val);
+        },
+        13 => {
+          let val = Saved::read_from_in_protocol(i_prot)?;
+          f_13 = Some(val);
+        },
+        14 => {
+          let val = i_prot.read_bool()?;
+          f_14 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -1359,6 +1499,9 @@ impl TSerializable for RebalanceStatus {
       sequence: f_9,
       gave_up: f_10,
       stops_on_split: f_11,
+      settlement: f_12,
+      saved: f_13,
+      is_forced: f_14,
     };
     Ok(ret)
   }
@@ -1424,6 +1567,21 @@ impl TSerializable for RebalanceStatus {
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.settlement {
+      o_prot.write_field_begin(&TFieldIdentifier::new("settlement", TType::I64, 12))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.saved {
+      o_prot.write_field_begin(&TFieldIdentifier::new("saved", TType::Struct, 13))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.is_forced {
+      o_prot.write_field_begin(&TFieldIdentifier::new("is_forced", TType::Bool, 14))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -1443,6 +1601,9 @@ impl Default for RebalanceStatus {
       sequence: Some(0),
       gave_up: Some(false),
       stops_on_split: Some(false),
+      settlement: Some(0),
+      saved: None,
+      is_forced: Some(false),
     }
   }
 }
@@ -1458,15 +1619,20 @@ pub struct PlacementHistory {
   pub read_placement_id: Option<i64>,
   pub replicas: Option<i32>,
   pub stops_on_split: Option<bool>,
+  pub settlement: Option<i64>,
+  /// The network is being restored from what these processes have saved.
+  pub restored: Option<Vec<NodeId>>,
 }
 
 impl PlacementHistory {
-  pub fn new<F1, F2, F3, F4>(placements: F1, read_placement_id: F2, replicas: F3, stops_on_split: F4) -> PlacementHistory where F1: Into<Option<Vec<Vec<NodeId>>>>, F2: Into<Option<i64>>, F3: Into<Option<i32>>, F4: Into<Option<bool>> {
+  pub fn new<F1, F2, F3, F4, F5, F6>(placements: F1, read_placement_id: F2, replicas: F3, stops_on_split: F4, settlement: F5, restored: F6) -> PlacementHistory where F1: Into<Option<Vec<Vec<NodeId>>>>, F2: Into<Option<i64>>, F3: Into<Option<i32>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<Vec<NodeId>>> {
     PlacementHistory {
       placements: placements.into(),
       read_placement_id: read_placement_id.into(),
       replicas: replicas.into(),
       stops_on_split: stops_on_split.into(),
+      settlement: settlement.into(),
+      restored: restored.into(),
     }
   }
 }
@@ -1478,6 +1644,8 @@ impl TSerializable for PlacementHistory {
     let mut f_2: Option<i64> = Some(0);
     let mut f_3: Option<i32> = Some(0);
     let mut f_4: Option<bool> = Some(false);
+    let mut f_5: Option<i64> = None;
+    let mut f_6: Option<Vec<NodeId>> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1490,13 +1658,13 @@ impl TSerializable for PlacementHistory {
           let mut val: Vec<Vec<NodeId>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
             let list_ident = i_prot.read_list_begin()?;
-            let mut list_elem_3: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
+            let mut list_elem_5: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
             for _ in 0..list_ident.size {
-              let list_elem_4 = NodeId::read_from_in_protocol(i_prot)?;
-              list_elem_3.push(list_elem_4);
+              let list_elem_6 = NodeId::read_from_in_protocol(i_prot)?;
+              list_elem_5.push(list_elem_6);
             }
             i_prot.read_list_end()?;
-            val.push(list_elem_3);
+            val.push(list_elem_5);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -1513,6 +1681,20 @@ impl TSerializable for PlacementHistory {
           let val = i_prot.read_bool()?;
           f_4 = Some(val);
         },
+        5 => {
+          let val = i_prot.read_i64()?;
+          f_5 = Some(val);
+        },
+        6 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_7 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_7);
+          }
+          i_prot.read_list_end()?;
+          f_6 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -1525,6 +1707,8 @@ impl TSerializable for PlacementHistory {
       read_placement_id: f_2,
       replicas: f_3,
       stops_on_split: f_4,
+      settlement: f_5,
+      restored: f_6,
     };
     Ok(ret)
   }
@@ -1559,6 +1743,20 @@ impl TSerializable for PlacementHistory {
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.settlement {
+      o_prot.write_field_begin(&TFieldIdentifier::new("settlement", TType::I64, 5))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.restored {
+      o_prot.write_field_begin(&TFieldIdentifier::new("restored", TType::List, 6))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -1571,6 +1769,8 @@ impl Default for PlacementHistory {
       read_placement_id: Some(0),
       replicas: Some(0),
       stops_on_split: Some(false),
+      settlement: Some(0),
+      restored: Some(Vec::new()),
     }
   }
 }
@@ -1749,16 +1949,20 @@ pub struct Pull {
   /// Processes that the puller takes for down.
   pub down: Option<Vec<NodeId>>,
   pub cursor: Option<Cursor>,
+  /// Digests of what the puller has in that stripe, one for each of its buckets. Then the page ends
+  /// with the stripe.
+  pub digests: Option<Vec<i64>>,
 }
 
 impl Pull {
-  pub fn new<F1, F2, F3, F4, F5>(puller: F1, placement_id: F2, read_placement_id: F3, down: F4, cursor: F5) -> Pull where F1: Into<Option<NodeId>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<Vec<NodeId>>>, F5: Into<Option<Cursor>> {
+  pub fn new<F1, F2, F3, F4, F5, F6>(puller: F1, placement_id: F2, read_placement_id: F3, down: F4, cursor: F5, digests: F6) -> Pull where F1: Into<Option<NodeId>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<Vec<NodeId>>>, F5: Into<Option<Cursor>>, F6: Into<Option<Vec<i64>>> {
     Pull {
       puller: puller.into(),
       placement_id: placement_id.into(),
       read_placement_id: read_placement_id.into(),
       down: down.into(),
       cursor: cursor.into(),
+      digests: digests.into(),
     }
   }
 }
@@ -1771,6 +1975,7 @@ impl TSerializable for Pull {
     let mut f_3: Option<i64> = Some(0);
     let mut f_4: Option<Vec<NodeId>> = Some(Vec::new());
     let mut f_5: Option<Cursor> = None;
+    let mut f_6: Option<Vec<i64>> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1794,8 +1999,8 @@ impl TSerializable for Pull {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_5 = NodeId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_5);
+            let list_elem_8 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_8);
           }
           i_prot.read_list_end()?;
           f_4 = Some(val);
@@ -1803,6 +2008,16 @@ impl TSerializable for Pull {
         5 => {
           let val = Cursor::read_from_in_protocol(i_prot)?;
           f_5 = Some(val);
+        },
+        6 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<i64> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_9 = i_prot.read_i64()?;
+            val.push(list_elem_9);
+          }
+          i_prot.read_list_end()?;
+          f_6 = Some(val);
         },
         _ => {
           i_prot.skip(field_ident.field_type)?;
@@ -1817,6 +2032,7 @@ impl TSerializable for Pull {
       read_placement_id: f_3,
       down: f_4,
       cursor: f_5,
+      digests: f_6,
     };
     Ok(ret)
   }
@@ -1852,6 +2068,15 @@ impl TSerializable for Pull {
       fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
+    if let Some(ref fld_var) = self.digests {
+      o_prot.write_field_begin(&TFieldIdentifier::new("digests", TType::List, 6))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::I64, fld_var.len() as i32))?;
+      for e in fld_var {
+        o_prot.write_i64(*e)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -1865,6 +2090,7 @@ impl Default for Pull {
       read_placement_id: Some(0),
       down: Some(Vec::new()),
       cursor: None,
+      digests: Some(Vec::new()),
     }
   }
 }
@@ -1880,14 +2106,17 @@ pub struct Page {
   pub next_page: Option<Cursor>,
   /// The source is busy with clients: pull slowly.
   pub busy: Option<bool>,
+  /// Buckets of the stripe in which the callee has the same as the puller.
+  pub same: Option<Vec<i32>>,
 }
 
 impl Page {
-  pub fn new<F1, F2, F3>(pairs: F1, next_page: F2, busy: F3) -> Page where F1: Into<Option<Vec<KeyValue>>>, F2: Into<Option<Cursor>>, F3: Into<Option<bool>> {
+  pub fn new<F1, F2, F3, F4>(pairs: F1, next_page: F2, busy: F3, same: F4) -> Page where F1: Into<Option<Vec<KeyValue>>>, F2: Into<Option<Cursor>>, F3: Into<Option<bool>>, F4: Into<Option<Vec<i32>>> {
     Page {
       pairs: pairs.into(),
       next_page: next_page.into(),
       busy: busy.into(),
+      same: same.into(),
     }
   }
 }
@@ -1898,6 +2127,7 @@ impl TSerializable for Page {
     let mut f_1: Option<Vec<KeyValue>> = Some(Vec::new());
     let mut f_2: Option<Cursor> = None;
     let mut f_3: Option<bool> = Some(false);
+    let mut f_4: Option<Vec<i32>> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1909,8 +2139,8 @@ impl TSerializable for Page {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<KeyValue> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_6 = KeyValue::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_6);
+            let list_elem_10 = KeyValue::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_10);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -1923,6 +2153,16 @@ impl TSerializable for Page {
           let val = i_prot.read_bool()?;
           f_3 = Some(val);
         },
+        4 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<i32> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_11 = i_prot.read_i32()?;
+            val.push(list_elem_11);
+          }
+          i_prot.read_list_end()?;
+          f_4 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -1934,6 +2174,7 @@ impl TSerializable for Page {
       pairs: f_1,
       next_page: f_2,
       busy: f_3,
+      same: f_4,
     };
     Ok(ret)
   }
@@ -1959,6 +2200,15 @@ impl TSerializable for Page {
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(ref fld_var) = self.same {
+      o_prot.write_field_begin(&TFieldIdentifier::new("same", TType::List, 4))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::I32, fld_var.len() as i32))?;
+      for e in fld_var {
+        o_prot.write_i32(*e)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -1970,6 +2220,7 @@ impl Default for Page {
       pairs: Some(Vec::new()),
       next_page: None,
       busy: Some(false),
+      same: Some(Vec::new()),
     }
   }
 }
@@ -2333,8 +2584,8 @@ impl TSerializable for NodeStats {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<locator::Location> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_7 = locator::Location::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_7);
+            let list_elem_12 = locator::Location::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_12);
           }
           i_prot.read_list_end()?;
           f_10 = Some(val);
@@ -2351,8 +2602,8 @@ impl TSerializable for NodeStats {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<locator::Location> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_8 = locator::Location::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_8);
+            let list_elem_13 = locator::Location::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_13);
           }
           i_prot.read_list_end()?;
           f_13 = Some(val);
@@ -2559,8 +2810,8 @@ impl TSerializable for Topology {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_9 = NodeId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_9);
+            let list_elem_14 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_14);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -2573,8 +2824,8 @@ impl TSerializable for Topology {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_10 = NodeId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_10);
+            let list_elem_15 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_15);
           }
           i_prot.read_list_end()?;
           f_3 = Some(val);
@@ -4997,8 +5248,8 @@ impl StoreWriteManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Write> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_11 = Write::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_11);
+            let list_elem_16 = Write::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_16);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -5073,8 +5324,8 @@ impl StoreWriteManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_12 = WriteResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_12);
+            let list_elem_17 = WriteResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_17);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -5142,8 +5393,8 @@ impl StoreFetchManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_13 = i_prot.read_bytes()?;
-            val.push(list_elem_13);
+            let list_elem_18 = i_prot.read_bytes()?;
+            val.push(list_elem_18);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -5218,8 +5469,8 @@ impl StoreFetchManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_14 = ReadResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_14);
+            let list_elem_19 = ReadResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_19);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -5524,8 +5775,8 @@ impl StoreWriteAsPrimaryArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Write> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_15 = Write::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_15);
+            let list_elem_20 = Write::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_20);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -5678,8 +5929,8 @@ impl StoreReplicateArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Copy> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_16 = Copy::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_16);
+            let list_elem_21 = Copy::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_21);
           }
           i_prot.read_list_end()?;
           f_2 = Some(val);
@@ -5958,8 +6209,8 @@ impl StoreRecallWritesArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_17 = WriteId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_17);
+            let list_elem_22 = WriteId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_22);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -6034,8 +6285,8 @@ impl StoreRecallWritesResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_18 = WriteResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_18);
+            let list_elem_23 = WriteResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_23);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -6105,8 +6356,8 @@ impl StoreFetchAsOwnerArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_19 = i_prot.read_bytes()?;
-            val.push(list_elem_19);
+            let list_elem_24 = i_prot.read_bytes()?;
+            val.push(list_elem_24);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -6190,8 +6441,8 @@ impl StoreFetchAsOwnerResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_20 = ReadResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_20);
+            let list_elem_25 = ReadResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_25);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);

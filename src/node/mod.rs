@@ -86,6 +86,28 @@ impl Node {
         self.read(|membership| membership.members().cloned().collect())
     }
 
+    /// The name of the node's network: the service type and, behind a slash, its id once it is known.
+    pub(crate) fn network(&self) -> String {
+        self.read(|membership| membership.network().to_string())
+    }
+
+    /// The name of the network of the node at `location`, if that replies and knows it.
+    pub(crate) fn network_of(&self, location: &Location) -> Option<String> {
+        let timeout = self.shared.config.call_timeout;
+        let gossip = self.call(timeout, location, |peer| peer.members()).ok()?;
+        gossip.network
+    }
+
+    /// Calls these locations until the nodes there are members. Resolves host names, which may block.
+    pub(crate) fn add_seeds<'a>(&self, locations: impl Iterator<Item = &'a Location>) {
+        for location in locations {
+            let resolved = location.resolve().ok();
+            if let Some(peer) = resolved.and_then(|all| all.first().map(|at| Location::from(*at))) {
+                self.decide(|membership, now| membership.seed(now, peer));
+            }
+        }
+    }
+
     /// The processes that take part. Blocks for no call.
     pub(crate) fn snapshot(&self) -> MemberSnapshot {
         self.read(|membership| {

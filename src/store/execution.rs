@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use super::durable::committer::Ticket;
+use super::durable::row::Change;
 use super::key_writes::KeyWrites;
 use super::placement::NodeId;
 use super::write_locks::WriteGuard;
@@ -15,6 +17,8 @@ pub(super) struct Execution {
     pub indexes: Vec<usize>,
     /// None for a replay.
     pub lock: Option<WriteGuard>,
+    /// The version that is on its way to disk here, with its place in the order.
+    pub appended: (i64, Ticket),
     /// Of a replay: who coordinated the write, and its number there.
     pub replay_of: Option<(NodeId, i64)>,
 }
@@ -23,6 +27,8 @@ impl Execution {
     /// Brings what a process that is gone has left unfinished to all owners.
     pub fn replay(writes: KeyWrites, coordinator: NodeId, sequence: i64) -> Execution {
         Execution {
+            // What is replayed is here already.
+            appended: (writes.version(), Ticket::default()),
             writes,
             deadline: None,
             indexes: Vec::new(),
@@ -37,6 +43,15 @@ impl Execution {
         if let (Some(lock), Some(last)) = (&self.lock, self.writes.last()) {
             lock.set_version(last.version);
         }
+    }
+
+    /// The change of what stays, unless it is on its way to disk already.
+    pub fn change(&self) -> Option<Change> {
+        let writes = &self.writes;
+        let last = writes.writes().last()?;
+        let is_new = self.appended.0 != writes.version();
+        let write = last.id.map(|id| (id, last.outcome));
+        is_new.then(|| Change::write(writes.key(), &last.entry, write))
     }
 
     /// The caller has been told to ask again.

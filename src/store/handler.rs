@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use parking_lot::Mutex;
 
+use super::durable::directory::Directory;
 use super::key_writes::{WriteReply, WriteRequest};
 use super::limits::StoreLimits;
 use super::placement::{Key, NodeId, Placement};
-use super::rebalance::{DEFAULT_REPLICAS, Pull, RebalanceStatus};
+use super::rebalance::{Pull, RebalanceStatus};
 use super::store::Store;
-use super::table::{PAGE, SCAN_LIMIT, SMALL_PAGE};
+use super::table::{BUCKETS, PAGE, SCAN_LIMIT, SMALL_PAGE};
 use super::wire::{NOT_AN_OWNER, refused, to_read_result, to_requests};
 use crate::diststore::{self as wire, StoreSyncClient, StoreSyncHandler, TStoreSyncClient};
 use crate::endpoint::Endpoint;
@@ -65,6 +66,31 @@ impl StoreHandler {
             store: Arc::new(Store::new(node, replicas, limits)),
             threads: Arc::default(),
         }
+    }
+
+    /// A store that keeps its entries in this directory too. If it `is_forced`, a network is
+    /// restored without the members that are missing. Blocks while the directory is read.
+    ///
+    /// # Errors
+    /// As for [`Store::use_directory`].
+    pub fn with_directory(
+        node: Node,
+        replicas: Option<usize>,
+        limits: StoreLimits,
+        directory: Directory,
+        is_forced: bool,
+    ) -> Result<StoreHandler, Error> {
+        let replicas = replicas.or(directory.state().map(|state| state.replicas));
+        let stops_on_split = directory.state().map(|state| state.stops_on_split);
+        let mut store = Store::new(node, replicas, limits);
+        store.use_directory(directory, is_forced)?;
+        if let Some(stops) = stops_on_split {
+            store.require_stop_on_split(stops);
+        }
+        Ok(StoreHandler {
+            store: Arc::new(store),
+            threads: Arc::default(),
+        })
     }
 
     /// Waits this long before each page that is copied. For tests, which look at a rebalance
@@ -143,8 +169,8 @@ impl LocatorHandler for StoreHandler {
     }
 
     fn joined(&self, bootstrapped: bool) {
-        if bootstrapped {
-            self.store.rebalance().bootstrap(DEFAULT_REPLICAS);
+        if bootstrapped && !self.store.is_recovered() {
+            self.store.bootstrap();
         }
         self.store.rebalance().mark_joined();
         for (name, run) in THREADS {
@@ -178,6 +204,7 @@ impl LocatorHandler for StoreHandler {
                 warn!("a thread of the store has panicked");
             }
         }
+        self.store.disk.close();
     }
 }
 
@@ -367,13 +394,18 @@ impl StoreSyncHandler for StoreHandler {
         let filter = filter.filter(|_| is_current()).ok_or_else(not_ready)?;
         let is_busy = self.store.throttle.is_busy(Instant::now());
         let max_bytes = if is_busy { SMALL_PAGE } else { PAGE };
-        let page = self.store.table.page(
-            &pull.cursor,
-            max_bytes,
-            SCAN_LIMIT,
-            |points| filter.may_include_points(points),
-            |key| filter.includes(key),
-        );
+        let table = &self.store.table;
+        let shared = self.store.rebalance().shared_keys(&pull.puller);
+        let includes = |key: Key<'_>| filter.includes(key);
+        let page = match shared.filter(|_| pull.digests.len() == BUCKETS) {
+            Some(shared) => {
+                table.page_without_same(&pull, max_bytes, SCAN_LIMIT, &shared, includes)
+            }
+            None => {
+                let may_include = |points| filter.may_include_points(points);
+                table.page(&pull.cursor, max_bytes, SCAN_LIMIT, may_include, includes)
+            }
+        };
         // Isolated meanwhile: the others may have gone on without this node.
         if !is_current() || !self.store.are_finished(&page.unfinished) {
             return Err(not_ready());

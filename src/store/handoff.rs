@@ -105,7 +105,11 @@ impl Handoff<'_> {
             }
         } else if self.keys > 0 {
             let keys = self.keys;
-            warn!("this was the last node of its network: {keys} keys end with it");
+            let ends = match self.store.disk.is_durable() {
+                true => "are left in its data directory",
+                false => "end with it",
+            };
+            warn!("this was the last node of its network: {keys} keys {ends}");
         }
     }
 }

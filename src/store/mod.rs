@@ -62,9 +62,13 @@
 //! at all. A rebalance involves every member: a store is for dozens of nodes. There are no vector
 //! clocks, Merkle trees, hinted handoffs, consensus, times to live, ordered scans or transactions.
 //!
+//! With a [data directory](durable) entries are on disk too, and a network that has ended as a whole
+//! is restored from the directories of its nodes.
+//!
 //! Legacy nodes are on the ring but in no placement. A key that belongs to one by the ring is
 //! put to it as well and read from it first, without any promise (`legacy`).
 
+pub mod durable;
 mod execution;
 mod fast_path;
 mod finisher;
@@ -84,6 +88,8 @@ pub mod rebalance;
 mod rebalancer;
 pub mod recent_placements;
 pub mod recent_writes;
+mod recovered;
+mod recovery;
 mod remote_read;
 mod replicator;
 mod split;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
+use super::durable::committer::Ticket;
 use super::execution::Execution;
 use super::key_writes::{KeyWrites, WriteReply, WriteRequest};
 use super::placement::{Key, NodeId};
@@ -146,6 +147,10 @@ impl Store {
             Recall::Running => return Some(WriteReply::Unfinished),
             Recall::Forgotten if elsewhere.is_some() => return Some(WriteReply::Unfinished),
             Recall::Forgotten => return None,
+            // This process and all that knew it have ended.
+            Recall::Unknown if self.may_have_run_before(request) => {
+                return Some(WriteReply::Unfinished);
+            }
             Recall::Unknown => match elsewhere? {
                 None => return Some(WriteReply::Unfinished),
                 Some(known) => *known.get(&request.id)?,
@@ -321,6 +326,7 @@ impl Store {
                 deadline,
                 indexes: locked.indexes,
                 lock: Some(locked.lock),
+                appended: Default::default(),
                 replay_of: None,
             });
         }
@@ -346,6 +352,8 @@ impl Store {
     /// Sends what owners lack, to all owners at the same time. False if one did not reply.
     pub(super) fn replicate_round(&self, open: &mut [Execution]) -> bool {
         open.iter().for_each(Execution::note_version);
+        // They come to disk here while the copies are on their way.
+        let durable = self.append(open);
         let routing = self.routing().clone();
         let placement_id = routing.current().id();
         let mut copies = Vec::new();
@@ -360,7 +368,7 @@ impl Store {
             }
         }
         let mut results = self.replicator.send(copies).into_iter();
-        let mut all_reached = true;
+        let mut all_reached = self.disk.wait(durable);
         let mut behind: Vec<NodeId> = Vec::new();
         let now = unix_millis();
         for (at, owner, version) in targets {
@@ -378,7 +386,7 @@ impl Store {
                 }
                 Some(Some(ReplicaResult::Newer(newer, finished))) => {
                     if let Some(entry) = finished {
-                        self.table.apply(writes.key(), entry);
+                        self.keep(writes.key(), entry);
                     }
                     writes.on_newer(&owner, newer, now, &routing);
                 }
@@ -395,6 +403,25 @@ impl Store {
             self.catch_up_with(&owner);
         }
         all_reached
+    }
+
+    /// Starts to bring what stays of each to disk here.
+    fn append(&self, open: &mut [Execution]) -> Ticket {
+        if !self.disk.is_durable() {
+            return Ticket::default();
+        }
+        let changes = open.iter().filter_map(Execution::change);
+        let ticket = self.disk.append(changes);
+        for execution in open
+            .iter_mut()
+            .filter(|execution| execution.change().is_some())
+        {
+            execution.appended = (execution.writes.version(), ticket);
+        }
+        open.iter()
+            .map(|execution| execution.appended.1)
+            .max()
+            .unwrap_or_default()
     }
 
     /// Finishes the writes that all other owners have, and answers them. Drops those that are not

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info};
 
+use super::durable::committer::Ticket;
 use super::placement::{Key, NodeId};
 use super::rebalance::{Phase, PlacementHistory, RebalanceStatus};
 use super::store::Store;
@@ -188,6 +189,9 @@ impl Store {
         let mut sweeper = Sweeper::default();
         while !self.is_stopped() {
             let changes = self.changes();
+            if self.recover_step() {
+                continue;
+            }
             let (pulls, is_settled) = {
                 let rebalance = self.rebalance();
                 (rebalance.pulls(), rebalance.is_settled())
@@ -247,9 +251,10 @@ impl Store {
                 pulls.find(|(node, _)| node == source),
             )
         };
-        let Some((_, pull)) = pull.filter(|_| !self.is_stopped()) else {
+        let Some((_, mut pull)) = pull.filter(|_| !self.is_stopped()) else {
             return false;
         };
+        self.add_digests(source, &mut pull);
         #[cfg(feature = "testing")]
         thread::sleep(Duration::from_millis(self.page_delay.load(Relaxed)));
         let page = self
@@ -263,11 +268,16 @@ impl Store {
         match page.and_then(|page| from_page(page, unix_millis())) {
             Ok(page) => {
                 self.received.fetch_add(page.entries.len() as u64, Relaxed);
+                self.take_same(source, pull.cursor.stripe, &page.same);
+                let mut last = Ticket::default();
                 for (key, entry) in page.entries {
                     let key = Key::new(&key);
                     debug!("received {key}");
                     self.note_loss(key, &entry);
-                    self.table.apply(key, entry);
+                    last = self.keep(key, entry).max(last);
+                }
+                if !self.disk.wait(last) {
+                    return false;
                 }
                 self.rebalance().pulled(attempt_id, source, page.next);
                 true

@@ -84,8 +84,9 @@ impl Store {
     /// May this node keep callers waiting? Never blocks.
     ///
     /// # Errors
-    /// Too few members have confirmed it for a second.
+    /// Too few members have confirmed it for a second, or are there to restore the network.
     pub(super) fn check_quorum(&self) -> Result<(), Refusal> {
+        self.check_restored()?;
         if !self.refuses_calls.load(Relaxed) {
             return Ok(());
         }

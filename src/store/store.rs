@@ -28,6 +28,8 @@ use arc_swap::{ArcSwap, Guard};
 use log::debug;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::durable::committer::{Disk, OnFailure, Ticket};
+use super::durable::row::Change;
 use super::execution::Execution;
 use super::forwarder::Forwarder;
 use super::legacy::{Doubts, WaitingPuts};
@@ -37,6 +39,7 @@ use super::quorum::Quorum;
 use super::rebalance::{MemberSnapshot, Rebalance, Routing, Rules};
 use super::recent_placements::RecentPlacements;
 use super::recent_writes::{RecentWrites, WriteIds};
+use super::recovered::Recovered;
 use super::remote_read::RemoteReader;
 use super::replicator::{Replicator, replicator};
 use super::split_losses::SplitLosses;
@@ -61,7 +64,13 @@ const RETRY: Duration = Duration::from_millis(10);
 /// One node's store: its table, its part in the rebalance, its connections to others.
 pub struct Store {
     pub(super) node: Node,
-    pub(super) table: Table,
+    pub(super) table: Arc<Table>,
+    /// Where the entries are kept too. Does nothing without a directory.
+    pub(super) disk: Disk,
+    /// The data directory, if there is one.
+    pub(super) recovery: Option<Recovered>,
+    /// The network was restored from its disks when this process started.
+    pub(super) restored: AtomicBool,
     pub(super) limits: StoreLimits,
     rebalance: Mutex<Rebalance>,
     /// The epoch of the membership for which the rebalance accounts.
@@ -112,9 +121,9 @@ pub struct Store {
     pub(super) losses: SplitLosses,
     /// Processes that did not reply lately: since when, and when last.
     pub(super) silences: Mutex<BTreeMap<NodeId, (Instant, Instant)>>,
-    stopped: AtomicBool,
+    stopped: Arc<AtomicBool>,
     /// Why the store had to end.
-    failure: Mutex<Option<Error>>,
+    failure: Arc<Mutex<Option<Error>>>,
 }
 
 impl Store {
@@ -139,7 +148,10 @@ impl Store {
             replicator: replicator(&node),
             remote_reader: RemoteReader::new(&node),
             node,
-            table: Table::default(),
+            table: Arc::default(),
+            disk: Disk::default(),
+            recovery: None,
+            restored: AtomicBool::new(false),
             limits,
             routing: ArcSwap::from_pointee(state.routing()),
             rebalance: Mutex::new(state),
@@ -166,8 +178,8 @@ impl Store {
             refuses_calls: AtomicBool::new(false),
             losses: SplitLosses::default(),
             silences: Mutex::default(),
-            stopped: AtomicBool::new(false),
-            failure: Mutex::new(None),
+            stopped: Arc::default(),
+            failure: Arc::default(),
         }
     }
 
@@ -181,6 +193,7 @@ impl Store {
     pub(super) fn is_current(&self, routing: &Routing) -> bool {
         // In this order: a node that has contact again has counted its isolation before.
         self.node.has_contact()
+            && self.disk.is_working()
             && self.has_quorum()
             && self.node.isolations() == routing.isolations()
             && self.node.generation() == routing.me().generation
@@ -304,6 +317,7 @@ impl Store {
         used: &mut usize,
         entries: impl IntoIterator<Item = (Key<'a>, &'a Entry)>,
     ) -> Result<(), Refusal> {
+        self.disk.check_room()?;
         for (key, entry) in entries {
             let growth = match entry.is_tombstone() {
                 true => 0,
@@ -314,6 +328,15 @@ impl Store {
             *used += growth;
         }
         Ok(())
+    }
+
+    /// Keeps a finished entry, unless the table has a newer one. Returns its place in the order of
+    /// what comes to disk.
+    pub(super) fn keep(&self, key: Key<'_>, entry: Entry) -> Ticket {
+        self.note_recovered(key, &entry);
+        let change = Change::write(key, &entry, None);
+        let is_kept = self.table.apply(key, entry);
+        self.disk.append(is_kept.then_some(change))
     }
 
     /// Milliseconds since the store started.
@@ -362,6 +385,17 @@ impl Store {
         self.failure.lock().get_or_insert(why);
         self.stop();
         self.node.endpoint().shutdown().request();
+    }
+
+    /// Ends the service when the disk fails.
+    pub(super) fn failing(&self) -> Box<OnFailure> {
+        let (stopped, failure) = (self.stopped.clone(), self.failure.clone());
+        let node = self.node.clone();
+        Box::new(move |why| {
+            failure.lock().get_or_insert(Error::Data(why));
+            stopped.store(true, Relaxed);
+            node.endpoint().shutdown().request();
+        })
     }
 
     /// Takes the reason why the store had to end, if it had to.

@@ -7,10 +7,12 @@
 //! to own is therefore never dropped: its copy is either applied after the part, or its
 //! sender is seen by the check.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use log::{debug, info};
 
+use super::durable::row::Change;
 use super::placement::Key;
 use super::rebalance::Routing;
 use super::store::Store;
@@ -69,13 +71,18 @@ impl Store {
         let oldest_missed = self.doubts.lock().oldest().unwrap_or(i64::MAX);
         // A silent member may hold an older value, and return with it.
         let may_return = self.node.silent_count() > 0;
+        let removed = RefCell::new(Vec::new());
         let keep = |key: Key<'_>, tombstone: Option<Tombstone>| {
             let is_expired = tombstone.is_some_and(|tombstone| {
                 !may_return
                     && tombstone.age >= TOMBSTONE_AGE
                     && tombstone.deleted_at < oldest_missed
             });
-            !is_expired && current.owns(me, key, replicas)
+            let is_kept = !is_expired && current.owns(me, key, replicas);
+            if !is_kept && self.disk.is_durable() {
+                removed.borrow_mut().push(Change::remove(key));
+            }
+            is_kept
         };
         let may_drop = || {
             let is_same = self.is_settled_in(&routing);
@@ -83,7 +90,9 @@ impl Store {
         };
         let mut dropped = 0;
         for stripe in 0..STRIPES {
-            match self.table.sweep(stripe, counts_age, may_drop, keep) {
+            let swept = self.table.sweep(stripe, counts_age, may_drop, keep);
+            self.disk.append(removed.take());
+            match swept {
                 Some(count) => dropped += count,
                 None => return debug!("the sweep was interrupted"),
             }

@@ -46,6 +46,9 @@ const SAMPLED: usize = 16;
 /// The most keys scanned while one stripe is locked: about 50 µs.
 const LOCKED_SCAN: usize = 512;
 
+/// The parts of a stripe, by points, that two nodes compare.
+pub const BUCKETS: usize = 256;
+
 /// Where the copy of a table resumes: after this key of this stripe.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cursor {
@@ -62,6 +65,8 @@ pub struct Page {
     pub entries: Vec<(Vec<u8>, Entry)>,
     /// The keys and versions of those that are not finished.
     pub unfinished: Vec<(Vec<u8>, i64)>,
+    /// Buckets of the stripe without entries here, because the puller has the same.
+    pub same: Vec<usize>,
     /// Where the next page starts. None after the last one.
     pub next: Option<Cursor>,
 }
@@ -200,10 +205,23 @@ impl Table {
         may_be_wanted: impl Fn(RangeInclusive<u32>) -> bool,
         wanted: impl Fn(Key<'_>) -> bool,
     ) -> Page {
+        let limits = (max_bytes, max_scanned, STRIPES);
+        self.page_until(cursor, limits, may_be_wanted, wanted)
+    }
+
+    /// [`page`](Table::page) that ends before a stripe.
+    pub fn page_until(
+        &self,
+        cursor: &Cursor,
+        (max_bytes, max_scanned, end): (usize, usize, usize),
+        may_be_wanted: impl Fn(RangeInclusive<u32>) -> bool,
+        wanted: impl Fn(Key<'_>) -> bool,
+    ) -> Page {
         let mut page = Page::default();
         let (mut bytes, mut scanned) = (0, 0);
         let mut next = Some(cursor.clone());
-        while let Some(at) = next.take_if(|_| bytes < max_bytes && scanned < max_scanned) {
+        let has_room = |bytes, scanned| bytes < max_bytes && scanned < max_scanned;
+        while let Some(at) = next.take_if(|at| at.stripe < end && has_room(bytes, scanned)) {
             if at.after.is_none() && !may_be_wanted(points_of(at.stripe)) {
                 next = next_stripe(at.stripe);
                 continue;
@@ -211,7 +229,7 @@ impl Table {
             let stripe = self.stripe(at.stripe);
             let mut last = None;
             for row in rows_after(&stripe, at.after.as_deref()).take(LOCKED_SCAN) {
-                if bytes >= max_bytes || scanned >= max_scanned {
+                if !has_room(bytes, scanned) {
                     break;
                 }
                 scanned += 1;
@@ -234,6 +252,63 @@ impl Table {
         }
         page.next = next;
         page
+    }
+
+    /// For each bucket of a stripe, a digest of the rows in it that `wanted` selects. Those of two
+    /// nodes are equal if they have the same finished versions of the same points.
+    pub fn digests(&self, stripe: usize, wanted: impl Fn(Key<'_>) -> bool) -> Vec<u64> {
+        let mut digests = vec![0_u64; BUCKETS];
+        self.each_row(stripe, |row| {
+            if wanted(row.key()) {
+                let version = row.version ^ -i64::from(row.is_unfinished.get());
+                let digest = mix(version as u64 ^ mix(row.point.into()));
+                let sum = &mut digests[bucket_of(row.point)];
+                *sum = sum.wrapping_add(digest);
+            }
+        });
+        digests
+    }
+
+    /// The keys and entries of one stripe that `wanted` selects.
+    pub fn rows_of(
+        &self,
+        stripe: usize,
+        wanted: impl Fn(Key<'_>) -> bool,
+    ) -> Vec<(Vec<u8>, Entry)> {
+        let mut rows = Vec::new();
+        self.each_row(stripe, |row| {
+            if wanted(row.key()) {
+                rows.push((row.key().bytes.to_vec(), row.entry()));
+            }
+        });
+        rows
+    }
+
+    /// Takes the rows of another table over, where they are newer.
+    pub fn absorb(&self, other: &Table) {
+        for stripe in &other.stripes {
+            let rows = std::mem::take(&mut *stripe.lock());
+            rows.into_iter().for_each(|row| {
+                self.apply_row(row);
+            });
+        }
+    }
+
+    /// Visits the rows of a stripe, in short parts.
+    fn each_row(&self, stripe: usize, mut visit: impl FnMut(&Row<'_>)) {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let mut last = None;
+            let locked = self.stripe(stripe);
+            for row in rows_after(&locked, after.as_deref()).take(LOCKED_SCAN) {
+                last = Some(row.key().bytes);
+                visit(row);
+            }
+            after = last.map(<[u8]>::to_vec);
+            if after.is_none() {
+                return;
+            }
+        }
     }
 
     /// Drops rows of one stripe, from 0 to [`STRIPES`] - 1, that `keep` rejects. Returns how
@@ -291,19 +366,10 @@ impl Table {
 
     fn count_stripe(&self, stripe: usize, wanted: &impl Fn(Key<'_>) -> bool) -> usize {
         let mut count = 0;
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let mut last = None;
-            let locked = self.stripe(stripe);
-            for row in rows_after(&locked, after.as_deref()).take(LOCKED_SCAN) {
-                last = Some(row.key().bytes);
-                count += usize::from(!row.is_tombstone && wanted(row.key()));
-            }
-            after = last.map(<[u8]>::to_vec);
-            if after.is_none() {
-                return count;
-            }
-        }
+        self.each_row(stripe, |row| {
+            count += usize::from(!row.is_tombstone && wanted(row.key()));
+        });
+        count
     }
 
     /// Keys with a value.
@@ -354,6 +420,18 @@ pub fn stripe_of(key: Key<'_>) -> usize {
 /// The stripe of the keys at a point.
 pub fn stripe_at(point: u32) -> usize {
     (point >> 24) as usize
+}
+
+/// The bucket of its stripe of the keys at a point.
+pub fn bucket_of(point: u32) -> usize {
+    (point >> 16) as usize % BUCKETS
+}
+
+/// Spreads a number over all bits, always in the same way: the finalizer of SplitMix64.
+fn mix(number: u64) -> u64 {
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
 }
 
 /// The points of the keys of a stripe.

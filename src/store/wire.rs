@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::key_writes::{PendingWrite, WriteReply, WriteRequest};
 use super::placement::{Key, NodeId, Placement};
-use super::rebalance::{Phase, PlacementHistory, Pull, RebalanceStatus};
+use super::rebalance::{Phase, PlacementHistory, Pull, RebalanceStatus, Saved};
 use super::recent_writes::{WriteId, WriteIds, WriteOutcome};
 use super::table::{Cursor, Page, STRIPES, stripe_of};
 use super::types::{NOT_PRIMARY, UNFINISHED};
@@ -20,6 +20,9 @@ use crate::locator;
 /// The most members in all placements of one message: 128 placements of 128 members. A member
 /// has 120 points in each placement, which take a kilobyte.
 pub const MAX_LISTED_NODES: usize = 16_384;
+
+/// The most members in what a node has saved: stores are for dozens of nodes.
+const MAX_SAVED_NODES: usize = 1_000;
 
 /// The refusal of a node that may not answer as an owner.
 pub(super) const NOT_AN_OWNER: &str = "this node does not answer for that placement";
@@ -95,6 +98,9 @@ impl From<&RebalanceStatus> for wire::RebalanceStatus {
             sequence: Some(status.sequence as i64),
             gave_up: Some(status.gave_up),
             stops_on_split: status.stops_on_split,
+            settlement: Some(status.settlement as i64),
+            saved: status.recovered.as_ref().map(Into::into),
+            is_forced: Some(status.is_forced),
         }
     }
 }
@@ -116,6 +122,41 @@ impl TryFrom<wire::RebalanceStatus> for RebalanceStatus {
             sequence: status.sequence.unwrap_or(0) as u64,
             gave_up: status.gave_up.unwrap_or(false),
             stops_on_split: status.stops_on_split,
+            settlement: status.settlement.unwrap_or(0) as u64,
+            recovered: status.saved.map(Saved::try_from).transpose()?,
+            is_forced: status.is_forced.unwrap_or(false),
+        })
+    }
+}
+
+impl From<&Saved> for wire::Saved {
+    fn from(saved: &Saved) -> wire::Saved {
+        let members = saved
+            .placement
+            .iter()
+            .flat_map(|placement| placement.members());
+        wire::Saved {
+            lives: Some(saved.lives.iter().map(Into::into).collect()),
+            placement: Some(members.map(Into::into).collect()),
+            settlement: Some(saved.settlement as i64),
+        }
+    }
+}
+
+impl TryFrom<wire::Saved> for Saved {
+    type Error = DecodeError;
+
+    fn try_from(saved: wire::Saved) -> Result<Saved, DecodeError> {
+        let lives = saved.lives.unwrap_or_default();
+        let members = saved.placement.unwrap_or_default();
+        if lives.len() + members.len() > MAX_SAVED_NODES {
+            return Err(format!("more than {MAX_SAVED_NODES} saved members"));
+        }
+        let placement = Placement::new(nodes(members)?);
+        Ok(Saved {
+            lives: nodes(lives)?,
+            placement: Some(Arc::new(placement)).filter(|placement| !placement.is_empty()),
+            settlement: saved.settlement.unwrap_or(0) as u64,
         })
     }
 }
@@ -128,6 +169,8 @@ impl From<&PlacementHistory> for wire::PlacementHistory {
             read_placement_id: Some(history.read_placement_id as i64),
             replicas: Some(history.replicas as i32),
             stops_on_split: Some(history.stops_on_split),
+            settlement: Some(history.settlement as i64),
+            restored: history.restored.as_ref().map(members),
         }
     }
 }
@@ -137,7 +180,8 @@ impl TryFrom<wire::PlacementHistory> for PlacementHistory {
 
     fn try_from(history: wire::PlacementHistory) -> Result<PlacementHistory, DecodeError> {
         let placements = history.placements.unwrap_or_default();
-        let listed: usize = placements.iter().map(Vec::len).sum();
+        let restored = history.restored.as_ref().map_or(0, Vec::len);
+        let listed = placements.iter().map(Vec::len).sum::<usize>() + restored;
         if listed > MAX_LISTED_NODES {
             return Err(format!(
                 "placements of {listed} members; at most {MAX_LISTED_NODES} are accepted"
@@ -152,7 +196,10 @@ impl TryFrom<wire::PlacementHistory> for PlacementHistory {
         if replicas == 0 || !placements.iter().any(is_read) {
             return Err("a history without its read placement or number of copies".into());
         }
+        let restored = history.restored.map(nodes).transpose()?;
         Ok(PlacementHistory {
+            settlement: history.settlement.unwrap_or(0) as u64,
+            restored: restored.map(|nodes| Arc::new(Placement::new(nodes))),
             placements,
             read_placement_id,
             replicas,
@@ -192,6 +239,7 @@ impl From<&Pull> for wire::Pull {
             read_placement_id: Some(pull.read_placement_id as i64),
             down: Some(pull.down.iter().map(Into::into).collect()),
             cursor: Some((&pull.cursor).into()),
+            digests: Some(pull.digests.iter().map(|digest| *digest as i64).collect()),
         }
     }
 }
@@ -200,12 +248,14 @@ impl TryFrom<wire::Pull> for Pull {
     type Error = DecodeError;
 
     fn try_from(pull: wire::Pull) -> Result<Pull, DecodeError> {
+        let digests = pull.digests.unwrap_or_default();
         Ok(Pull {
             puller: sender(pull.puller)?,
             placement_id: pull.placement_id.unwrap_or(0) as u64,
             read_placement_id: pull.read_placement_id.unwrap_or(0) as u64,
             down: nodes(pull.down.unwrap_or_default())?,
             cursor: pull.cursor.ok_or("a pull without a cursor")?.try_into()?,
+            digests: digests.into_iter().map(|digest| digest as u64).collect(),
         })
     }
 }
@@ -383,7 +433,12 @@ impl From<Page> for wire::Page {
         let pairs: Vec<_> = entries
             .map(|(key, entry)| to_key_value(key, &entry))
             .collect();
-        wire::Page::new(pairs, page.next.as_ref().map(Into::into), false)
+        wire::Page {
+            pairs: Some(pairs),
+            next_page: page.next.as_ref().map(Into::into),
+            busy: Some(false),
+            same: Some(page.same.iter().map(|bucket| *bucket as i32).collect()),
+        }
     }
 }
 
@@ -394,9 +449,11 @@ impl From<Page> for wire::Page {
 pub fn from_page(page: wire::Page, unix_millis: i64) -> Result<Page, DecodeError> {
     let pairs = page.pairs.unwrap_or_default().into_iter();
     let entries = pairs.map(|pair| from_key_value(pair, unix_millis));
+    let same = page.same.unwrap_or_default().into_iter();
     Ok(Page {
         entries: entries.collect::<Result<_, _>>()?,
         unfinished: Vec::new(),
+        same: same.filter_map(|bucket| bucket.try_into().ok()).collect(),
         next: page.next_page.map(Cursor::try_from).transpose()?,
     })
 }

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use super::durable::row::Change;
 use super::key_writes::{WriteReply, WriteRequest};
 use super::limits::MAX_VALUE;
 use super::placement::{Key, NodeId};
@@ -212,6 +213,7 @@ impl Store {
         }
         let (now, clock) = (unix_millis(), self.clock_ms());
         let routing = self.routing().clone();
+        let mut changes = Vec::new();
         let mut apply = |copy| -> Result<(), Rejection> {
             let rejected = |why: Refusal| Rejection::new(0, why, None, None);
             let (key, write) = from_copy(copy, now).map_err(rejected)?;
@@ -224,6 +226,9 @@ impl Store {
             if !write.must_keep {
                 self.check_room([(key, &write.entry)]).map_err(rejected)?;
             }
+            let stored = write.id.map(|id| (id, write.outcome));
+            let change = Change::write(key, &write.entry, stored);
+            self.note_recovered(key, &write.entry);
             let is_new = match self.table.apply_copy(key, write.entry) {
                 Applied::Older(newer) => {
                     // A replay has to know what takes its place.
@@ -236,6 +241,7 @@ impl Store {
                 Applied::Kept => true,
                 Applied::Known(is_finished) => !is_finished,
             };
+            changes.push(change);
             if let Some(id) = write.id {
                 self.recent.record(id, write.outcome, clock);
             }
@@ -264,7 +270,8 @@ impl Store {
             self.table.finish(Key::new(&copy.key), copy.version);
         }
         drop(unfinished);
+        let is_durable = self.disk.wait(self.disk.append(changes));
         let current = self.routing().current().id();
-        ReplicateResult::new(current as i64, rejections, false)
+        ReplicateResult::new(current as i64, rejections, !is_durable)
     }
 }

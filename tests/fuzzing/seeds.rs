@@ -6,8 +6,8 @@ use thrift::protocol::{
 };
 use thrifty_p2p::diststore::{
     Copy, Cursor, KeyValue, NodeId, NodeStats, Page, Phase, PlacementHistory, PrimaryReply, Pull,
-    ReadResult, RebalanceStatus, Refused, Rejection, ReplicateResult, ServerStats, StatusReply,
-    StoreSyncClient, TStoreSyncClient, Topology, Write, WriteId, WriteResult,
+    ReadResult, RebalanceStatus, Refused, Rejection, ReplicateResult, Saved, ServerStats,
+    StatusReply, StoreSyncClient, TStoreSyncClient, Topology, Write, WriteId, WriteResult,
 };
 use thrifty_p2p::locator::{Gossip, Location, Member, Status, TBaseSyncClient, TLocatorSyncClient};
 use thrifty_p2p::store::placement;
@@ -76,7 +76,14 @@ fn status() -> RebalanceStatus {
         77,
         false,
         false,
+        7,
+        saved(),
+        true,
     )
+}
+
+fn saved() -> Saved {
+    Saved::new(vec![process(9901)], vec![process(9900), process(9901)], 6)
 }
 
 fn pair(value: Option<Vec<u8>>) -> KeyValue {
@@ -122,6 +129,7 @@ fn requests() -> Vec<Seed> {
             0,
             vec![process(9902)],
             Cursor::new(7, key()),
+            vec![1, -2],
         )
     };
     let several: Vec<u8> = ["ping", "get_all", "members"]
@@ -239,11 +247,14 @@ fn replies() -> Vec<Seed> {
         read_placement_id(),
         3,
         false,
+        8,
+        vec![process(9901)],
     );
     let page = Page::new(
         vec![pair(value()), pair(None)],
         Cursor::new(7, b"key".to_vec()),
         true,
+        vec![255, -1],
     );
     let server = ServerStats {
         open: Some(2),

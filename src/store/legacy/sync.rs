@@ -243,7 +243,7 @@ impl Store {
             if written_at(newest) <= put.at && put.seen.is_none() {
                 let version = self.routing().next_version(put.at, newest);
                 let value = Some(put.value.clone().into());
-                self.table.apply(Key::new(&key), Entry { version, value });
+                self.keep(Key::new(&key), Entry { version, value });
             }
             self.waiting_puts.lock().finish(&key, &put);
         }

@@ -35,6 +35,7 @@
 //! This module knows no sockets, clocks or threads. Its caller holds a lock on it. Requests
 //! use the [`Routing`] snapshot that it publishes, without the lock.
 
+mod restore;
 mod routing;
 mod rules;
 mod status;
@@ -50,11 +51,13 @@ use super::placement::{NodeId, Placement};
 use super::table::Cursor;
 use super::write_sequence::WriteSequence;
 
+pub use restore::Saved;
 pub use routing::{ReadRoute, Routing, WriteTicket};
 pub use rules::{Rule, Rules};
 pub use status::{Phase, PlacementHistory, RebalanceStatus};
-pub use transfer::{AttemptId, Pull, TransferFilter};
+pub use transfer::{AttemptId, Pull, SharedKeys, TransferFilter};
 
+use restore::Storage;
 use routing::WriteEpoch;
 
 /// Copies kept of each key unless a node requires another number.
@@ -104,6 +107,12 @@ pub struct Rebalance {
     attempt_id: AttemptId,
     /// Where copying from each source continues. None when it is done.
     sources: BTreeMap<NodeId, Option<Cursor>>,
+    /// The number of the read placement: larger for a later one.
+    settlement: u64,
+    /// What this node has on disk. None without a directory.
+    storage: Option<Storage>,
+    /// The network is being restored from what the members of this placement have saved.
+    restored: Option<Arc<Placement>>,
 }
 
 impl Rebalance {
@@ -131,6 +140,9 @@ impl Rebalance {
             draining: Vec::new(),
             attempt_id: 0,
             sources: BTreeMap::new(),
+            settlement: 0,
+            storage: None,
+            restored: None,
         }
     }
 
@@ -228,6 +240,7 @@ impl Rebalance {
             self.changes += 1;
         }
         self.routing.present = self.peers().into_iter().collect();
+        self.routing.missing = self.missing();
     }
 
     /// A snapshot of the part of the state that requests use.
@@ -316,6 +329,8 @@ impl Rebalance {
         routing.placements = Arc::new(history.placements);
         routing.read = routing.placement(history.read_placement_id).cloned();
         routing.holds_read = false;
+        self.settlement = self.settlement.max(history.settlement);
+        self.take_part_in_restore(history.restored);
         self.confirmed_by.clear();
         self.install(current);
     }
@@ -324,15 +339,18 @@ impl Rebalance {
         self.restore_lease_if_confirmed();
         self.admit_if_confirmed();
         self.bootstrap_if_no_member_did();
-        if self.phase == Phase::Installed && (self.is_drained() || !self.rules.has(Rule::Drain)) {
+        if self.phase == Phase::Installed
+            && (self.is_drained() || !self.rules.has(Rule::Drain))
+            && !self.must_absorb()
+        {
             self.routing.phase = Phase::Drained;
         }
-        let is_copied = self.sources.values().all(Option::is_none);
-        if self.phase == Phase::Drained && is_copied && self.read.is_some() {
+        if self.is_ready_for(Phase::Synced) && self.may_be_synced() {
             self.routing.phase = Phase::Synced;
             self.routing.holds_read |= self.reads_by_current();
         }
-        if self.phase == Phase::Synced && self.all_have_reached(Phase::Synced) {
+        if self.is_ready_for(Phase::Switched) && self.may_switch() {
+            self.settlement = self.next_settlement();
             self.routing.read = Some(self.current().clone());
             self.routing.holds_read = true;
             self.routing.phase = Phase::Switched;
@@ -343,7 +361,19 @@ impl Rebalance {
         if self.phase == Phase::Switched && all_switched && self.has_quorum {
             self.routing.placements = Arc::new(vec![self.current().clone()]);
             self.offers_all = false;
+            self.restored = None;
             self.routing.phase = Phase::Settled;
+        }
+    }
+
+    /// Has all been done for that phase, unless it must be saved first?
+    fn is_ready_for(&self, phase: Phase) -> bool {
+        match (self.phase, phase) {
+            (Phase::Drained, Phase::Synced) => {
+                self.sources.values().all(Option::is_none) && self.read.is_some()
+            }
+            (Phase::Synced, Phase::Switched) => self.all_have_reached(Phase::Synced),
+            _ => false,
         }
     }
 
@@ -382,7 +412,8 @@ impl Rebalance {
     fn bootstrap_if_no_member_did(&mut self) {
         let current = self.current();
         let is_first = current.members().next() == Some(&self.me);
-        let may_start = self.has_joined && self.had_peers && is_first;
+        let has_met = self.had_peers || self.recovered().is_some();
+        let may_start = self.has_joined && has_met && is_first;
         if self.is_admitted || self.read.is_some() || !may_start {
             return;
         }
@@ -390,12 +421,13 @@ impl Rebalance {
             let status = self.statuses.get(node);
             status.is_some_and(|status| status.placement_id == current.id() && !status.admitted)
         });
-        if none_is_admitted {
+        if none_is_admitted && self.missing().is_empty() {
             let mut statuses = self.statuses.values();
             let required = statuses.clone().find_map(|status| status.replicas);
             let stops = statuses.find_map(|status| status.stops_on_split);
             self.routing.stops_on_split = self.stops_on_split.or(stops);
             self.offers_all = true;
+            self.begin_restore();
             self.bootstrap(required.unwrap_or(DEFAULT_REPLICAS));
         }
     }

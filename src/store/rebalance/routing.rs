@@ -57,6 +57,8 @@ pub struct Routing {
     /// The other processes that take part. All others are gone, also those of placements that
     /// this list does not have any more and that a write in progress started with.
     pub(super) present: BTreeSet<NodeId>,
+    /// Members that are missing to restore the network from its disks.
+    pub(super) missing: Vec<NodeId>,
     /// Writes that start now belong to this epoch. Each placement starts another one.
     pub(super) epoch: Arc<WriteEpoch>,
     /// Numbers the writes that this process coordinates.
@@ -135,6 +137,7 @@ impl Routing {
             lease: None,
             isolations: 0,
             present: BTreeSet::new(),
+            missing: Vec::new(),
             epoch: Arc::default(),
         }
     }
@@ -212,6 +215,12 @@ impl Routing {
     /// Has this process exited, or is it down?
     pub fn is_gone(&self, node: &NodeId) -> bool {
         *node != self.me && !self.present.contains(node)
+    }
+
+    /// Members that are missing, while the network waits for some of them to be restored from
+    /// its disks.
+    pub fn missing(&self) -> &[NodeId] {
+        &self.missing
     }
 
     /// Numbers the writes that this process coordinates.

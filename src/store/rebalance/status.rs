@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Rebalance;
+use super::{Rebalance, Saved};
 use crate::store::placement::{NodeId, Placement};
 
 /// The most placements of a history that are accepted. The list of a rebalance is far shorter.
@@ -55,6 +55,12 @@ pub struct RebalanceStatus {
     pub stops_on_split: Option<bool>,
     /// Larger in a status that was sent later.
     pub sequence: u64,
+    /// Larger for a later read placement.
+    pub settlement: u64,
+    /// What its directory holds, while it is not admitted. None without a directory.
+    pub recovered: Option<Saved>,
+    /// It does not want to wait for missing members.
+    pub is_forced: bool,
 }
 
 /// The list of placements of an admitted node, for one that is not admitted.
@@ -68,6 +74,10 @@ pub struct PlacementHistory {
     pub replicas: usize,
     /// The network's choice for splits.
     pub stops_on_split: bool,
+    /// Larger for a later read placement.
+    pub settlement: u64,
+    /// The network is being restored from what the members of this placement have saved.
+    pub restored: Option<Arc<Placement>>,
 }
 
 impl Rebalance {
@@ -102,6 +112,9 @@ impl Rebalance {
             replicas: self.replicas,
             stops_on_split: self.stops_on_split,
             sequence: self.changes,
+            settlement: self.settlement,
+            recovered: self.recovered(),
+            is_forced: self.is_forced(),
         }
     }
 
@@ -113,6 +126,8 @@ impl Rebalance {
             read_placement_id: read.id(),
             replicas: self.replicas?,
             stops_on_split: self.stops_on_split(),
+            settlement: self.settlement,
+            restored: self.restored.clone(),
         })
     }
 

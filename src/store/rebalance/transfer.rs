@@ -21,6 +21,25 @@ pub struct Pull {
     pub down: Vec<NodeId>,
     /// Where to continue.
     pub cursor: Cursor,
+    /// Digests of what the puller has of the [`SharedKeys`] in the buckets of that stripe. Empty if
+    /// it has nothing.
+    pub digests: Vec<u64>,
+}
+
+/// Keys that both of two nodes own now: what they have of them can be compared.
+#[derive(Debug, Clone)]
+pub struct SharedKeys {
+    replicas: usize,
+    current: Arc<Placement>,
+    owners: [u16; 2],
+}
+
+impl SharedKeys {
+    /// Do both own this key?
+    pub fn include(&self, key: Key<'_>) -> bool {
+        let owners = self.current.owner_indexes(key, self.replicas);
+        self.owners.iter().all(|owner| owners.contains(owner))
+    }
 }
 
 /// Names the attempt that a page belongs to. Pages of an abandoned attempt do not count.
@@ -109,6 +128,7 @@ impl Rebalance {
             read_placement_id: read.id(),
             down: down.clone(),
             cursor: cursor.clone(),
+            digests: Vec::new(),
         };
         let open = |(node, cursor): (&NodeId, &Option<Cursor>)| {
             Some((node.clone(), pull(cursor.as_ref()?)))
@@ -128,6 +148,21 @@ impl Rebalance {
             self.changes += 1;
             self.advance();
         }
+    }
+
+    /// The keys that this node owns together with another one.
+    pub fn shared_keys(&self, other: &NodeId) -> Option<SharedKeys> {
+        let current = self.current();
+        Some(SharedKeys {
+            replicas: self.replicas?,
+            current: current.clone(),
+            owners: [current.index_of(&self.me)?, current.index_of(other)?],
+        })
+    }
+
+    /// This node offers all that it holds.
+    pub fn offers_all(&self) -> bool {
+        self.offers_all
     }
 
     /// What this node sends in reply to a pull. None while it cannot know.

@@ -1,0 +1,316 @@
+//! `Disk`: brings changes to disk, many in one sync.
+//!
+//! One thread takes all changes that wait, appends them as one batch, syncs once, and wakes those
+//! that wait for them. While it syncs, the next batch gathers.
+//!
+//! The disk is the shadow of the table: a change is left out if a newer entry of its key is in the
+//! table or is being written, because the change of that entry has been appended or will be. So the
+//! order in which threads append does not matter.
+//!
+//! A write or a sync that fails ends the node. It is never repeated: what the system has dropped
+//! after a failed sync would seem to be on disk. So that a full disk does not end the node, writes
+//! are refused while little room is left.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use log::warn;
+use nix::sys::statvfs::statvfs;
+use parking_lot::{Condvar, Mutex};
+
+use super::engine::{Engine, SyncMode};
+use super::row::Change;
+use crate::store::placement::Key;
+use crate::store::types::Refusal;
+
+/// The most bytes that wait. Who appends more waits until they are less.
+const MAX_WAITING: usize = 64 * 1024 * 1024;
+
+/// The most time between two syncs with [`SyncMode::Interval`].
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Free bytes of the disk that are left for what was accepted: journals, and tables that are merged.
+const RESERVE: u64 = 64 * 1024 * 1024;
+
+/// How long the last look at the free bytes counts, in milliseconds.
+const LOOK_MS: u64 = 100;
+
+/// The version of the newest entry of a key that is in the table or is being written. 0 for none.
+pub type Newest = dyn Fn(Key<'_>) -> i64 + Send + Sync;
+
+/// Is told once why changes cannot be brought to disk. Called from the committer's thread.
+pub type OnFailure = dyn Fn(String) + Send + Sync;
+
+/// Names a place in the order of changes, to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Ticket(u64);
+
+/// Brings changes to disk, or does nothing where there is no directory. Shared by threads.
+#[derive(Default)]
+pub struct Disk {
+    committer: Option<Arc<Committer>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Committer {
+    engine: Arc<dyn Engine>,
+    sync: SyncMode,
+    newest: Box<Newest>,
+    /// Held to add or to take changes, never while they are written.
+    queue: Mutex<Queue>,
+    /// Notified when there is something to do.
+    appended: Condvar,
+    /// Notified when changes are on disk, and when that has failed.
+    committed: Condvar,
+    has_failed: AtomicBool,
+    path: PathBuf,
+    started: Instant,
+    /// When the free bytes were looked at last, in milliseconds since the start, and were they few?
+    looked_at: AtomicU64,
+    is_full: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    changes: Vec<Change>,
+    bytes: usize,
+    /// The last change that was appended, and the last one that is on disk.
+    last: Ticket,
+    done: Ticket,
+    /// Somebody waits for a sync.
+    must_sync: bool,
+    is_closed: bool,
+}
+
+/// What the committer has taken from the queue.
+struct Taken {
+    changes: Vec<Change>,
+    last: Ticket,
+    must_sync: bool,
+    is_closed: bool,
+}
+
+impl Disk {
+    /// Starts the committer's thread for the engine, whose files are at `path`.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(
+        engine: Arc<dyn Engine>,
+        path: &Path,
+        sync: SyncMode,
+        newest: Box<Newest>,
+        on_failure: Box<OnFailure>,
+    ) -> io::Result<Disk> {
+        let committer = Arc::new(Committer {
+            engine,
+            sync,
+            newest,
+            queue: Mutex::default(),
+            appended: Condvar::new(),
+            committed: Condvar::new(),
+            has_failed: AtomicBool::new(false),
+            path: path.to_owned(),
+            started: Instant::now(),
+            looked_at: AtomicU64::new(0),
+            is_full: AtomicBool::new(false),
+        });
+        let running = committer.clone();
+        let thread = thread::Builder::new().name("committer".into());
+        let thread = thread.spawn(move || {
+            if let Err(e) = running.run() {
+                running.has_failed.store(true, Release);
+                on_failure(e.to_string());
+                drop(running.queue.lock());
+                running.committed.notify_all();
+            }
+        })?;
+        Ok(Disk {
+            committer: Some(committer),
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Is there a directory?
+    pub fn is_durable(&self) -> bool {
+        self.committer.is_some()
+    }
+
+    /// Can changes be brought to disk, as far as is known? Never blocks.
+    pub fn is_working(&self) -> bool {
+        let mut committer = self.committer.iter();
+        committer.all(|committer| !committer.has_failed.load(Acquire))
+    }
+
+    /// Adds changes. Blocks only while very many wait.
+    pub fn append(&self, changes: impl IntoIterator<Item = Change>) -> Ticket {
+        let Some(committer) = &self.committer else {
+            return Ticket::default();
+        };
+        let changes: Vec<Change> = changes.into_iter().collect();
+        if changes.is_empty() {
+            return Ticket::default();
+        }
+        let mut queue = committer.queue.lock();
+        while queue.bytes > MAX_WAITING && !committer.has_failed.load(Acquire) {
+            committer.committed.wait(&mut queue);
+        }
+        queue.bytes += changes.iter().map(Change::size).sum::<usize>();
+        queue.changes.extend(changes);
+        queue.last.0 += 1;
+        let ticket = queue.last;
+        drop(queue);
+        committer.appended.notify_one();
+        ticket
+    }
+
+    /// Waits until that change is on disk. False if it is not and never will be. Blocks for a sync
+    /// or two.
+    pub fn wait(&self, ticket: Ticket) -> bool {
+        let Some(committer) = &self.committer else {
+            return true;
+        };
+        let mut queue = committer.queue.lock();
+        while queue.done < ticket {
+            if committer.has_failed.load(Acquire) {
+                return false;
+            }
+            committer.committed.wait(&mut queue);
+        }
+        true
+    }
+
+    /// Syncs all that was appended before, whatever the mode. False if that fails. Blocks for a
+    /// sync or two.
+    pub fn sync(&self) -> bool {
+        let Some(committer) = &self.committer else {
+            return true;
+        };
+        let mut queue = committer.queue.lock();
+        queue.must_sync = true;
+        queue.last.0 += 1;
+        let ticket = queue.last;
+        drop(queue);
+        committer.appended.notify_one();
+        self.wait(ticket)
+    }
+
+    /// Is there room for more?
+    ///
+    /// # Errors
+    /// The disk is nearly full.
+    pub fn check_room(&self) -> Result<(), Refusal> {
+        match &self.committer {
+            Some(committer) if committer.is_full() => Err(format!(
+                "the disk of {} is full: writes are refused until there is room",
+                committer.path.display()
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings all changes to disk and ends the thread.
+    pub fn close(&self) {
+        if let Some(committer) = &self.committer {
+            committer.queue.lock().is_closed = true;
+            committer.appended.notify_one();
+        }
+        let thread = self.thread.lock().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            warn!("the committer has panicked");
+        }
+    }
+}
+
+impl Committer {
+    fn run(&self) -> io::Result<()> {
+        let mut unsynced_since: Option<Instant> = None;
+        loop {
+            let sync_at = unsynced_since.map(|since| since + INTERVAL);
+            let taken = self.take(sync_at);
+            let is_over = taken.is_closed && taken.changes.is_empty();
+            let changes = self.effective(taken.changes);
+            if !changes.is_empty() {
+                self.engine.append(changes)?;
+                unsynced_since.get_or_insert_with(Instant::now);
+            }
+            let is_due = match self.sync {
+                SyncMode::Always => true,
+                SyncMode::Interval => sync_at.is_some_and(|at| at <= Instant::now()),
+            };
+            if (is_due || taken.must_sync || is_over) && unsynced_since.take().is_some() {
+                self.engine.sync()?;
+            }
+            self.queue.lock().done = taken.last;
+            self.committed.notify_all();
+            if is_over {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for changes, until that time if there is one, and takes all of them.
+    fn take(&self, until: Option<Instant>) -> Taken {
+        let mut queue = self.queue.lock();
+        while queue.last == queue.done && !queue.is_closed {
+            match until {
+                None => self.appended.wait(&mut queue),
+                Some(until) => {
+                    if self.appended.wait_until(&mut queue, until).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        queue.bytes = 0;
+        Taken {
+            changes: std::mem::take(&mut queue.changes),
+            last: queue.last,
+            must_sync: std::mem::take(&mut queue.must_sync),
+            is_closed: queue.is_closed,
+        }
+    }
+
+    /// The changes that have an effect: the last one of each key, unless the table has a newer entry.
+    fn effective(&self, mut changes: Vec<Change>) -> Vec<Change> {
+        changes.retain(|change| {
+            let newest = (self.newest)(change.table_key());
+            match change.row {
+                Some(_) => newest <= change.version,
+                None => newest == 0,
+            }
+        });
+        changes.sort_by(|one, other| (&one.key, one.version).cmp(&(&other.key, other.version)));
+        changes.reverse();
+        changes.dedup_by(|one, last| one.key == last.key);
+        changes
+    }
+
+    fn is_full(&self) -> bool {
+        let now = self.started.elapsed().as_millis() as u64;
+        let looked_at = self.looked_at.load(Relaxed);
+        if looked_at == 0 || now >= looked_at + LOOK_MS {
+            self.looked_at.store(now.max(1), Relaxed);
+            let free =
+                statvfs(&self.path).map(|disk| disk.blocks_available() * disk.fragment_size());
+            let is_full = free.is_ok_and(|free| free < RESERVE);
+            let was_full = self.is_full.swap(is_full, Relaxed);
+            let path = self.path.display();
+            match (was_full, is_full) {
+                (false, true) => warn!("the disk of {path} is nearly full: writes are refused"),
+                (true, false) => warn!("the disk of {path} has room again"),
+                _ => (),
+            }
+        }
+        self.is_full.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests;
