@@ -12,6 +12,7 @@
 //! are refused while little room is left.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -124,7 +125,9 @@ impl Disk {
         let running = committer.clone();
         let thread = thread::Builder::new().name("committer".into());
         let thread = thread.spawn(move || {
-            if let Err(e) = running.run() {
+            let run = catch_unwind(AssertUnwindSafe(|| running.run()));
+            let panicked = |_| Err(io::Error::other("the database has panicked"));
+            if let Err(e) = run.unwrap_or_else(panicked) {
                 running.has_failed.store(true, Release);
                 on_failure(e.to_string());
                 drop(running.queue.lock());
