@@ -410,13 +410,15 @@ impl Store {
         if !self.disk.is_durable() {
             return Ticket::default();
         }
-        let changes = open.iter().filter_map(Execution::change);
-        let ticket = self.disk.append(changes);
-        for execution in open
-            .iter_mut()
-            .filter(|execution| execution.change().is_some())
-        {
-            execution.appended = (execution.writes.version(), ticket);
+        let changed = |execution: &mut Execution| {
+            let change = execution.change()?;
+            // Its ticket follows.
+            execution.appended = (execution.writes.version(), Ticket::LAST);
+            Some(change)
+        };
+        let ticket = self.disk.append(open.iter_mut().filter_map(changed));
+        for execution in open.iter_mut() {
+            execution.appended.1 = execution.appended.1.min(ticket);
         }
         open.iter()
             .map(|execution| execution.appended.1)

@@ -334,9 +334,10 @@ impl Store {
     /// what comes to disk.
     pub(super) fn keep(&self, key: Key<'_>, entry: Entry) -> Ticket {
         self.note_recovered(key, &entry);
-        let change = Change::write(key, &entry, None);
+        let is_durable = self.disk.is_durable();
+        let change = is_durable.then(|| Change::write(key, &entry, None));
         let is_kept = self.table.apply(key, entry);
-        self.disk.append(is_kept.then_some(change))
+        self.disk.append(change.filter(|_| is_kept))
     }
 
     /// Milliseconds since the store started.

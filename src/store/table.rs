@@ -285,6 +285,7 @@ impl Table {
     }
 
     /// Takes the rows of another table over, where they are newer.
+    #[allow(clippy::mutable_key_type)]
     pub fn absorb(&self, other: &Table) {
         for stripe in &other.stripes {
             let rows = std::mem::take(&mut *stripe.lock());

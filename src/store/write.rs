@@ -227,7 +227,8 @@ impl Store {
                 self.check_room([(key, &write.entry)]).map_err(rejected)?;
             }
             let stored = write.id.map(|id| (id, write.outcome));
-            let change = Change::write(key, &write.entry, stored);
+            let is_durable = self.disk.is_durable();
+            let change = is_durable.then(|| Change::write(key, &write.entry, stored));
             self.note_recovered(key, &write.entry);
             let is_new = match self.table.apply_copy(key, write.entry) {
                 Applied::Older(newer) => {
@@ -241,7 +242,7 @@ impl Store {
                 Applied::Kept => true,
                 Applied::Known(is_finished) => !is_finished,
             };
-            changes.push(change);
+            changes.extend(change);
             if let Some(id) = write.id {
                 self.recent.record(id, write.outcome, clock);
             }

@@ -52,6 +52,11 @@ pub type OnFailure = dyn Fn(String) + Send + Sync;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Ticket(u64);
 
+impl Ticket {
+    /// Later than all others.
+    pub const LAST: Ticket = Ticket(u64::MAX);
+}
+
 /// Brings changes to disk, or does nothing where there is no directory. Shared by threads.
 #[derive(Default)]
 pub struct Disk {
