@@ -172,7 +172,7 @@ fn nodes_that_are_all_killed_at_once_have_all_that_was_acknowledged() {
     let _machine = machine();
     let mut stores = Durable::start(5);
     let load = start_load(&stores, 4);
-    for round in 0..rounds(3, 50) {
+    for round in 0..rounds(2, 50) {
         run_for_a_while(&load);
         stores.kill_all();
         for nth in 0..5 {
