@@ -108,7 +108,8 @@ impl Store {
             return Ok(());
         };
         let state = recovery.directory.state();
-        for peer in peers {
+        let others = peers.iter().filter(|peer| *peer != self.node.location());
+        for peer in others.clone() {
             let found = self
                 .node
                 .network_of(peer)
@@ -125,11 +126,8 @@ impl Store {
         let saved = state.and_then(|state| state.saved.placement.as_ref());
         let known = saved.iter().flat_map(|placement| placement.members());
         let known = known.map(|node| &node.location);
-        self.node.add_seeds(
-            known
-                .chain(peers)
-                .filter(|peer| *peer != self.node.location()),
-        );
+        let known = known.filter(|peer| *peer != self.node.location());
+        self.node.add_seeds(known.chain(others));
         Ok(())
     }
 
