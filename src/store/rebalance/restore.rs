@@ -231,3 +231,6 @@ impl Rebalance {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
