@@ -93,7 +93,7 @@ impl Node {
 
     /// The name of the network of the node at `location`, if that replies and knows it.
     pub(crate) fn network_of(&self, location: &Location) -> Option<String> {
-        let timeout = self.shared.config.call_timeout;
+        let timeout = config::CALL_TIMEOUT;
         let gossip = self.call(timeout, location, |peer| peer.members()).ok()?;
         gossip.network
     }
