@@ -6,11 +6,11 @@
 //! for a whole one, and the [`guide`] for how to run it. A client of a store:
 //!
 //! ```no_run
-//! use thrifty_p2p::client::ring::RingClient;
 //! fn main() -> Result<(), thrifty_p2p::error::Error> {
-//!     let store = RingClient::connect(&"localhost:9900".parse()?)?;
+//!     let store = thrifty_p2p::client::ring::RingClient::connect(&"localhost:9900".parse()?)?;
 //!     store.put(b"b", b"banana")?;
-//!     Ok(assert_eq!(store.get(b"b")?, Some(b"banana".to_vec())))
+//!     assert_eq!(store.get(b"b")?, Some(b"banana".to_vec()));
+//!     Ok(())
 //! }
 //! ```
 //!
