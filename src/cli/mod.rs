@@ -23,6 +23,7 @@ use thrift::server::TProcessor;
 use crate::error::Error;
 use crate::handler::{LocatorHandler, serve};
 use crate::node::Node;
+use crate::store::placement::Key;
 use common::CommonOptions;
 
 pub use limits::LimitOptions;
@@ -176,23 +177,8 @@ pub fn status_of_key(key: &[u8], is_found: bool) -> ExitCode {
     if is_found {
         return ExitCode::SUCCESS;
     }
-    error!("there is no key {}", printable(key));
+    error!("there is no key {}", Key::new(key));
     ExitCode::from(MISSING)
-}
-
-/// Text as it is, and escapes for what a terminal would not show, or obey.
-fn printable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character.is_control() {
-                true => text.extend(character.escape_default()),
-                false => text.push(character),
-            }
-        }
-        text += &chunk.invalid().escape_ascii().to_string();
-    }
-    text
 }
 
 /// The exit status for an error.
