@@ -8,18 +8,21 @@
 //! Otherwise it is 127.0.0.1. The service listens at that address, and on loopback for programs
 //! of this host.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
-use log::warn;
+use log::{info, warn};
 use parking_lot::Mutex;
 
 use crate::diststore::ServerStats;
 use crate::error::Error;
 use crate::location::Location;
 use crate::rpc::dialer::Dialer;
-use crate::rpc::limits::ServerLimits;
+use crate::rpc::limits::{ServerLimits, http_limits};
+use crate::rpc::method_times::Times;
 use crate::rpc::server::{Server, ServerHandle};
 use crate::rpc::tls::identity::Identity;
 use crate::shutdown::Shutdown;
@@ -46,6 +49,8 @@ pub struct BindOptions {
     pub identity: Option<Identity>,
     /// What the server accepts.
     pub limits: ServerLimits,
+    /// Where to show the service by HTTP ([`http`](crate::http)), if anywhere.
+    pub http: Option<SocketAddr>,
 }
 
 impl BindOptions {
@@ -64,6 +69,7 @@ impl BindOptions {
             network: None,
             identity: None,
             limits: ServerLimits::default(),
+            http: None,
         }
     }
 }
@@ -76,6 +82,8 @@ pub struct Endpoint {
     server_handle: ServerHandle,
     /// The server. None once it runs.
     server: Mutex<Option<Server>>,
+    /// The HTTP server, if there is to be one. None once it runs.
+    http_server: Mutex<Option<Server>>,
 }
 
 impl Endpoint {
@@ -112,6 +120,7 @@ impl Endpoint {
             shutdown: Shutdown::new(),
             server_handle: server.handle(),
             server: Mutex::new(Some(server)),
+            http_server: Mutex::new(bind_http(options)?),
         })
     }
 
@@ -135,6 +144,16 @@ impl Endpoint {
         self.server_handle.stats()
     }
 
+    /// The times of each method.
+    pub fn methods(&self) -> BTreeMap<String, Arc<Times>> {
+        self.server_handle.methods()
+    }
+
+    /// Takes the HTTP server, to run it, if there is one.
+    pub(crate) fn take_http_server(&self) -> Option<Server> {
+        self.http_server.lock().take()
+    }
+
     /// Takes the server, to run it.
     ///
     /// # Errors
@@ -155,6 +174,20 @@ fn check_advertised(address: IpAddr) -> Result<IpAddr, Error> {
         )));
     }
     Ok(address)
+}
+
+fn bind_http(options: &BindOptions) -> Result<Option<Server>, Error> {
+    let Some(socket) = options.http else {
+        return Ok(None);
+    };
+    let identity = options.identity.clone();
+    let server = Server::bind(&[socket.ip()], socket.port(), http_limits(), identity);
+    let server = server.map_err(|e| Error::Bind(socket.into(), e))?;
+    info!(
+        "http://{}/ shows this node",
+        SocketAddr::new(socket.ip(), server.port())
+    );
+    Ok(Some(server))
 }
 
 fn bind_first_free(

@@ -5,6 +5,7 @@
 //! | [`operations`] | running nodes: addresses, TLS, limits, status programs, signals, exit statuses |
 //! | [`failures`] | what happens when nodes join, leave, die, hang or are split; what is refused |
 //! | [`durability`] | keys on disk: restarts, power cuts, backups, failing disks |
+//! | [`visible`] | the page, metrics and health of a node; the network in a terminal |
 //! | [`bulk`] | a store in a file: the format, loading, dumping |
 //! | [`performance`] | how to measure, the figures, where the time goes |
 //! | [`fuzzing`] | the tests that search for faults, and how to run them longer |
@@ -27,3 +28,5 @@ pub mod operations {}
 pub mod original {}
 #[doc = include_str!("guide/performance.md")]
 pub mod performance {}
+#[doc = include_str!("guide/visible.md")]
+pub mod visible {}

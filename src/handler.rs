@@ -57,6 +57,7 @@ use log::info;
 
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::http::Source;
 use crate::location::Location;
 use crate::membership::Change;
 use crate::node::Node;
@@ -162,6 +163,12 @@ pub trait LocatorHandler: BaseHandler {
     /// The handler does not fit this network.
     fn may_join(&self, _peer: &Location) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// What the service shows by HTTP ([`BindOptions::http`](crate::endpoint::BindOptions::http)).
+    /// Called once, before the node joins.
+    fn source(&self) -> Arc<dyn Source> {
+        Arc::new(self.node().clone())
     }
 
     /// The node has joined its network, or has started a new one (`bootstrapped`).

@@ -70,6 +70,7 @@
 //! | [`endpoint`] | a claimed port and the advertised address |
 //! | [`discover`] | finding a peer on this host |
 //! | [`node`] | drives the membership, with one lock and a few threads |
+//! | [`http`] | what a node shows by HTTP: the page, metrics, health |
 //! | [`handler`] | what users extend, and `serve` |
 //! | [`store`] | diststore: the table, the placement and the rebalance that decide; reads, writes and threads around them |
 //! | [`client`] | clients of a store |
@@ -97,6 +98,7 @@ pub mod error;
 pub mod guide;
 pub mod handler;
 pub mod hash_ring;
+pub mod http;
 pub mod location;
 mod log_limit;
 pub mod membership;

@@ -256,6 +256,7 @@ fn the_readme_and_the_guide_have_short_lines() {
             "performance.md",
             include_str!("../src/guide/performance.md"),
         ),
+        ("visible.md", include_str!("../src/guide/visible.md")),
     ];
     for (name, page) in pages {
         for (number, line) in (1..).zip(page.lines()) {

@@ -213,6 +213,9 @@ impl StoreSyncHandler for Recorded {
     fn handle_stats(&self, _: bool) -> thrift::Result<NodeStats> {
         Err("not recorded".into())
     }
+    fn handle_held_copy(&self, _: Vec<u8>) -> thrift::Result<diststore::HeldCopy> {
+        Err("not recorded".into())
+    }
 }
 
 fn connect(port: u16) -> TcpStream {

@@ -286,6 +286,16 @@ struct Topology {
     3: list<NodeId> read_members,
 }
 
+/** What a node holds of a key. */
+struct HeldCopy {
+    /** 0: nothing. */
+    1: i64 version,
+    /** The size of the value; absent if there is none. */
+    2: optional i64 bytes,
+    /** May it be read? Not while its write is not finished. */
+    3: bool is_finished,
+}
+
 service Store extends locator.Locator {
     binary get(1: binary key),
     oneway void put(1: binary key, 2: binary value),
@@ -343,4 +353,6 @@ service Store extends locator.Locator {
     Page pull(1: Pull pull) throws (1: Refused refused),
     /** What the callee holds. `count_primary` also asks for the number of its primary keys. */
     NodeStats stats(1: bool count_primary),
+    /** What the callee holds of a key, as an owner or not. For programs that explain a store. */
+    HeldCopy held_copy(1: binary key),
 }

@@ -51,6 +51,12 @@ struct Options {
     /// Without TLS a node obeys only programs of its own host.
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["json", "key"])]
     leave: Option<Location>,
+
+    /// Show it again and again; `q` ends
+    ///
+    /// Without a terminal, print the summary once a second.
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
 }
 
 fn main() -> ExitCode {
@@ -66,12 +72,26 @@ fn main() -> ExitCode {
             cli::print(&[owner.name().as_bytes(), b"\n"])?;
             return Ok(ExitCode::SUCCESS);
         }
+        let now = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            now.unwrap_or_default().as_millis() as i64
+        };
+        if options.watch {
+            cli::watch(|| {
+                let status = NetworkStatus::ask_once(&dialer, &peer)?;
+                Ok(cli::View {
+                    text: status.table(now()),
+                    line: status.summary(),
+                    calls: None,
+                })
+            })?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let status = NetworkStatus::ask(&dialer, &peer)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let output = if options.json {
             format!("{:#}\n", status.json())
         } else {
-            status.table(now.unwrap_or_default().as_millis() as i64)
+            status.table(now())
         };
         cli::print(&[output.as_bytes()])?;
         Ok(ExitCode::from(u8::from(!status.is_agreed())))

@@ -5,12 +5,15 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 use serde_json::{Value, json};
 use thrifty_p2p::bulk::tsv::{decode_key, read_line};
 use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::error::Error;
+use thrifty_p2p::status::key::KeyStatus;
 
 /// Prints the value of each KEY, one a line
 ///
@@ -30,6 +33,10 @@ struct Options {
     #[arg(long, conflicts_with = "raw")]
     json: bool,
 
+    /// Tell on stderr where each key lies, who holds it, and how long the answer took
+    #[arg(long)]
+    trace: bool,
+
     /// Read keys from FILE too (`-`: stdin), one a line, with the escapes of `storedump`
     #[arg(long, value_name = "FILE")]
     keys_from: Option<PathBuf>,
@@ -45,10 +52,21 @@ fn main() -> ExitCode {
         if let Some(file) = options.keys_from {
             keys.extend(read_keys(BufReader::new(cli::open(Some(&file))?.0))?);
         }
-        let store = options.client.store()?;
+        let traced = options.trace.then(|| options.client.store_peer());
+        let traced = traced.transpose()?;
+        let store = match &traced {
+            Some((dialer, peer)) => StoreClient::of(dialer.clone(), vec![peer.clone()]),
+            None => options.client.store()?,
+        };
         let mut status = ExitCode::SUCCESS;
         for key in &keys {
+            let began = Instant::now();
             let value = store.get(key)?;
+            if let Some((dialer, peer)) = &traced {
+                let time = began.elapsed();
+                let status = KeyStatus::ask(dialer, peer, key)?;
+                eprint!("{}{}", status.hops(peer, time), status.text());
+            }
             if value.is_none() {
                 status = cli::status_of_key(key, false);
             }

@@ -1,5 +1,7 @@
 //! `storestatus`: shows what the nodes of a store hold, and how far a rebalance is.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
+use thrifty_p2p::status::key::KeyStatus;
 use thrifty_p2p::status::store::StoreStatus;
 
 /// The exit statuses. 1 has a meaning of its own.
@@ -38,6 +41,16 @@ struct Options {
     #[arg(long)]
     wait: bool,
 
+    /// Show it again and again, with the calls per second; `q` ends
+    ///
+    /// Without a terminal, print the verdict once a second.
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
+
+    /// Show where KEY lies and what each owner holds of it, without reading its value
+    #[arg(long, value_name = "KEY", conflicts_with = "watch")]
+    explain: Option<OsString>,
+
     /// Declare a member gone for good that is out of reach, at all nodes
     ///
     /// Its host has lost power or was taken away, and never returns with what it held. Until then
@@ -58,6 +71,9 @@ fn main() -> ExitCode {
                 return Err(Error::Usage(format!("{gone} {why}")));
             }
         }
+        if options.watch || options.explain.is_some() {
+            return options.look();
+        }
         let status = loop {
             let asked = options.client.store_peer();
             match asked.and_then(|(dialer, peer)| StoreStatus::ask(&dialer, &peer)) {
@@ -74,4 +90,31 @@ fn main() -> ExitCode {
         cli::print(&[output.as_bytes()])?;
         Ok(ExitCode::from(u8::from(!status.is_safe())))
     })
+}
+
+impl Options {
+    /// Watches the store, or explains a key.
+    fn look(&self) -> Result<ExitCode, Error> {
+        let (dialer, peer) = self.client.store_peer()?;
+        if let Some(key) = &self.explain {
+            let status = KeyStatus::ask(&dialer, &peer, key.as_bytes())?;
+            let output = if self.json {
+                format!("{:#}\n", status.json())
+            } else {
+                status.text()
+            };
+            cli::print(&[output.as_bytes()])?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut before = None;
+        cli::watch(|| {
+            let status = StoreStatus::ask_once(&dialer, &peer, before.as_ref())?;
+            Ok(cli::View {
+                text: status.table(),
+                line: status.verdict(),
+                calls: before.insert(status).calls().into(),
+            })
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
 }

@@ -8,6 +8,7 @@ mod log;
 mod options;
 mod signals;
 mod streams;
+mod watch;
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -30,6 +31,7 @@ pub use limits::LimitOptions;
 pub use options::{ClientOptions, NodeOptions, TlsOptions};
 pub use signals::end_on_signals;
 pub use streams::{open, stdout};
+pub use watch::{View, watch};
 
 /// The exit statuses of a client program, for its `--help`.
 pub const STATUSES: &str = "Exit status: 0 done, 2 wrong usage, 3 no peer, 4 the call failed.";

@@ -1,6 +1,6 @@
 //! The command-line options that several programs have.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -100,6 +100,13 @@ pub struct NodeOptions {
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<IpAddr>,
 
+    /// Show the node at http://ADDRESS:PORT/; a port alone: at 127.0.0.1
+    ///
+    /// A page for browsers, /metrics for Prometheus, /livez, /readyz and /status.json. Nothing can
+    /// be changed there, but everyone who can connect can read it, unless there is TLS.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = http_address)]
+    http: Option<SocketAddr>,
+
     /// Print this help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
@@ -183,6 +190,7 @@ impl NodeOptions {
             bind: self.bind,
             peer: self.peers.first().filter(|_| !self.bootstrap).cloned(),
             network: self.network.clone(),
+            http: self.http,
             limits: self.limits.server_limits(),
             identity: self.tls.identity()?,
             ..options
@@ -209,6 +217,16 @@ fn peer(text: &str) -> Result<Location, BadLocation> {
         return Location::new(bare, FIRST_PORT);
     }
     text.parse()
+}
+
+/// Reads where to listen: an address and a port, or a port.
+fn http_address(text: &str) -> Result<SocketAddr, String> {
+    let alone = text
+        .parse()
+        .map(|port: u16| (Ipv4Addr::LOCALHOST, port).into());
+    let at = text.replace("localhost:", "127.0.0.1:");
+    let parsed = alone.or_else(|_| at.parse());
+    parsed.map_err(|_| "give ADDRESS:PORT, with an IP address, or a port".into())
 }
 
 /// Reads the name of a network.

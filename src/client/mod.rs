@@ -4,7 +4,7 @@
 mod batched;
 pub mod ring;
 mod router;
-mod topology;
+pub(crate) mod topology;
 
 use std::cell::Cell;
 use std::thread;

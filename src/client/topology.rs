@@ -101,6 +101,11 @@ impl Topology {
         &self.placement
     }
 
+    /// The placement that reads use, if it is another one.
+    pub fn read_placement(&self) -> Option<&Placement> {
+        self.read_placement.as_ref()
+    }
+
     /// All nodes that can be called, sorted; at least one.
     pub fn nodes(&self) -> &[Location] {
         &self.nodes

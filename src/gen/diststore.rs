@@ -2886,6 +2886,103 @@ impl Default for Topology {
 }
 
 //
+// HeldCopy
+//
+
+/// What a node holds of a key.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct HeldCopy {
+  /// 0: nothing.
+  pub version: Option<i64>,
+  /// The size of the value; absent if there is none.
+  pub bytes: Option<i64>,
+  /// May it be read? Not while its write is not finished.
+  pub is_finished: Option<bool>,
+}
+
+impl HeldCopy {
+  pub fn new<F1, F2, F3>(version: F1, bytes: F2, is_finished: F3) -> HeldCopy where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<bool>> {
+    HeldCopy {
+      version: version.into(),
+      bytes: bytes.into(),
+      is_finished: is_finished.into(),
+    }
+  }
+}
+
+impl TSerializable for HeldCopy {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<HeldCopy> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<i64> = Some(0);
+    let mut f_2: Option<i64> = None;
+    let mut f_3: Option<bool> = Some(false);
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_i64()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_i64()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = i_prot.read_bool()?;
+          f_3 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = HeldCopy {
+      version: f_1,
+      bytes: f_2,
+      is_finished: f_3,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("HeldCopy");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(fld_var) = self.version {
+      o_prot.write_field_begin(&TFieldIdentifier::new("version", TType::I64, 1))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.bytes {
+      o_prot.write_field_begin(&TFieldIdentifier::new("bytes", TType::I64, 2))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.is_finished {
+      o_prot.write_field_begin(&TFieldIdentifier::new("is_finished", TType::Bool, 3))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for HeldCopy {
+  fn default() -> Self {
+    HeldCopy{
+      version: Some(0),
+      bytes: Some(0),
+      is_finished: Some(false),
+    }
+  }
+}
+
+//
 // Store service client
 //
 
@@ -2931,6 +3028,8 @@ pub trait TStoreSyncClient : locator::TLocatorSyncClient {
   fn pull(&mut self, pull: Pull) -> thrift::Result<Page>;
   /// What the callee holds. `count_primary` also asks for the number of its primary keys.
   fn stats(&mut self, count_primary: bool) -> thrift::Result<NodeStats>;
+  /// What the callee holds of a key, as an owner or not. For programs that explain a store.
+  fn held_copy(&mut self, key: Vec<u8>) -> thrift::Result<HeldCopy>;
 }
 
 pub trait TStoreSyncClientMarker {}
@@ -3432,6 +3531,33 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
+  fn held_copy(&mut self, key: Vec<u8>) -> thrift::Result<HeldCopy> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("held_copy", TMessageType::Call, self.sequence_number());
+        let call_args = StoreHeldCopyArgs { key };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("held_copy", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreHeldCopyResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
 }
 
 //
@@ -3480,6 +3606,8 @@ pub trait StoreSyncHandler : locator::LocatorSyncHandler {
   fn handle_pull(&self, pull: Pull) -> thrift::Result<Page>;
   /// What the callee holds. `count_primary` also asks for the number of its primary keys.
   fn handle_stats(&self, count_primary: bool) -> thrift::Result<NodeStats>;
+  /// What the callee holds of a key, as an owner or not. For programs that explain a store.
+  fn handle_held_copy(&self, key: Vec<u8>) -> thrift::Result<HeldCopy>;
 }
 
 pub struct StoreSyncProcessor<H: StoreSyncHandler> {
@@ -3545,6 +3673,9 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   }
   fn process_stats(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_stats(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_held_copy(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_held_copy(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_join(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TLocatorProcessFunctions::process_join(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -4548,6 +4679,43 @@ impl TStoreProcessFunctions {
       },
     }
   }
+  pub fn process_held_copy<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreHeldCopyArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_held_copy(args.key) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("held_copy", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreHeldCopyResult { result_value: Some(handler_return) };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("held_copy", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("held_copy", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
 }
 
 impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
@@ -4607,6 +4775,9 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       },
       "stats" => {
         self.process_stats(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "held_copy" => {
+        self.process_held_copy(message_ident.sequence_number, i_prot, o_prot)
       },
       "join" => {
         self.process_join(message_ident.sequence_number, i_prot, o_prot)
@@ -6983,6 +7154,117 @@ impl StoreStatsResult {
   }
   fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let struct_ident = TStructIdentifier::new("StoreStatsResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreHeldCopyArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreHeldCopyArgs {
+  key: Vec<u8>,
+}
+
+impl StoreHeldCopyArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreHeldCopyArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<u8>> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_bytes()?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("StoreHeldCopyArgs.key", &f_1)?;
+    let ret = StoreHeldCopyArgs {
+      key: f_1.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("held_copy_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("key", TType::String, 1))?;
+    o_prot.write_bytes(&self.key)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreHeldCopyResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreHeldCopyResult {
+  result_value: Option<HeldCopy>,
+}
+
+impl StoreHeldCopyResult {
+  fn ok_or(self) -> thrift::Result<HeldCopy> {
+    if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreHeldCopy"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreHeldCopyResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<HeldCopy> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = HeldCopy::read_from_in_protocol(i_prot)?;
+          f_0 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreHeldCopyResult {
+      result_value: f_0,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreHeldCopyResult");
     o_prot.write_struct_begin(&struct_ident)?;
     if let Some(ref fld_var) = self.result_value {
       o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;

@@ -7,9 +7,11 @@ use thrift::server::TProcessor;
 
 use super::{BaseHandler, LocatorHandler, service_chain};
 use crate::error::Error;
+use crate::http::HttpService;
 use crate::location::Location;
 use crate::membership::Change;
 use crate::rpc::dispatch::Methods;
+use crate::rpc::server::ServerHandle;
 
 /// Serves a handler of an interface that extends `locator.Base`, until its
 /// [`Shutdown`](crate::shutdown::Shutdown) is requested, for example by `die()`.
@@ -54,7 +56,8 @@ where
 {
     let node = handler.node();
     let watcher = handler.clone();
-    while_serving(&handler, processor, || {
+    let http = start_http(&handler)?;
+    let served = while_serving(&handler, processor, || {
         let may_join = |peer: &Location| handler.may_join(peer);
         let on_change = move |changes: &[Change]| watcher.ring_changed(changes);
         let joined = node.join_network(&handler.service_type(), peers, may_join, on_change);
@@ -66,9 +69,22 @@ where
         }
         node.stop();
         joined
-    })??;
+    });
+    http.iter().for_each(ServerHandle::stop);
+    served??;
     info!("done.");
     Ok(())
+}
+
+/// Runs the HTTP server of a handler on a thread of its own, if there is to be one.
+fn start_http<H: LocatorHandler>(handler: &H) -> Result<Option<ServerHandle>, Error> {
+    let Some(server) = handler.endpoint().take_http_server() else {
+        return Ok(None);
+    };
+    let (service, handle) = (HttpService::new(handler.source()), server.handle());
+    let thread = thread::Builder::new().name("http".into());
+    let started = thread.spawn(move || server.run_protocol(service));
+    started.map(|_| Some(handle)).map_err(Error::Io)
 }
 
 /// Runs the server of a handler on a thread of its own while `body` runs.

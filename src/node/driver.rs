@@ -108,7 +108,10 @@ impl Node {
         let to_wire = |all: &[Location]| all.iter().map(Into::into).collect();
         let outcome = self.call(timeout, peer, |client| match &action.request {
             Request::Exchange(gossip) => {
-                let reply = client.exchange(locator::Gossip::from(gossip))?;
+                let (gossip, activity) = (locator::Gossip::from(gossip), &self.shared.activity);
+                activity.add_sent(&gossip);
+                let reply = client.exchange(gossip)?;
+                activity.add_received(&reply);
                 Ok(Gossip::try_from(reply).map_or(Outcome::NoReply, Outcome::Gossip))
             }
             Request::PingReq(target) => client.ping_req(target.into()).map(Outcome::PingReq),

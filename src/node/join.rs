@@ -6,6 +6,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use log::info;
@@ -64,14 +65,19 @@ impl Node {
             info!("Initiating the network...");
             let id = RandomState::new().hash_one(self.location());
             self.decide(|membership, _| membership.found(&format!("{id:016x}")));
-            self.shared.state.lock().joins = None;
+            self.set_joined();
             return Ok(true);
         };
         info!("Joining the network...");
         self.decide(|membership, now| membership.seed(now, peer.clone()));
         self.wait_for_member(&peer)?;
-        self.shared.state.lock().joins = None;
+        self.set_joined();
         Ok(false)
+    }
+
+    fn set_joined(&self) {
+        self.shared.state.lock().joins = None;
+        self.shared.has_joined.store(true, Relaxed);
     }
 
     /// The peer to join, if there is one, by its IP address. It is ready to be joined.

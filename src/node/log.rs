@@ -54,8 +54,12 @@ impl Node {
             }
             let own = self.location();
             let of_others = pending.changes.iter().filter(|c| c.location != *own);
-            of_others.for_each(log_change);
-            pending.events.iter().for_each(log_event);
+            let events = pending.events.iter().map(describe);
+            for (level, line) in of_others.map(describe_change).chain(events) {
+                log!(level, "{line}");
+                let at = self.shared.now().unix_millis;
+                self.shared.activity.add_event(at, line);
+            }
             if !pending.changes.is_empty() {
                 on_change(&pending.changes);
             }
@@ -76,44 +80,39 @@ fn last_contact(membership: &Membership, location: &Location, now: Duration) -> 
     }
 }
 
-fn log_event(event: &Event) {
+/// The level and the text of an event's line.
+fn describe(event: &Event) -> (Level, String) {
+    let info = |text| (Level::Info, text);
+    let warn = |text| (Level::Warn, text);
     match event {
-        Event::RingChanged(change) => log_change(change),
-        Event::Refuted(incarnation) => {
-            info!("refuted suspicion; incarnation is now {incarnation}");
-        }
-        Event::Suspected(peer) => info!("suspecting {peer}: no response"),
-        Event::LinkCut(peer, other) => {
-            warn!("the link to {peer} is cut: it does not reply to this node, but to {other}");
-        }
-        Event::LinkRestored(peer) => info!("the link to {peer} is restored"),
-        Event::Exited(peer) => info!("{peer} has ended: its host refuses connections"),
-        Event::DeclaredGone(peer) => warn!("{peer} was declared gone by an operator"),
-        Event::LegacyPeer(peer) => info!("{peer} is a legacy node"),
-        Event::UpgradedPeer(peer) => info!("{peer} is not a legacy node"),
-        Event::ForeignNetwork(peer, network) => warn!("{peer} is of another network: {network}"),
-        Event::GossipRejected(peer, reason) => warn!("rejected gossip of {peer}: {reason}"),
+        Event::RingChanged(change) => describe_change(change),
+        Event::Refuted(number) => info(format!("refuted suspicion; incarnation is now {number}")),
+        Event::Suspected(peer) => info(format!("suspecting {peer}: no response")),
+        Event::LinkCut(peer, other) => warn(format!(
+            "the link to {peer} is cut: it does not reply to this node, but to {other}"
+        )),
+        Event::LinkRestored(peer) => info(format!("the link to {peer} is restored")),
+        Event::Exited(peer) => info(format!("{peer} has ended: its host refuses connections")),
+        Event::DeclaredGone(peer) => warn(format!("{peer} was declared gone by an operator")),
+        Event::LegacyPeer(peer) => info(format!("{peer} is a legacy node")),
+        Event::UpgradedPeer(peer) => info(format!("{peer} is not a legacy node")),
+        Event::ForeignNetwork(peer, of) => warn(format!("{peer} is of another network: {of}")),
+        Event::GossipRejected(peer, why) => warn(format!("rejected gossip of {peer}: {why}")),
         Event::ProcessPaused(time) => {
-            let level = if *time < WORTH_A_WARNING {
-                Level::Debug
-            } else {
-                Level::Warn
-            };
-            log!(
-                level,
-                "this process was paused for {:.1} s",
-                time.as_secs_f64()
-            );
+            let text = format!("this process was paused for {:.1} s", time.as_secs_f64());
+            let is_short = *time < WORTH_A_WARNING;
+            (if is_short { Level::Debug } else { Level::Warn }, text)
         }
     }
 }
 
-fn log_change(change: &Change) {
+fn describe_change(change: &Change) -> (Level, String) {
     let location = &change.location;
-    match change.kind {
-        ChangeKind::Added => info!("added {location}"),
-        ChangeKind::Down => info!("removed {location}: it is down"),
-        ChangeKind::Left => info!("removed {location}: it left"),
-        ChangeKind::Restarted => info!("restarted {location}"),
-    }
+    let text = match change.kind {
+        ChangeKind::Added => format!("added {location}"),
+        ChangeKind::Down => format!("removed {location}: it is down"),
+        ChangeKind::Left => format!("removed {location}: it left"),
+        ChangeKind::Restarted => format!("restarted {location}"),
+    };
+    (Level::Info, text)
 }

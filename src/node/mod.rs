@@ -12,6 +12,7 @@
 //! One lock guards the core. It is held to decide and never during a call, so nodes cannot
 //! deadlock. The ring is replaced under that lock and read without it.
 
+mod activity;
 mod driver;
 mod events;
 mod join;
@@ -30,6 +31,8 @@ use crate::locator::{self, TBaseSyncClient, TLocatorSyncClient};
 use crate::membership::{Failure, Gossip, Member, Membership, Outcome, Status, config};
 use crate::rpc::dialer::{Dialer, Timeouts};
 use crate::rpc::tunnel;
+
+pub use self::activity::Count;
 
 /// A member of a network. A cheap handle; clones are the same node.
 #[derive(Clone)]
@@ -221,9 +224,13 @@ impl Node {
     /// # Errors
     /// The gossip is malformed.
     pub(crate) fn on_exchange(&self, gossip: locator::Gossip) -> thrift::Result<locator::Gossip> {
+        let activity = &self.shared.activity;
+        activity.add_received(&gossip);
         let gossip = Gossip::try_from(gossip).map_err(|e| e.to_string())?;
         let reply = self.decide(|membership, now| membership.on_exchange(now, gossip));
-        Ok(locator::Gossip::from(&reply))
+        let reply = locator::Gossip::from(&reply);
+        activity.add_sent(&reply);
+        Ok(reply)
     }
 
     /// Does `location` reply to this node now? Blocks for the time of an indirect probe.

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::Node;
+use super::activity::{Activity, Count};
 use super::events::PendingEvents;
 use crate::endpoint::Endpoint;
 use crate::hash_ring::HashRing;
@@ -53,6 +54,10 @@ pub(super) struct Shared {
     silent: AtomicUsize,
     /// This node's own generation.
     generation: AtomicI64,
+    /// The node has joined its network, or started it.
+    pub has_joined: AtomicBool,
+    /// What happened so far.
+    pub activity: Activity,
     /// The node's own threads, joined when it stops.
     pub threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -111,6 +116,8 @@ impl Shared {
             is_alone: AtomicBool::new(true),
             has_legacy: AtomicBool::new(false),
             silent: AtomicUsize::new(0),
+            has_joined: AtomicBool::new(false),
+            activity: Activity::default(),
             threads: Mutex::default(),
         }
     }
@@ -137,6 +144,8 @@ impl Shared {
                     let mut detours = self.endpoint.dialer().detours();
                     detours.insert(peer.clone(), via.clone());
                 }
+                Event::Suspected(_) => self.activity.add(Count::Suspicions, 1),
+                Event::Refuted(_) => self.activity.add(Count::Refutations, 1),
                 Event::LinkRestored(peer) => {
                     self.endpoint.dialer().detours().remove(peer);
                 }

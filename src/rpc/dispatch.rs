@@ -40,59 +40,42 @@ pub struct Methods {
     pub fast_path: Option<Arc<dyn FastPath>>,
 }
 
-/// The service that all connections of a server call.
-pub(super) struct Service {
-    pub processor: Box<dyn TProcessor + Send + Sync>,
-    pub methods: Methods,
+/// What all connections of a server have in common.
+pub(crate) struct Service {
+    pub protocol: Box<dyn Protocol>,
     pub state: Arc<ServerState>,
 }
 
+/// What is spoken on the connections of a server.
+pub(crate) trait Protocol: Send + Sync + 'static {
+    /// Serves one connection until the peer closes it (then `Ok`), the server stops, or it must
+    /// be closed. Called on the connection's thread; may block.
+    fn serve(
+        &self,
+        state: &ServerState,
+        stream: Stream,
+        connection: &Connection,
+        peer: SocketAddr,
+    ) -> Result<(), Closing>;
+}
+
+/// Thrift calls, which a processor handles.
+pub(super) struct Thrift {
+    pub processor: Box<dyn TProcessor + Send + Sync>,
+    pub methods: Methods,
+}
+
 impl Service {
-    /// Serves calls until the peer closes the connection (then `Ok`), the server stops, or
-    /// the connection must be closed.
+    /// Serves one connection to its end.
     pub fn serve_connection(
         &self,
         connection: &Connection,
         peer: SocketAddr,
     ) -> Result<(), Closing> {
-        let Some(stream) = self.open(&connection.stream)? else {
-            return Ok(());
-        };
-        let is_trusted = self.state.identity.is_some() || stream.is_local();
-        let limits = &self.state.limits;
-        let (timeout, size) = (limits.message_timeout, limits.max_message);
-        let (mut input, mut output) = protocols(stream.clone(), timeout, size, None);
-        let mut idle_timeout = limits.first_call_timeout.min(limits.idle_timeout);
-        while !self.state.stopping.is_requested() {
-            match input.transport.next_message(idle_timeout) {
-                Ok(true) => (),
-                Ok(false) => break,
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                    let message = format!("no call for {idle_timeout:?}");
-                    return Err(Closing::new(CloseReason::Idle, message));
-                }
-                Err(e) => {
-                    answer_other_protocol(&input, &mut output);
-                    return Err(e.into());
-                }
-            }
-            let handled = match self.try_fast_path(&mut input, &mut output) {
-                Some(handled) => handled,
-                None => self.dispatch(&mut input, &mut output, is_trusted),
-            };
-            if let Some(exception) = check_handled(handled, &input, &output)? {
-                self.state.report_exception(peer, exception);
-            }
-            self.state.counters.calls.fetch_add(1, Relaxed);
-            connection.last_use.record(self.state.newest());
-            idle_timeout = limits.idle_timeout;
-            if let Some(target) = take_target() {
-                let (read, tunnels) = (input.transport.buffered(), &self.state.tunnels);
-                let timeouts = (limits.idle_timeout, limits.message_timeout);
-                return Ok(tunnels.run((stream, target), read, timeouts)?);
-            }
+        match self.open(&connection.stream)? {
+            Some(stream) => self.protocol.serve(&self.state, stream, connection, peer),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Prepares a stream for calls. None if the peer closed it without sending anything.
@@ -114,7 +97,59 @@ impl Service {
         let tcp = tcp.clone();
         Ok(Some(Stream { tcp, tls }))
     }
+}
 
+impl Protocol for Thrift {
+    fn serve(
+        &self,
+        state: &ServerState,
+        stream: Stream,
+        connection: &Connection,
+        peer: SocketAddr,
+    ) -> Result<(), Closing> {
+        let is_trusted = state.identity.is_some() || stream.is_local();
+        let limits = &state.limits;
+        let (timeout, size) = (limits.message_timeout, limits.max_message);
+        let (mut input, mut output) = protocols(stream.clone(), timeout, size, None);
+        let mut times = state.methods.recorder();
+        let mut idle_timeout = limits.first_call_timeout.min(limits.idle_timeout);
+        while !state.stopping.is_requested() {
+            match input.transport.next_message(idle_timeout) {
+                Ok(true) => (),
+                Ok(false) => break,
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    let message = format!("no call for {idle_timeout:?}");
+                    return Err(Closing::new(CloseReason::Idle, message));
+                }
+                Err(e) => {
+                    answer_other_protocol(&input, &mut output);
+                    return Err(e.into());
+                }
+            }
+            times.start(input.transport.buffered());
+            let handled = match self.try_fast_path(&mut input, &mut output) {
+                Some(handled) => handled,
+                None => self.dispatch(&mut input, &mut output, is_trusted),
+            };
+            let exception = check_handled(handled, &input, &output)?;
+            times.stop(exception.is_some(), output.transport.is_refusal());
+            if let Some(exception) = exception {
+                state.report_exception(peer, exception);
+            }
+            state.counters.calls.fetch_add(1, Relaxed);
+            connection.last_use.record(state.newest());
+            idle_timeout = limits.idle_timeout;
+            if let Some(target) = take_target() {
+                let (read, tunnels) = (input.transport.buffered(), &state.tunnels);
+                let timeouts = (limits.idle_timeout, limits.message_timeout);
+                return Ok(tunnels.run((stream, target), read, timeouts)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Thrift {
     /// Handles one call without the processor, if it is buffered completely and known.
     fn try_fast_path(&self, input: &mut Input, output: &mut Output) -> Option<thrift::Result<()>> {
         let (input, output) = (&mut input.transport, &mut output.transport);

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::rpc::message::MAX_MESSAGE;
 
+/// The longest HTTP request accepted, in bytes.
+pub const MAX_REQUEST: usize = 8 * 1024;
+
 /// The limits of one server.
 #[derive(Debug, Clone)]
 pub struct ServerLimits {
@@ -61,5 +64,20 @@ impl ServerLimits {
         self.message_timeout
             .min(self.idle_timeout)
             .min(self.first_call_timeout)
+    }
+}
+
+/// What an HTTP server accepts. A browser keeps a few connections open for each page.
+pub fn http_limits() -> ServerLimits {
+    ServerLimits {
+        max_connections: 1_000,
+        max_per_address: 200,
+        max_per_loopback: 1_000,
+        idle_timeout: Duration::from_secs(60),
+        first_call_timeout: Duration::from_secs(10),
+        handshake_timeout: Duration::from_secs(5),
+        message_timeout: Duration::from_secs(5),
+        max_message: MAX_REQUEST,
+        drain_timeout: Duration::from_secs(1),
     }
 }

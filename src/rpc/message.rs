@@ -83,6 +83,7 @@ pub(super) fn protocols(
         message: Vec::new(),
         suppressed: false,
         exception: None,
+        is_refusal: false,
     };
     (
         TBinaryInputProtocol::with_config(reader, false, limits(max_list)),
@@ -233,6 +234,8 @@ pub struct MessageWriter {
     suppressed: bool,
     /// The text of the last message, if it was an application exception.
     exception: Option<String>,
+    /// The last message was a reply that throws an exception of the interface.
+    is_refusal: bool,
 }
 
 impl MessageWriter {
@@ -240,6 +243,7 @@ impl MessageWriter {
     pub(crate) fn suppress_reply(&mut self, suppressed: bool) {
         self.suppressed = suppressed;
         self.exception = None;
+        self.is_refusal = false;
     }
 
     /// The message that is being collected.
@@ -251,6 +255,11 @@ impl MessageWriter {
     /// application exception.
     pub(crate) fn exception(&self) -> Option<&str> {
         self.exception.as_deref()
+    }
+
+    /// Was the last message a reply that throws an exception of the interface?
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.is_refusal
     }
 }
 
@@ -266,6 +275,7 @@ impl Write for MessageWriter {
             return Ok(());
         }
         self.exception = parse_exception(&self.message);
+        self.is_refusal = throws(&self.message) == Some(true);
         let written = if self.suppressed {
             Ok(())
         } else {
@@ -277,6 +287,12 @@ impl Write for MessageWriter {
         self.sent.store(self.exception.is_none(), Relaxed);
         written
     }
+}
+
+/// Is this a reply whose first field is not the result, which has the id 0?
+fn throws(message: &[u8]) -> Option<bool> {
+    let (_, rest) = crate::rpc::method_times::split_string(message.get(4..)?)?;
+    Some(message[3] == 2 && rest.get(4) != Some(&0) && rest.get(5..7)? != [0, 0])
 }
 
 /// The method and text of a message that is an application exception.
@@ -308,5 +324,8 @@ mod tests {
         }
         message[3] = 2;
         assert_eq!(parse_exception(&message), None, "a reply is none");
+        assert_eq!(throws(&message), Some(true));
+        message[17] = 0;
+        assert_eq!(throws(&message), Some(false), "that is the result");
     }
 }

@@ -19,6 +19,7 @@
 //! handshake is made on the connection's own thread. Without one, every peer can call all
 //! methods except the local ones (`dispatch`).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -31,9 +32,10 @@ use nix::sys::socket::Backlog;
 use thrift::server::TProcessor;
 
 use crate::diststore::ServerStats;
-use crate::rpc::dispatch::{Methods, Service};
+use crate::rpc::dispatch::{Methods, Protocol, Service, Thrift};
 use crate::rpc::limits::ServerLimits;
 use crate::rpc::linger::linger;
+use crate::rpc::method_times::Times;
 use crate::rpc::server_state::{Closing, ServerState};
 use crate::rpc::stats::CloseReason;
 use crate::rpc::tls::identity::Identity;
@@ -107,10 +109,15 @@ impl Server {
     /// Handlers are called on the thread of their connection and may block. A connection has
     /// one call at a time.
     pub fn run(self, processor: impl TProcessor + Send + Sync + 'static, methods: Methods) {
+        let processor = Box::new(processor);
+        self.run_protocol(Thrift { processor, methods });
+    }
+
+    /// The same for another protocol.
+    pub(crate) fn run_protocol(self, protocol: impl Protocol) {
         let state = self.handle.state;
         let service = Arc::new(Service {
-            processor: Box::new(processor),
-            methods,
+            protocol: Box::new(protocol),
             state: state.clone(),
         });
         for listener in self.listeners {
@@ -141,6 +148,11 @@ impl ServerHandle {
     pub fn stats(&self) -> ServerStats {
         let open = self.state.open_connections();
         self.state.counters.stats(open)
+    }
+
+    /// The times of each method so far.
+    pub fn methods(&self) -> BTreeMap<String, Arc<Times>> {
+        self.state.methods.all()
     }
 }
 

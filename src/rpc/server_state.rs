@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::log_limit::LogLimiter;
 use crate::rpc::connections::{ConnectionTable, LastUse};
 use crate::rpc::limits::ServerLimits;
+use crate::rpc::method_times::MethodTimes;
 use crate::rpc::stats::{CloseReason, Counters};
 use crate::rpc::tls::identity::Identity;
 use crate::rpc::tunnel::Tunnels;
@@ -18,7 +19,7 @@ use crate::shutdown::Shutdown;
 
 /// The limits, the open connections, the counters and the stop switch of one server.
 #[derive(Default)]
-pub(super) struct ServerState {
+pub(crate) struct ServerState {
     pub limits: ServerLimits,
     pub identity: Option<Identity>,
     pub stopping: Shutdown,
@@ -26,12 +27,13 @@ pub(super) struct ServerState {
     /// Notified when a connection has closed.
     closed: Condvar,
     pub counters: Counters,
+    pub methods: MethodTimes,
     pub log_limiter: LogLimiter,
     pub tunnels: Tunnels,
 }
 
 /// Why the server closes a connection.
-pub(super) struct Closing {
+pub(crate) struct Closing {
     /// None if the peer closed it in the middle of a message.
     pub reason: Option<CloseReason>,
     pub message: String,
@@ -47,7 +49,7 @@ impl Closing {
 }
 
 /// An accepted connection, in the server's table until it is dropped.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     pub stream: Arc<TcpStream>,
     pub last_use: Arc<LastUse>,
     number: u64,

@@ -9,7 +9,7 @@ use crate::diststore::ServerStats;
 
 /// Why a server closed a connection that its peer had not closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CloseReason {
+pub(crate) enum CloseReason {
     /// Too many connections were open, and this one was among the longest idle.
     Evicted,
     /// The same among the connections of its address.
@@ -51,7 +51,7 @@ impl CloseReason {
 
 /// A server's counters. Any thread updates them without blocking.
 #[derive(Default)]
-pub(super) struct Counters {
+pub(crate) struct Counters {
     /// Connections accepted; also the number of the newest.
     pub opened: AtomicU64,
     /// Calls served.

@@ -40,7 +40,7 @@ pub(super) fn take_target() -> Option<Stream> {
 
 /// The tunnels of one server: each has a clone.
 #[derive(Default)]
-pub(super) struct Tunnels(Arc<()>);
+pub(crate) struct Tunnels(Arc<()>);
 
 impl Tunnels {
     /// Copies between `one`, of which `read` has arrived already, and `other`, until one of them

@@ -4,7 +4,7 @@ mod output;
 
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::diststore::{NodeStats, Phase, StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
@@ -60,16 +60,30 @@ impl StoreStatus {
     /// # Errors
     /// The peer cannot be called.
     pub fn ask(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
-        let began = Instant::now();
-        let first = ask_once(dialer, peer)?;
+        let first = StoreStatus::ask_once(dialer, peer, None)?;
         if first.is_settled() {
             return Ok(first);
         }
         thread::sleep(PAUSE);
-        let mut second = ask_once(dialer, peer)?;
-        let copied = second.copies().saturating_sub(first.copies());
-        second.keys_per_second = Some(copied as f64 / began.elapsed().as_secs_f64());
-        Ok(second)
+        StoreStatus::ask_once(dialer, peer, Some(&first))
+    }
+
+    /// The same without a second time. How fast a rebalance is follows from the status `before`.
+    ///
+    /// # Errors
+    /// The peer cannot be called.
+    pub fn ask_once(
+        dialer: &Dialer,
+        peer: &Location,
+        before: Option<&StoreStatus>,
+    ) -> Result<StoreStatus, Error> {
+        let mut status = ask(dialer, peer)?;
+        if let Some(before) = before.filter(|_| !status.is_settled()) {
+            let copied = status.copies().saturating_sub(before.copies());
+            let millis = (status.asked_at - before.asked_at).max(1);
+            status.keys_per_second = Some(copied as f64 * 1e3 / millis as f64);
+        }
+        Ok(status)
     }
 
     /// Tells all nodes that a member is gone which is down and may be running. Returns to how many
@@ -119,6 +133,11 @@ impl StoreStatus {
         self.sum(|stats| stats.keys)
     }
 
+    /// The calls that all nodes have served.
+    pub fn calls(&self) -> u64 {
+        self.sum(|stats| stats.server.as_ref()?.calls)
+    }
+
     /// The copies of keys that there are when the store is settled.
     pub fn expected_copies(&self) -> u64 {
         self.keys() * self.copies_of_each()
@@ -165,7 +184,7 @@ fn ring(dialer: &Dialer, peer: &Location) -> Result<HashRing<Location>, Error> {
     Ok(all.iter().filter_map(|node| node.try_into().ok()).collect())
 }
 
-fn ask_once(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
+fn ask(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
     let ring = ring(dialer, peer)?;
     let shares: Vec<(&Location, f64)> = ring.shares();
     let mut nodes = parallel_map(&shares, PARALLEL, |(location, share)| {

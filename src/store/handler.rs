@@ -15,11 +15,13 @@ use super::placement::{Key, NodeId, Placement};
 use super::rebalance::{Pull, RebalanceStatus};
 use super::store::Store;
 use super::table::{BUCKETS, PAGE, SCAN_LIMIT, SMALL_PAGE};
+use super::visible::VisibleStore;
 use super::wire::{NOT_AN_OWNER, refused, to_read_result, to_requests};
 use crate::diststore::{self as wire, StoreSyncClient, StoreSyncHandler, TStoreSyncClient};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::handler::{BaseHandler, LocatorHandler, service_chain};
+use crate::http::Source;
 use crate::location::Location;
 use crate::membership::{Change, ChangeKind};
 use crate::node::Node;
@@ -166,6 +168,10 @@ impl LocatorHandler for StoreHandler {
             self.store
                 .check_network(peer, replicas, stats.stops_on_split)
         })
+    }
+
+    fn source(&self) -> Arc<dyn Source> {
+        Arc::new(VisibleStore::new(self.store.clone()))
     }
 
     fn joined(&self, bootstrapped: bool) {
@@ -445,6 +451,15 @@ impl StoreSyncHandler for StoreHandler {
             is_stopped: Some(!self.store.has_quorum()),
             stops_on_split: routing.replicas().map(|_| routing.stops_on_split()),
             program: Some(env!("CARGO_PKG_VERSION").into()),
+        })
+    }
+    fn handle_held_copy(&self, key: Vec<u8>) -> thrift::Result<wire::HeldCopy> {
+        let held = self.store.table.look_up(Key::new(&key));
+        let value = held.as_ref().and_then(|held| held.entry.value.as_ref());
+        Ok(wire::HeldCopy {
+            version: Some(held.as_ref().map_or(0, |held| held.entry.version)),
+            bytes: value.map(|value| value.len() as i64),
+            is_finished: Some(held.as_ref().is_none_or(|held| held.is_finished)),
         })
     }
 }

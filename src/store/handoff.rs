@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use log::{info, warn};
 
 use super::placement::Placement;
@@ -52,6 +53,8 @@ impl Handoff<'_> {
     fn wait(mut self) {
         let store = self.store;
         let mut logged_at = Instant::now();
+        // Drawn to stderr, if that is a terminal. Otherwise the log has lines.
+        let bar = ProgressBar::new(self.keys as u64);
         let (mut sent, mut sent_at) = (0, Instant::now());
         while !self.is_over() && !store.is_stopped() {
             if self.is_last_node() {
@@ -67,11 +70,13 @@ impl Handoff<'_> {
                 return;
             }
             store.wait_for_change(store.changes(), POLL_INTERVAL);
-            if logged_at.elapsed() >= LOG_INTERVAL {
+            bar.set_position(now_sent);
+            if bar.is_hidden() && logged_at.elapsed() >= LOG_INTERVAL {
                 logged_at = Instant::now();
                 info!("handoff: {now_sent} of {} keys", self.keys);
             }
         }
+        bar.finish_and_clear();
         info!("handoff complete: {} keys", store.sent.load(Relaxed));
     }
 

@@ -102,6 +102,7 @@ mod throttle;
 pub mod types;
 pub mod unfinished_copies;
 pub mod versions;
+mod visible;
 mod watchdog;
 pub mod wire;
 mod write;

@@ -107,6 +107,7 @@ pub struct Table {
     stripes: Vec<Mutex<Stripe>>,
     /// Keys with a value.
     keys: AtomicI64,
+    tombstones: AtomicI64,
     /// Estimated bytes of all keys, values and tombstones.
     bytes: AtomicI64,
 }
@@ -119,6 +120,7 @@ impl Default for Table {
         Table {
             stripes,
             keys: AtomicI64::new(0),
+            tombstones: AtomicI64::new(0),
             bytes: AtomicI64::new(0),
         }
     }
@@ -378,6 +380,11 @@ impl Table {
         self.keys.load(Relaxed).max(0) as usize
     }
 
+    /// Deleted keys that are remembered.
+    pub fn tombstones(&self) -> usize {
+        self.tombstones.load(Relaxed).max(0) as usize
+    }
+
     /// The estimated bytes of the table.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Relaxed).max(0) as usize
@@ -386,9 +393,12 @@ impl Table {
     /// Adds a row to the totals, or with the sign -1 subtracts it.
     fn add(&self, row: &Row<'_>, sign: i64) {
         self.bytes.fetch_add(sign * row.size() as i64, Relaxed);
-        if !row.is_tombstone {
-            self.keys.fetch_add(sign, Relaxed);
-        }
+        let count = if row.is_tombstone {
+            &self.tombstones
+        } else {
+            &self.keys
+        };
+        count.fetch_add(sign, Relaxed);
     }
 
     /// One stripe. Its lock guards its rows and is held for a bounded scan at most.

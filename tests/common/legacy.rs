@@ -557,6 +557,10 @@ impl StoreSyncHandler for Handler {
     fn handle_stats(&self, _: bool) -> thrift::Result<diststore::NodeStats> {
         unreachable!("not a method of the original")
     }
+
+    fn handle_held_copy(&self, _: Vec<u8>) -> thrift::Result<diststore::HeldCopy> {
+        unreachable!("not a method of the original")
+    }
 }
 
 fn to_locations(authorities: &[locator::Location]) -> Vec<Location> {

@@ -21,6 +21,7 @@ pub mod checker;
 mod entered;
 #[cfg(target_os = "linux")]
 pub mod hosts;
+pub mod http;
 pub mod legacy;
 mod legacy_messages;
 #[cfg(target_os = "linux")]
@@ -298,8 +299,12 @@ pub fn ended(output: &Output) -> (Option<i32>, String) {
 
 /// Runs a program to its end, with `input` on its stdin.
 pub fn run_with_input(name: &str, arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(program(name))
-        .args(arguments)
+    pipe(Command::new(program(name)).args(arguments), input)
+}
+
+/// Runs a command to its end, with `input` on its stdin.
+pub fn pipe(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -187,6 +187,7 @@ fn requests() -> Vec<Seed> {
         request("rebalance_status", |c| c.rebalance_status(status(), true)),
         request("pull", |c| c.pull(pull())),
         request("stats", |c| c.stats(true)),
+        request("held_copy", |c| c.held_copy(b"key".to_vec())),
         ("several calls".to_owned(), several),
         (
             "ping with an old header".to_owned(),

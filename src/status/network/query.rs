@@ -44,43 +44,47 @@ impl NetworkStatus {
     /// # Errors
     /// The peer cannot be called, or it and all nodes on its ring are legacy nodes.
     pub fn ask(dialer: &Dialer, peer: &Location) -> Result<NetworkStatus, Error> {
-        let mut status = ask_once(dialer, peer)?;
+        let mut status = NetworkStatus::ask_once(dialer, peer)?;
         for _ in 1..ATTEMPTS {
             if !status.live().any(|row| row.agreement == Agreement::Differs) {
                 break;
             }
             thread::sleep(PAUSE);
-            status = ask_once(dialer, peer)?;
+            status = NetworkStatus::ask_once(dialer, peer)?;
         }
         Ok(status)
     }
-}
 
-fn ask_once(dialer: &Dialer, peer: &Location) -> Result<NetworkStatus, Error> {
-    let first = first_state(dialer, peer)?;
-    let network = first.network.clone();
-    let mut known = MemberTable::default();
-    let mut replies = BTreeMap::new();
-    merge(&mut known, &first);
-    for _ in 0..ROUNDS {
-        let is_new = |location: &&Location| !replies.contains_key(*location);
-        let new: Vec<Location> = live(&known).filter(is_new).cloned().collect();
-        if new.is_empty() {
-            break;
-        }
-        let new = parallel_map(&new, PARALLEL, |location| {
-            (location.clone(), reply_of(dialer, location))
-        });
-        for (_, reply) in &new {
-            if let Reply::State(gossip) = reply
-                && gossip.network == network
-            {
-                merge(&mut known, gossip);
+    /// The same without a second time.
+    ///
+    /// # Errors
+    /// As for [`ask`](NetworkStatus::ask).
+    pub fn ask_once(dialer: &Dialer, peer: &Location) -> Result<NetworkStatus, Error> {
+        let first = first_state(dialer, peer)?;
+        let network = first.network.clone();
+        let mut known = MemberTable::default();
+        let mut replies = BTreeMap::new();
+        merge(&mut known, &first);
+        for _ in 0..ROUNDS {
+            let is_new = |location: &&Location| !replies.contains_key(*location);
+            let new: Vec<Location> = live(&known).filter(is_new).cloned().collect();
+            if new.is_empty() {
+                break;
             }
+            let new = parallel_map(&new, PARALLEL, |location| {
+                (location.clone(), reply_of(dialer, location))
+            });
+            for (_, reply) in &new {
+                if let Reply::State(gossip) = reply
+                    && gossip.network == network
+                {
+                    merge(&mut known, gossip);
+                }
+            }
+            replies.extend(new);
         }
-        replies.extend(new);
+        Ok(NetworkStatus::compare(network, &known, &replies))
     }
-    Ok(NetworkStatus::compare(network, &known, &replies))
 }
 
 /// The state of the peer or, if that is a legacy node, of a node on its ring.

@@ -1,0 +1,94 @@
+//! `Activity`: what a node has done and seen so far, for those who look at it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+use thrift::protocol::{TBinaryOutputProtocol, TSerializable};
+
+use super::Node;
+use crate::locator::Gossip;
+
+/// Events kept before the oldest is dropped.
+const MAX_EVENTS: usize = 50;
+
+/// What a node counts since it started.
+#[derive(Debug, Clone, Copy)]
+pub enum Count {
+    /// Messages of gossip that it sent.
+    SentMessages,
+    /// Their bytes, without the few around each.
+    SentBytes,
+    /// Messages of gossip that it received.
+    ReceivedMessages,
+    /// Their bytes.
+    ReceivedBytes,
+    /// Members that it suspected.
+    Suspicions,
+    /// Suspicions of itself that it refuted.
+    Refutations,
+}
+
+/// What a node has done so far. Shared by threads.
+#[derive(Default)]
+pub(super) struct Activity {
+    /// The last events, in order: when, in milliseconds since 1970, and the line of the log.
+    /// Locked to add one and to copy them.
+    events: Mutex<VecDeque<(i64, String)>>,
+    counts: [AtomicU64; Count::Refutations as usize + 1],
+}
+
+impl Activity {
+    pub fn add_event(&self, at: i64, text: String) {
+        let mut events = self.events.lock();
+        if events.len() == MAX_EVENTS {
+            events.pop_front();
+        }
+        events.push_back((at, text));
+    }
+
+    pub fn add(&self, count: Count, number: u64) {
+        self.counts[count as usize].fetch_add(number, Relaxed);
+    }
+
+    pub fn add_sent(&self, gossip: &Gossip) {
+        self.add(Count::SentMessages, 1);
+        self.add(Count::SentBytes, size(gossip));
+    }
+
+    pub fn add_received(&self, gossip: &Gossip) {
+        self.add(Count::ReceivedMessages, 1);
+        self.add(Count::ReceivedBytes, size(gossip));
+    }
+}
+
+/// The bytes of a message.
+fn size(gossip: &Gossip) -> u64 {
+    let mut bytes = Vec::new();
+    // A Vec takes all bytes.
+    let _ = gossip.write_to_out_protocol(&mut TBinaryOutputProtocol::new(&mut bytes, true));
+    bytes.len() as u64
+}
+
+impl Node {
+    /// The last 50 events that were logged, oldest first: when, in milliseconds since 1970, and
+    /// the line. Never blocks for long.
+    pub fn recent_events(&self) -> Vec<(i64, String)> {
+        self.shared.activity.events.lock().iter().cloned().collect()
+    }
+
+    /// How often that has happened so far. Never blocks.
+    pub fn count(&self, count: Count) -> u64 {
+        self.shared.activity.counts[count as usize].load(Relaxed)
+    }
+
+    /// The time by this host's clock, in milliseconds since 1970.
+    pub(crate) fn unix_millis(&self) -> i64 {
+        self.shared.now().unix_millis
+    }
+
+    /// Has the node joined its network, or started it? Never blocks.
+    pub fn has_joined(&self) -> bool {
+        self.shared.has_joined.load(Relaxed)
+    }
+}
