@@ -1,6 +1,7 @@
 //! `Activity`: what a node has done and seen so far, for those who look at it.
 
 use std::collections::VecDeque;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
@@ -62,12 +63,26 @@ impl Activity {
     }
 }
 
-/// The bytes of a message.
+/// The bytes of a message, which may be large and is not built once more.
 fn size(gossip: &Gossip) -> u64 {
-    let mut bytes = Vec::new();
-    // A Vec takes all bytes.
-    let _ = gossip.write_to_out_protocol(&mut TBinaryOutputProtocol::new(&mut bytes, true));
-    bytes.len() as u64
+    let mut counted = Counted(0);
+    // It takes all bytes.
+    let _ = gossip.write_to_out_protocol(&mut TBinaryOutputProtocol::new(&mut counted, true));
+    counted.0
+}
+
+/// Counts the bytes that are written to it.
+struct Counted(u64);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Node {
