@@ -45,21 +45,21 @@ struct Options {
     ///
     /// A write is acknowledged when it is on disk at all its owners. A node that is started again
     /// with its directory is the same node, also at another address.
-    #[arg(long, value_name = "DIR", help_heading = "Durability")]
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
     /// When writes are synced to disk: before they are acknowledged, or every second
     ///
     /// With `interval` a power cut may lose the last second.
     #[arg(long, value_name = "WHEN", value_parser = ["always", "interval"], default_value = "always",
-        requires = "data", help_heading = "Durability")]
+        requires = "data")]
     sync: String,
 
     /// When the whole network starts again, do not wait for members that are missing
     ///
     /// Keys that only they have are missing then, and what is written meanwhile replaces what
     /// they have. For members whose disks are lost.
-    #[arg(long, requires = "data", help_heading = "Durability")]
+    #[arg(long, requires = "data")]
     force_bootstrap: bool,
 
     /// Refuse larger keys

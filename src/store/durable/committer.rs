@@ -39,9 +39,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Free bytes of the disk that are left for what was accepted: journals, and tables that are merged.
 const RESERVE: u64 = 64 * 1024 * 1024;
 
-/// How long the last look at the free bytes counts, in milliseconds.
-const LOOK_MS: u64 = 100;
-
 /// The version of the newest entry of a key that is in the table or is being written. 0 for none.
 pub type Newest = dyn Fn(Key<'_>) -> i64 + Send + Sync;
 
@@ -76,9 +73,9 @@ struct Committer {
     committed: Condvar,
     has_failed: AtomicBool,
     path: PathBuf,
-    started: Instant,
-    /// When the free bytes were looked at last, in milliseconds since the start, and were they few?
-    looked_at: AtomicU64,
+    /// Bytes that were appended here, and not to the engine.
+    pending: AtomicU64,
+    /// There was little room at the last look.
     is_full: AtomicBool,
 }
 
@@ -97,6 +94,7 @@ struct Queue {
 /// What the committer has taken from the queue.
 struct Taken {
     changes: Vec<Change>,
+    bytes: usize,
     last: Ticket,
     must_sync: bool,
     is_closed: bool,
@@ -123,8 +121,7 @@ impl Disk {
             committed: Condvar::new(),
             has_failed: AtomicBool::new(false),
             path: path.to_owned(),
-            started: Instant::now(),
-            looked_at: AtomicU64::new(0),
+            pending: AtomicU64::new(0),
             is_full: AtomicBool::new(false),
         });
         let running = committer.clone();
@@ -169,7 +166,9 @@ impl Disk {
         while queue.bytes > MAX_WAITING && !committer.has_failed.load(Acquire) {
             committer.committed.wait(&mut queue);
         }
-        queue.bytes += changes.iter().map(Change::size).sum::<usize>();
+        let bytes = changes.iter().map(Change::size).sum::<usize>();
+        queue.bytes += bytes;
+        committer.pending.fetch_add(bytes as u64, Relaxed);
         queue.changes.extend(changes);
         queue.last.0 += 1;
         let ticket = queue.last;
@@ -248,6 +247,7 @@ impl Committer {
                 self.engine.append(changes)?;
                 unsynced_since.get_or_insert_with(Instant::now);
             }
+            self.pending.fetch_sub(taken.bytes as u64, Relaxed);
             let is_due = match self.sync {
                 SyncMode::Always => true,
                 SyncMode::Interval => sync_at.is_some_and(|at| at <= Instant::now()),
@@ -276,9 +276,9 @@ impl Committer {
                 }
             }
         }
-        queue.bytes = 0;
         Taken {
             changes: std::mem::take(&mut queue.changes),
+            bytes: std::mem::take(&mut queue.bytes),
             last: queue.last,
             must_sync: std::mem::take(&mut queue.must_sync),
             is_closed: queue.is_closed,
@@ -300,23 +300,18 @@ impl Committer {
         changes
     }
 
+    /// Is little room left, beside what is going to be written?
     fn is_full(&self) -> bool {
-        let now = self.started.elapsed().as_millis() as u64;
-        let looked_at = self.looked_at.load(Relaxed);
-        if looked_at == 0 || now >= looked_at + LOOK_MS {
-            self.looked_at.store(now.max(1), Relaxed);
-            let free =
-                statvfs(&self.path).map(|disk| disk.blocks_available() * disk.fragment_size());
-            let is_full = free.is_ok_and(|free| free < RESERVE);
-            let was_full = self.is_full.swap(is_full, Relaxed);
-            let path = self.path.display();
-            match (was_full, is_full) {
-                (false, true) => warn!("the disk of {path} is nearly full: writes are refused"),
-                (true, false) => warn!("the disk of {path} has room again"),
-                _ => (),
-            }
+        let free = statvfs(&self.path).map(|disk| disk.blocks_available() * disk.fragment_size());
+        let needed = RESERVE + self.pending.load(Relaxed);
+        let is_full = free.is_ok_and(|free| free < needed);
+        let path = self.path.display();
+        match (self.is_full.swap(is_full, Relaxed), is_full) {
+            (false, true) => warn!("the disk of {path} is nearly full: writes are refused"),
+            (true, false) => warn!("the disk of {path} has room again"),
+            _ => (),
         }
-        self.is_full.load(Relaxed)
+        is_full
     }
 }
 
