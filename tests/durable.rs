@@ -14,7 +14,7 @@ use common::checker::{CallError, KeyValueStore, Workload};
 use common::load::{machine, rounds, run_for_a_while};
 use common::network::free_port;
 use common::stores::{SETTLE_TIMEOUT, settle, stats};
-use common::{NodeProcess, ended, eventually, run};
+use common::{NodeProcess, SOON, ended, eventually, run};
 use parking_lot::Mutex;
 use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::location::Location;
