@@ -3,8 +3,8 @@
 //! Both sides of a split may write a key. When they meet, the larger version wins, and nodes that
 //! get a losing value, or lose their own, note the key. When all is settled, the node that is the
 //! key's primary counts it. What was written shortly before the split was noticed counts too,
-//! because the other side may not have got it. The count is a lower bound: a primary that has only met
-//! the winning value misses the key.
+//! because the other side may not have got it. The count is a lower bound: a primary that has only
+//! met the winning value misses the key.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
