@@ -39,15 +39,13 @@ impl Store {
         if self.node.silent_count() > 0 && !routing.stops_on_split() {
             self.losses.begin(unix_millis());
         } else if routing.is_settled() {
-            let (current, me) = (routing.current(), routing.me());
-            let bytes: &[u8] = &[];
             let lost = self
                 .losses
-                .end(|point| current.is_primary(me, Key { point, bytes }));
+                .end(|point, writer| routing.counts_loss(point, writer));
             if lost > 0 {
                 warn!(
-                    "{lost} keys whose primary this node is lost a value that was written in the \
-                     split: a larger version was written on the other side"
+                    "{lost} keys lost a value that was written in the split: a larger version was \
+                     written on the other side"
                 );
             }
         }

@@ -103,9 +103,9 @@ impl Entry {
     }
 }
 
-/// The time in a version, in milliseconds since 1970.
-pub fn millis_of(version: i64) -> i64 {
-    version >> BELOW_MILLIS
+/// The writer in a version: the number that was passed to [`next_version`], but for its last bit.
+pub fn writer_of(version: i64) -> u16 {
+    (version & !UNDO) as u16
 }
 
 /// The version of a write by `writer` at `unix_millis`, when `newest` is the newest known
@@ -115,8 +115,7 @@ pub fn millis_of(version: i64) -> i64 {
 /// next one, which has not seen the write, must not give its own write that version.
 pub fn next_version(unix_millis: i64, newest: i64, writer: u16) -> i64 {
     let least = (unix_millis << BELOW_MILLIS).max(newest + 1);
-    let writer = i64::from(writer) & !UNDO;
-    let version = least >> WRITER_BITS << WRITER_BITS | writer;
+    let version = least >> WRITER_BITS << WRITER_BITS | i64::from(writer) & !UNDO;
     if version < least {
         version + (1 << WRITER_BITS)
     } else {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst, fence};
 
 use super::{Phase, Rule, Rules};
 use crate::store::placement::{Key, NodeId, Placement};
-use crate::store::versions::next_version;
+use crate::store::versions::{next_version, writer_of};
 use crate::store::write_sequence::WriteSequence;
 
 /// Where a key is read.
@@ -371,6 +371,17 @@ impl Routing {
         let replicas = self.replicas.unwrap_or(0);
         let mut placements = self.placements.iter();
         !self.is_gone(node) && placements.any(|placement| placement.owns(node, key, replicas))
+    }
+
+    /// Is it this node that counts the loss of a value that was written for the key of that point
+    /// (see [`split_losses`](crate::store::split_losses))?
+    pub fn counts_loss(&self, point: u32, writer: u16) -> bool {
+        let key = Key { point, bytes: &[] };
+        let owners = self.current().owners(key, self.replicas.unwrap_or(0));
+        let owners: Vec<&NodeId> = owners.collect();
+        let has_written = |owner: &&&NodeId| writer_of(owner.writer_id().into()) == writer;
+        let counting = owners.iter().find(has_written).or(owners.first());
+        counting == Some(&&self.me)
     }
 
     /// May a write be finished that has reached all targets? Not by a process that was declared
