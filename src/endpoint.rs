@@ -49,7 +49,7 @@ pub struct BindOptions {
     pub identity: Option<Identity>,
     /// What the server accepts.
     pub limits: ServerLimits,
-    /// Where to show the service by HTTP ([`http`](crate::http)), if anywhere.
+    /// Where to show a node of a network by HTTP ([`http`](crate::http)), if anywhere.
     pub http: Option<SocketAddr>,
 }
 

@@ -218,6 +218,26 @@ fn the_metrics_are_valid_and_their_sums_agree_with_the_status() {
     parse(&texts[0]);
 }
 
+#[test]
+fn a_store_with_a_directory_shows_what_its_disk_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let options = ["--bootstrap", "--data", data.to_str().unwrap()];
+    let node = NodeProcess::start("storeserver", &[&options[..], &HTTP].concat());
+    let text = || get(&http_of(&node), "/metrics").body;
+    let before = text();
+    let client = StoreClient::new(node.location.clone());
+    client.put(b"key", &[0; 1000]).unwrap();
+    let after = text();
+    let grown = |name: &str| metric(&after, name) - metric(&before, name);
+    assert!(grown("thrifty_store_disk_syncs_total") >= 1.0, "{after}");
+    assert!(grown("thrifty_store_disk_sync_seconds_total") > 0.0);
+    assert!((1000.0..2000.0).contains(&grown("thrifty_store_disk_written_bytes_total")));
+    assert!(metric(&after, "thrifty_store_disk_free_bytes") > 0.0);
+    assert_eq!(metric(&after, "thrifty_store_disk_waiting_bytes"), 0.0);
+    parse(&after);
+}
+
 /// Is the text OpenMetrics for the parser of Prometheus' own Python client?
 fn parse(text: &str) {
     let python = std::env::var("THRIFTY_PYTHON").unwrap_or_else(|_| "python3".into());

@@ -37,6 +37,8 @@ fn the_service_builds_elsewhere_without_warnings_and_its_nodes_share_the_pages()
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--offline"]).current_dir(&folder);
     build.env("CARGO_TARGET_DIR", &target);
+    // All is built once and not debugged.
+    build.envs([("CARGO_INCREMENTAL", "0"), ("CARGO_PROFILE_DEV_DEBUG", "0")]);
     let built = build.output().unwrap();
     let printed = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success(), "{printed}");

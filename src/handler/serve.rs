@@ -19,13 +19,18 @@ use crate::rpc::server::ServerHandle;
 /// `processor` is the constructor of the generated processor: `MySyncProcessor::new`. Blocks.
 ///
 /// # Errors
-/// [`Error::Bind`] if the endpoint is served already; [`Error::Io`] if no thread can be started.
+/// [`Error::Bind`] if the endpoint is served already; [`Error::Io`] if no thread can be started;
+/// [`Error::Usage`] if it is to be shown by HTTP, which shows nodes of a network.
 pub fn serve_base<H, P>(handler: H, processor: impl FnOnce(H) -> P) -> Result<(), Error>
 where
     H: BaseHandler + Clone,
     P: TProcessor + Send + Sync + 'static,
 {
     let endpoint = handler.endpoint();
+    if endpoint.take_http_server().is_some() {
+        let reason = "a service without a network has nothing to show by HTTP";
+        return Err(Error::Usage(reason.into()));
+    }
     while_serving(&handler, processor, || {
         info!("Starting the server at {}...", endpoint.location());
         endpoint.shutdown().wait();

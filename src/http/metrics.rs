@@ -43,7 +43,13 @@ store_settled gauge Whether the last rebalance is over
 store_rebalance_phase gauge Phase of the rebalance, from 0 (begun) to 4 (settled)
 store_received_keys gauge Keys received in the rebalance under way
 store_sent_keys counter Keys sent in rebalances
-store_superseded_keys counter Keys that lost a value written in a split";
+store_superseded_keys counter Keys that lost a value written in a split
+store_retries counter Attempts of calls to other nodes after the first one
+store_disk_syncs counter Syncs of the data directory
+store_disk_sync_seconds counter Time that syncs took
+store_disk_written_bytes counter Bytes of entries written to the data directory
+store_disk_waiting_bytes gauge Bytes of entries that wait to be written
+store_disk_free_bytes gauge Free bytes of the file system of the data directory";
 
 /// Collects metrics.
 pub struct Metrics<'a>(DescriptorEncoder<'a>);
@@ -55,6 +61,16 @@ impl Metrics<'_> {
     /// It is not described, or cannot be encoded.
     pub(crate) fn add(&mut self, name: &str, value: u64) -> fmt::Result {
         self.add_all(name, "", &[("", value)])
+    }
+
+    /// Adds a counter of seconds, given in nanoseconds.
+    ///
+    /// # Errors
+    /// As for [`add`](Metrics::add).
+    pub(crate) fn add_seconds(&mut self, name: &str, nanos: u64) -> fmt::Result {
+        let (mut family, _) = self.describe(name)?;
+        let seconds = nanos as f64 / 1e9;
+        family.encode_counter::<NoLabelSet, _, u64>(&seconds, None)
     }
 
     /// Adds values, each with the value of that label.

@@ -291,7 +291,7 @@ impl Store {
         };
         if self.routing().is_gone(&coordinator) {
             debug!("{key} waits until its copy is brought to all owners");
-            self.pause_until(Instant::now() + GONE_PAUSE);
+            self.rest(GONE_PAUSE);
             return false;
         }
         let generation = coordinator.generation;

@@ -106,6 +106,8 @@ pub struct Store {
     pub(super) received: AtomicU64,
     /// Keys sent to other nodes.
     pub(super) sent: AtomicU64,
+    /// Attempts of calls after the first one.
+    pub(super) retries: AtomicU64,
     /// Tests wait this long before each page, in milliseconds, to see a rebalance in progress.
     #[cfg(feature = "testing")]
     pub(super) page_delay: AtomicU64,
@@ -171,6 +173,7 @@ impl Store {
             source_is_busy: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
             #[cfg(feature = "testing")]
             page_delay: AtomicU64::new(0),
             quorum: Mutex::default(),
@@ -292,6 +295,7 @@ impl Store {
             return false;
         }
         self.wait_for_change(self.changes(), jittered(RETRY));
+        self.retries.fetch_add(1, Relaxed);
         true
     }
 

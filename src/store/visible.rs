@@ -63,6 +63,16 @@ impl Source for VisibleStore {
         metrics.add("store_received_keys", store.received.load(Relaxed))?;
         metrics.add("store_sent_keys", store.sent.load(Relaxed))?;
         metrics.add("store_superseded_keys", store.losses.total())?;
+        metrics.add("store_retries", store.retries.load(Relaxed))?;
+        if let Some(disk) = store.disk.stats() {
+            metrics.add("store_disk_syncs", disk.syncs)?;
+            metrics.add_seconds("store_disk_sync_seconds", disk.sync_nanos)?;
+            metrics.add("store_disk_written_bytes", disk.written)?;
+            metrics.add("store_disk_waiting_bytes", disk.waiting)?;
+            if let Some(free) = disk.free {
+                metrics.add("store_disk_free_bytes", free)?;
+            }
+        }
         metrics.add("members_out_of_reach", store.node.silent_count() as u64)
     }
 }

@@ -61,6 +61,20 @@ pub struct Disk {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What a disk has done and has still to do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DiskStats {
+    /// Syncs, and the time that they took.
+    pub syncs: u64,
+    pub sync_nanos: u64,
+    /// Bytes of changes that were written, without what the engine adds.
+    pub written: u64,
+    /// Bytes of changes that wait.
+    pub waiting: u64,
+    /// Bytes of the file system that are free; None if it does not tell.
+    pub free: Option<u64>,
+}
+
 struct Committer {
     engine: Arc<dyn Engine>,
     sync: SyncMode,
@@ -75,6 +89,9 @@ struct Committer {
     path: PathBuf,
     /// Bytes that were appended here, and not to the engine.
     pending: AtomicU64,
+    syncs: AtomicU64,
+    sync_nanos: AtomicU64,
+    written: AtomicU64,
     /// There was little room at the last look.
     is_full: AtomicBool,
 }
@@ -122,6 +139,9 @@ impl Disk {
             has_failed: AtomicBool::new(false),
             path: path.to_owned(),
             pending: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            sync_nanos: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             is_full: AtomicBool::new(false),
         });
         let running = committer.clone();
@@ -145,6 +165,18 @@ impl Disk {
     /// Is there a directory?
     pub fn is_durable(&self) -> bool {
         self.committer.is_some()
+    }
+
+    /// What it has done; None where there is no directory. Asks the file system for its free space.
+    pub fn stats(&self) -> Option<DiskStats> {
+        let committer = self.committer.as_ref()?;
+        Some(DiskStats {
+            syncs: committer.syncs.load(Relaxed),
+            sync_nanos: committer.sync_nanos.load(Relaxed),
+            written: committer.written.load(Relaxed),
+            waiting: committer.pending.load(Relaxed),
+            free: committer.free(),
+        })
     }
 
     /// Can changes be brought to disk, as far as is known? Never blocks.
@@ -244,7 +276,9 @@ impl Committer {
             let is_over = taken.is_closed && taken.changes.is_empty();
             let changes = self.effective(taken.changes);
             if !changes.is_empty() {
+                let bytes = changes.iter().map(Change::size).sum::<usize>();
                 self.engine.append(changes)?;
+                self.written.fetch_add(bytes as u64, Relaxed);
                 unsynced_since.get_or_insert_with(Instant::now);
             }
             self.pending.fetch_sub(taken.bytes as u64, Relaxed);
@@ -253,7 +287,11 @@ impl Committer {
                 SyncMode::Interval => sync_at.is_some_and(|at| at <= Instant::now()),
             };
             if (is_due || taken.must_sync || is_over) && unsynced_since.take().is_some() {
+                let began = Instant::now();
                 self.engine.sync()?;
+                let nanos = began.elapsed().as_nanos() as u64;
+                self.sync_nanos.fetch_add(nanos, Relaxed);
+                self.syncs.fetch_add(1, Relaxed);
             }
             self.queue.lock().done = taken.last;
             self.committed.notify_all();
@@ -300,11 +338,16 @@ impl Committer {
         changes
     }
 
+    /// Free bytes of the file system.
+    fn free(&self) -> Option<u64> {
+        let disk = statvfs(&self.path).ok()?;
+        Some(disk.blocks_available() * disk.fragment_size())
+    }
+
     /// Is little room left, beside what is going to be written?
     fn is_full(&self) -> bool {
-        let free = statvfs(&self.path).map(|disk| disk.blocks_available() * disk.fragment_size());
         let needed = RESERVE + self.pending.load(Relaxed);
-        let is_full = free.is_ok_and(|free| free < needed);
+        let is_full = self.free().is_some_and(|free| free < needed);
         let path = self.path.display();
         match (self.is_full.swap(is_full, Relaxed), is_full) {
             (false, true) => warn!("the disk of {path} is nearly full: writes are refused"),
