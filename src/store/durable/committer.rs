@@ -64,8 +64,9 @@ pub struct Disk {
 /// What a disk has done and has still to do.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DiskStats {
-    /// Syncs, and the time that they took.
+    /// Syncs.
     pub syncs: u64,
+    /// The time that they took.
     pub sync_nanos: u64,
     /// Bytes of changes that were written, without what the engine adds.
     pub written: u64,
