@@ -6,6 +6,7 @@ use thrift::{ApplicationErrorKind, TransportErrorKind};
 
 use crate::diststore::Refused;
 use crate::location::{BadLocation, Location};
+use crate::plural::counted;
 
 /// The start of the message of every TLS failure. [`Error::of_call`] recognizes them by it.
 pub(crate) const TLS_MARK: &str = "TLS";
@@ -68,8 +69,8 @@ pub enum Error {
     Io(#[source] io::Error),
     /// The last node of ours could not hand over this number of keys to legacy nodes. They are lost.
     #[error(
-        "{0} keys were not handed over and are lost: the nodes of the original that own them did \
-         not take them"
+        "not handed over and lost: {}, which the nodes of the original that are to own them did not \
+         take", counted(*.0, "key")
     )]
     NotHandedOver(usize),
     /// A data directory cannot be used, or the node cannot go on without it. The text says which and

@@ -64,6 +64,7 @@
 //! | [`error`] | errors by their meaning for the caller |
 //! | [`shutdown`] | the request to stop, and the wait for it |
 //! | [`parallel`] | several calls at the same time |
+//! | [`plural`] | numbers with their nouns |
 //! | [`membership`] | pure: who is a member, decided without sockets, clocks or threads |
 //! | [`retry`] | pauses with jitter |
 //! | [`rpc`] | sockets: the server, TLS, the four forms of calls to other nodes |
@@ -104,6 +105,7 @@ mod log_limit;
 pub mod membership;
 pub mod node;
 pub mod parallel;
+pub mod plural;
 pub mod retry;
 pub mod rpc;
 pub mod shutdown;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use log::warn;
 use parking_lot::Mutex;
 
+use crate::plural::counted;
+
 /// Lines logged in a second. Further ones are counted.
 const MAX_LINES: u32 = 20;
 
@@ -46,7 +48,10 @@ impl LogLimiter {
         let admitted = self.0.lock().admit(Instant::now());
         match admitted {
             Some(0) => warn!("{line}"),
-            Some(suppressed) => warn!("{line} ({suppressed} similar lines were suppressed)"),
+            Some(suppressed) => warn!(
+                "{line} (suppressed {})",
+                counted(suppressed, "similar line")
+            ),
             None => (),
         }
     }

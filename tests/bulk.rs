@@ -195,7 +195,7 @@ fn a_malformed_line_is_reported_by_its_number_and_the_lines_before_are_stored() 
         assert_eq!(output.status.code(), Some(2), "{error}");
         assert!(error.contains("line 5001: "), "{error}");
         assert!(error.contains(reason), "{error}");
-        assert!(error.contains("; 5000 lines were stored"), "{error}");
+        assert!(error.contains("; stored 5000 lines"), "{error}");
         let stored = pairs_of(&done(run("storedump", &["-h", node.at()])));
         assert!(stored == before, "only the lines before are stored");
     }
@@ -236,7 +236,7 @@ fn a_line_that_the_store_refuses_is_reported_by_its_number() {
     let reason = "a value of 201 bytes; at most 200 are accepted";
     assert!(error.contains(reason), "{error}");
     let stored = pairs_of(&done(run("storedump", &["-h", node.at()])));
-    let count = format!("; {} lines were stored", stored.len());
+    let count = format!("; stored {} lines", stored.len());
     assert!(error.contains(&count), "{error}");
 }
 

@@ -284,6 +284,18 @@ fn a_network_waits_for_the_members_without_which_keys_may_be_missing() {
         refused.contains("waits for more of its members"),
         "{refused}"
     );
+    let status = run("storestatus", &["-h", stores.node(0).at()]);
+    let table = String::from_utf8_lossy(&status.stdout);
+    let waiting = table.lines().filter(|line| line.contains("  waiting  "));
+    assert_eq!(waiting.count(), 2, "{table}");
+    let verdict = table.lines().last().unwrap();
+    assert!(
+        verdict.starts_with("waiting to start again from the disks: start 127.0.0.1:")
+            && verdict.contains(&missing),
+        "{verdict}"
+    );
+    let says = |text| stores.node(0).says(text);
+    assert!(says("Returning to the network diststore.Store/") && !says("Initiating"));
     // Two of five are missing for good.
     stores.spawn(2, &[]);
     stores.settle();

@@ -267,7 +267,11 @@ fn what_could_not_be_handed_over_is_counted_and_is_a_failure() {
         status.is_some()
     });
     assert_eq!(status.unwrap().code(), Some(4));
-    assert!(a.says("10 keys were not handed over"), "{:?}", a.lines());
+    assert!(
+        a.says("not handed over and lost: 10 keys"),
+        "{:?}",
+        a.lines()
+    );
 }
 
 #[test]

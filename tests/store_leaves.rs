@@ -49,7 +49,7 @@ fn the_last_node_logs_how_many_keys_end_with_it() {
     stores.settle();
     let mut last = stores.interrupt(0);
     assert!(last.wait().success());
-    last.wait_for("17 keys end with it");
+    last.wait_for("lost with it: 17 keys");
 }
 
 /// A node that is leaving and whose only successor was killed during the handoff. Returns the
@@ -69,7 +69,7 @@ fn a_leaver_whose_only_successor_is_killed_logs_how_many_keys_end_with_it() {
     let _machine = machine();
     let (_, mut leaver, _) = leaver_without_successor();
     assert!(leaver.wait().success());
-    leaver.wait_for("keys end with it");
+    leaver.wait_for("lost with it: ");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_node_whose_only_peer_is_leaving_does_not_join_and_logs_why() {
     assert_eq!(joiner.wait().code(), Some(3));
     joiner.wait_for(&format!("{} is leaving its network", leaver.location));
     assert!(leaver.wait().success());
-    leaver.wait_for("keys end with it");
+    leaver.wait_for("lost with it: ");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_second_signal_ends_a_node_at_once_and_logs_what_is_at_risk() {
         );
         assert_eq!(status.and_then(|status| status.code()), Some(130));
         leaver.wait_for(&format!(
-            "ended at once: the {keys} keys here have no other copy"
+            "ended at once: no other node holds the {keys} keys here"
         ));
     }
 }

@@ -270,6 +270,8 @@ struct NodeStats {
     15: optional bool stops_on_split,
     /** The version of the program. */
     16: optional string program,
+    /** Members that the node waits for, while the network starts again from its disks. */
+    17: list<locator.Location> missing,
 }
 
 /** Who holds which keys, for clients that call primaries themselves. */

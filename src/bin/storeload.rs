@@ -9,6 +9,7 @@ use log::error;
 use thrifty_p2p::bulk::load::{Stopped, load};
 use thrifty_p2p::bulk::progress::Progress;
 use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::plural::counted;
 
 /// Writes all pairs of FILE into the store; returns when they are in place
 ///
@@ -38,8 +39,8 @@ fn main() -> ExitCode {
         let Err(Stopped { line, reason }) = loaded else {
             return Ok(ExitCode::SUCCESS);
         };
-        let stored = progress.keys();
-        error!("line {line}: {reason}; {stored} lines were stored");
+        let stored = counted(progress.keys(), "line");
+        error!("line {line}: {reason}; stored {stored}");
         Ok(cli::status(&reason))
     })
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::plural::counted;
+
 /// How often the bar is drawn, if nothing changes.
 const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -35,7 +37,7 @@ impl Progress {
     /// Adds keys that are done, and the work for them in the unit of the total.
     pub fn add(&self, keys: usize, done: usize) {
         let keys = self.keys.fetch_add(keys as u64, Relaxed) + keys as u64;
-        self.bar.set_message(format!("{keys} keys"));
+        self.bar.set_message(counted(keys, "key"));
         self.bar.inc(done as u64);
     }
 

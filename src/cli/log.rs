@@ -15,6 +15,8 @@ use env_logger::{Builder, Target, WriteStyle};
 use log::LevelFilter;
 use serde_json::json;
 
+use crate::plural::counted;
+
 /// The most lines that wait to be written.
 const MAX_LINES: usize = 1024;
 
@@ -143,7 +145,8 @@ impl Queue {
             let _ = output.write_all(&line);
             let dropped = self.dropped.swap(0, SeqCst);
             if dropped > 0 {
-                let _ = writeln!(output, "[WARN ] {dropped} log lines were dropped");
+                let dropped = counted(dropped, "log line");
+                let _ = writeln!(output, "[WARN ] dropped {dropped}");
             }
             let _ = output.flush();
             self.waiting.fetch_sub(1, SeqCst);
@@ -232,7 +235,7 @@ mod tests {
         assert!((MAX_LINES..=MAX_LINES + 1).contains(&written), "{written}");
         assert!(numbers[..MAX_LINES].iter().copied().eq(0..MAX_LINES));
         assert_eq!(numbers[written], COUNT, "the queue works again");
-        let dropped = format!("[WARN ] {} log lines were dropped", COUNT - written);
+        let dropped = format!("[WARN ] dropped {} log lines", COUNT - written);
         assert_eq!(lines.iter().filter(|line| **line == dropped).count(), 1);
     }
 

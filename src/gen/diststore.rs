@@ -2493,10 +2493,12 @@ pub struct NodeStats {
   pub stops_on_split: Option<bool>,
   /// The version of the program.
   pub program: Option<String>,
+  /// Members that the node waits for, while the network starts again from its disks.
+  pub missing: Option<Vec<locator::Location>>,
 }
 
 impl NodeStats {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12, F13, F14, F15, F16>(keys: F1, primary_keys: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, keys_received: F7, placement_id: F8, server: F9, silent: F10, silent_for: F11, superseded: F12, cut_links: F13, is_stopped: F14, stops_on_split: F15, program: F16) -> NodeStats where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<ServerStats>>, F10: Into<Option<Vec<locator::Location>>>, F11: Into<Option<i64>>, F12: Into<Option<i64>>, F13: Into<Option<Vec<locator::Location>>>, F14: Into<Option<bool>>, F15: Into<Option<bool>>, F16: Into<Option<String>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9, F10, F11, F12, F13, F14, F15, F16, F17>(keys: F1, primary_keys: F2, bytes: F3, replicas: F4, phase: F5, serving: F6, keys_received: F7, placement_id: F8, server: F9, silent: F10, silent_for: F11, superseded: F12, cut_links: F13, is_stopped: F14, stops_on_split: F15, program: F16, missing: F17) -> NodeStats where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<i64>>, F4: Into<Option<i32>>, F5: Into<Option<Phase>>, F6: Into<Option<bool>>, F7: Into<Option<i64>>, F8: Into<Option<i64>>, F9: Into<Option<ServerStats>>, F10: Into<Option<Vec<locator::Location>>>, F11: Into<Option<i64>>, F12: Into<Option<i64>>, F13: Into<Option<Vec<locator::Location>>>, F14: Into<Option<bool>>, F15: Into<Option<bool>>, F16: Into<Option<String>>, F17: Into<Option<Vec<locator::Location>>> {
     NodeStats {
       keys: keys.into(),
       primary_keys: primary_keys.into(),
@@ -2514,6 +2516,7 @@ impl NodeStats {
       is_stopped: is_stopped.into(),
       stops_on_split: stops_on_split.into(),
       program: program.into(),
+      missing: missing.into(),
     }
   }
 }
@@ -2537,6 +2540,7 @@ impl TSerializable for NodeStats {
     let mut f_14: Option<bool> = Some(false);
     let mut f_15: Option<bool> = None;
     let mut f_16: Option<String> = None;
+    let mut f_17: Option<Vec<locator::Location>> = Some(Vec::new());
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -2620,6 +2624,16 @@ impl TSerializable for NodeStats {
           let val = i_prot.read_string()?;
           f_16 = Some(val);
         },
+        17 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<locator::Location> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_14 = locator::Location::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_14);
+          }
+          i_prot.read_list_end()?;
+          f_17 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -2644,6 +2658,7 @@ impl TSerializable for NodeStats {
       is_stopped: f_14,
       stops_on_split: f_15,
       program: f_16,
+      missing: f_17,
     };
     Ok(ret)
   }
@@ -2738,6 +2753,15 @@ impl TSerializable for NodeStats {
       o_prot.write_string(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(ref fld_var) = self.missing {
+      o_prot.write_field_begin(&TFieldIdentifier::new("missing", TType::List, 17))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -2762,6 +2786,7 @@ impl Default for NodeStats {
       is_stopped: Some(false),
       stops_on_split: Some(false),
       program: Some("".to_owned()),
+      missing: Some(Vec::new()),
     }
   }
 }
@@ -2810,8 +2835,8 @@ impl TSerializable for Topology {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_14 = NodeId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_14);
+            let list_elem_15 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_15);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -2824,8 +2849,8 @@ impl TSerializable for Topology {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<NodeId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_15 = NodeId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_15);
+            let list_elem_16 = NodeId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_16);
           }
           i_prot.read_list_end()?;
           f_3 = Some(val);
@@ -5419,8 +5444,8 @@ impl StoreWriteManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Write> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_16 = Write::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_16);
+            let list_elem_17 = Write::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_17);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -5495,8 +5520,8 @@ impl StoreWriteManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_17 = WriteResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_17);
+            let list_elem_18 = WriteResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_18);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -5564,8 +5589,8 @@ impl StoreFetchManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_18 = i_prot.read_bytes()?;
-            val.push(list_elem_18);
+            let list_elem_19 = i_prot.read_bytes()?;
+            val.push(list_elem_19);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -5640,8 +5665,8 @@ impl StoreFetchManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_19 = ReadResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_19);
+            let list_elem_20 = ReadResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_20);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -5946,8 +5971,8 @@ impl StoreWriteAsPrimaryArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Write> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_20 = Write::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_20);
+            let list_elem_21 = Write::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_21);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -6100,8 +6125,8 @@ impl StoreReplicateArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Copy> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_21 = Copy::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_21);
+            let list_elem_22 = Copy::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_22);
           }
           i_prot.read_list_end()?;
           f_2 = Some(val);
@@ -6380,8 +6405,8 @@ impl StoreRecallWritesArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_22 = WriteId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_22);
+            let list_elem_23 = WriteId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_23);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -6456,8 +6481,8 @@ impl StoreRecallWritesResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_23 = WriteResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_23);
+            let list_elem_24 = WriteResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_24);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -6527,8 +6552,8 @@ impl StoreFetchAsOwnerArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_24 = i_prot.read_bytes()?;
-            val.push(list_elem_24);
+            let list_elem_25 = i_prot.read_bytes()?;
+            val.push(list_elem_25);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -6612,8 +6637,8 @@ impl StoreFetchAsOwnerResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_25 = ReadResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_25);
+            let list_elem_26 = ReadResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_26);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{TBaseSyncClient, TLocatorSyncClient};
 use crate::membership::{Change, Gossip, Status};
+use crate::plural::counted;
 
 /// How long a peer that refuses connections is retried: it may be just starting.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
@@ -62,7 +63,11 @@ impl Node {
         peer.as_ref().map_or(Ok(()), may_join)?;
         self.start(on_change).map_err(Error::Io)?;
         let Some(peer) = peer else {
-            info!("Initiating the network...");
+            let is_returning = self.shared.state.lock().is_returning;
+            match is_returning {
+                true => info!("Returning to the network {}...", self.network()),
+                false => info!("Initiating the network..."),
+            }
             let id = RandomState::new().hash_one(self.location());
             self.decide(|membership, _| membership.found(&format!("{id:016x}")));
             self.set_joined();
@@ -92,8 +97,8 @@ impl Node {
                 return Ok(None);
             };
             let gossip = self.call(CHECK_TIMEOUT, &peer, |peer| peer.get_all());
-            let count = gossip.map_or(0, |nodes| nodes.len());
-            info!("found a {service_type} of {count} nodes at {peer}; --bootstrap starts another");
+            let count = counted(gossip.map_or(0, |nodes| nodes.len()), "node");
+            info!("found a {service_type} of {count} at {peer}; --bootstrap starts another");
             return self.wait_for_peer(service_type, &[peer]);
         }
         let (mut others, mut failure) = (Vec::new(), None);

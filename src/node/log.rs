@@ -8,6 +8,7 @@ use log::{Level, info, log, warn};
 use super::Node;
 use crate::location::Location;
 use crate::membership::{Change, ChangeKind, Event, Member, Membership};
+use crate::plural::counted;
 
 /// Pauses that are shorter are usual where the machine is busy.
 const WORTH_A_WARNING: Duration = Duration::from_secs(1);
@@ -38,8 +39,9 @@ impl Node {
         let network = membership.network().clone();
         drop(state);
         info!(
-            "{} of network {network} knows {live} live members, digest {digest:016x}:",
-            self.location()
+            "{} of network {network} knows {}, digest {digest:016x}:",
+            self.location(),
+            counted(live, "live member")
         );
         for line in lines {
             info!("  {line}");
@@ -50,7 +52,10 @@ impl Node {
     pub(super) fn deliver_events(&self, on_change: impl Fn(&[Change])) {
         while let Some(pending) = self.next_events() {
             if pending.dropped > 0 {
-                warn!("{} membership events were not logged", pending.dropped);
+                warn!(
+                    "not logged: {}",
+                    counted(pending.dropped, "membership event")
+                );
             }
             let own = self.location();
             let of_others = pending.changes.iter().filter(|c| c.location != *own);

@@ -111,6 +111,11 @@ impl Node {
         }
     }
 
+    /// The node was a member of its network before.
+    pub(crate) fn set_returning(&self) {
+        self.shared.state.lock().is_returning = true;
+    }
+
     /// The processes that take part. Blocks for no call.
     pub(crate) fn snapshot(&self) -> MemberSnapshot {
         self.read(|membership| {

@@ -67,6 +67,8 @@ pub(super) struct State {
     pub membership: Membership,
     /// The peer through which the node joins, until it has joined.
     pub joins: Option<Location>,
+    /// The node was a member of its network before, and looks for the other ones.
+    pub is_returning: bool,
     /// The last node met that belongs to another network.
     pub foreign_peer: Option<(Location, Arc<str>)>,
     /// Changes that the driver has not applied to the ring yet.
@@ -100,6 +102,7 @@ impl Shared {
             state: Mutex::new(State {
                 membership,
                 joins: None,
+                is_returning: false,
                 foreign_peer: None,
                 changes: Vec::new(),
                 events: PendingEvents::default(),

@@ -9,6 +9,7 @@ use log::{debug, warn};
 use parking_lot::{Condvar, Mutex};
 
 use crate::log_limit::LogLimiter;
+use crate::plural::counted;
 use crate::rpc::connections::{ConnectionTable, LastUse};
 use crate::rpc::limits::ServerLimits;
 use crate::rpc::method_times::MethodTimes;
@@ -178,7 +179,8 @@ impl ServerState {
         let unfinished = open.len();
         drop(open);
         if unfinished > 0 {
-            warn!("{unfinished} calls were not finished when the server stopped");
+            let unfinished = counted(unfinished, "unfinished call");
+            warn!("the server stopped with {unfinished}");
         }
     }
 }

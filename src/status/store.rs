@@ -10,7 +10,7 @@ use crate::diststore::{NodeStats, Phase, StoreSyncClient, TStoreSyncClient};
 use crate::error::Error;
 use crate::hash_ring::HashRing;
 use crate::location::Location;
-use crate::locator::TLocatorSyncClient;
+use crate::locator::{self, TLocatorSyncClient};
 use crate::membership::{Gossip, Status};
 use crate::parallel::parallel_map;
 use crate::rpc::dialer::{Dialer, Timeouts};
@@ -114,13 +114,20 @@ impl StoreStatus {
         self.is_settled() && self.copies_of_each() == self.replicas() && self.silent().is_empty()
     }
 
+    /// Is nothing under way that ends by itself, and every key has fewer copies than there are to
+    /// be, because there are fewer nodes?
+    pub fn lacks_nodes(&self) -> bool {
+        self.is_settled() && self.copies_of_each() < self.replicas() && self.silent().is_empty()
+    }
+
     /// The members that are down and may be running on the other side of a split.
     pub fn silent(&self) -> BTreeSet<Location> {
-        let listed = self.stats().filter_map(|stats| stats.silent.as_ref());
-        let locations = listed.flatten();
-        locations
-            .filter_map(|location| Location::try_from(location).ok())
-            .collect()
+        self.named(|stats| stats.silent.as_ref())
+    }
+
+    /// The members that nodes wait for to start the network again from its disks.
+    pub fn missing(&self) -> BTreeSet<Location> {
+        self.named(|stats| stats.missing.as_ref())
     }
 
     /// The keys in the store.
@@ -161,6 +168,16 @@ impl StoreStatus {
 
     fn stats(&self) -> impl Iterator<Item = &NodeStats> {
         self.nodes.iter().filter_map(|node| node.stats.as_ref())
+    }
+
+    fn named<'a>(
+        &'a self,
+        field: impl Fn(&'a NodeStats) -> Option<&'a Vec<locator::Location>>,
+    ) -> BTreeSet<Location> {
+        let listed = self.stats().filter_map(field).flatten();
+        listed
+            .filter_map(|location| Location::try_from(location).ok())
+            .collect()
     }
 
     fn sum(&self, count: impl Fn(&NodeStats) -> Option<i64>) -> u64 {

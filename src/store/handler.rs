@@ -25,6 +25,7 @@ use crate::http::Source;
 use crate::location::Location;
 use crate::membership::{Change, ChangeKind};
 use crate::node::Node;
+use crate::plural::counted;
 use crate::rpc::fast_path::FastPath;
 
 /// The service type of a store.
@@ -105,11 +106,13 @@ impl StoreHandler {
 
     /// What would be lost if the process ended now, as a sentence.
     pub fn at_risk(&self) -> String {
-        let keys = self.store.table.keys();
+        let keys = counted(self.store.table.keys(), "key");
         match self.store.routing().replicas() {
-            Some(1) | None => format!("the {keys} keys here have no other copy"),
+            Some(1) | None => format!("no other node holds the {keys} here"),
             Some(copies) => {
-                format!("{keys} keys have one copy less than {copies} until they are copied again")
+                format!(
+                    "until they are copied again, there is one copy less than {copies} of {keys}"
+                )
             }
         }
     }
@@ -147,10 +150,13 @@ impl BaseHandler for StoreHandler {
 
     fn debug(&self) {
         self.store.node.debug();
-        let (keys, bytes) = (self.store.table.keys(), self.store.table.bytes());
+        let (keys, bytes) = (
+            counted(self.store.table.keys(), "key"),
+            self.store.table.bytes(),
+        );
         let routing = self.store.routing();
         let (placement_id, phase) = (routing.current().id(), routing.phase());
-        info!("{keys} keys in {bytes} bytes, placement {placement_id:x} {phase:?}");
+        info!("{keys} in {bytes} bytes, placement {placement_id:x} {phase:?}");
     }
 }
 
@@ -451,6 +457,13 @@ impl StoreSyncHandler for StoreHandler {
             is_stopped: Some(!self.store.has_quorum()),
             stops_on_split: routing.replicas().map(|_| routing.stops_on_split()),
             program: Some(env!("CARGO_PKG_VERSION").into()),
+            missing: Some(
+                routing
+                    .missing()
+                    .iter()
+                    .map(|node| (&node.location).into())
+                    .collect(),
+            ),
         })
     }
     fn handle_held_copy(&self, key: Vec<u8>) -> thrift::Result<wire::HeldCopy> {

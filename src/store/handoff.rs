@@ -10,6 +10,7 @@ use log::{info, warn};
 use super::placement::Placement;
 use super::rebalancer::POLL_INTERVAL;
 use super::store::Store;
+use crate::plural::counted;
 
 /// The longest that a leaving node waits while no node takes anything: a member that never
 /// continues must not keep it for ever. Ten minutes.
@@ -65,19 +66,22 @@ impl Handoff<'_> {
                 (sent, sent_at) = (now_sent, Instant::now());
             }
             if sent_at.elapsed() > HANDOFF_TIMEOUT {
-                let keys = self.keys;
-                warn!("exiting before all others had what they need of {keys} keys here");
+                let keys = counted(self.keys, "key");
+                warn!("exiting before all others had what they need of {keys} here");
                 return;
             }
             store.wait_for_change(store.changes(), POLL_INTERVAL);
             bar.set_position(now_sent);
             if bar.is_hidden() && logged_at.elapsed() >= LOG_INTERVAL {
                 logged_at = Instant::now();
-                info!("handoff: {now_sent} of {} keys", self.keys);
+                info!("handoff: {now_sent} of {}", counted(self.keys, "key"));
             }
         }
         bar.finish_and_clear();
-        info!("handoff complete: {} keys", store.sent.load(Relaxed));
+        match store.sent.load(Relaxed) {
+            0 => info!("handoff complete: the others have all keys already"),
+            sent => info!("handoff complete: {}", counted(sent, "key")),
+        }
     }
 
     /// Have the others all that they need, and are there no puts left to execute?
@@ -105,16 +109,16 @@ impl Handoff<'_> {
     fn finish_as_last_node(&self) {
         if self.store.node.has_legacy() {
             match self.store.hand_over_to_legacy() {
-                Ok(keys) => info!("handoff complete: {keys} keys"),
+                Ok(keys) => info!("handoff complete: {}", counted(keys, "key")),
                 Err(e) => self.store.fail(e),
             }
         } else if self.keys > 0 {
-            let keys = self.keys;
+            let keys = counted(self.keys, "key");
             let ends = match self.store.disk.is_durable() {
-                true => "are left in its data directory",
-                false => "end with it",
+                true => "its data directory keeps",
+                false => "lost with it:",
             };
-            warn!("this was the last node of its network: {keys} keys {ends}");
+            warn!("this was the last node of its network; {ends} {keys}");
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::diststore::TStoreSyncClient;
 use crate::error::Error;
 use crate::location::Location;
 use crate::parallel::parallel_map;
+use crate::plural::counted;
 use crate::retry::jittered;
 
 /// The time between two requests to lagging peers, in case a status was lost.
@@ -147,8 +148,9 @@ impl Store {
         drop(rebalance);
         Err(Error::Usage(match (required, replicas, stops_on_split) {
             ((Some(ours), _), Some(theirs), _) if ours != theirs => format!(
-                "the network of {peer} keeps {theirs} copies of each key, not {ours}: start with \
-                 --replicas {theirs}, or without the option"
+                "the network of {peer} keeps {} of each key, not {ours}: start with --replicas \
+                 {theirs}, or without the option",
+                counted(theirs, "copy")
             ),
             ((_, Some(ours)), _, Some(theirs)) if ours != theirs => format!(
                 "the network of {peer} has --on-split {}: start with that, or without the option",
@@ -216,7 +218,7 @@ impl Store {
     fn log_received(&self) {
         let received = self.received.swap(0, Relaxed);
         if received > 0 {
-            info!("rebalance: received {received} keys");
+            info!("rebalance: received {}", counted(received, "key"));
         }
     }
 

@@ -25,6 +25,7 @@ use super::types::{ATTEMPT_LIFETIME_MS, Refusal, unix_millis};
 use super::versions::{Entry, written_at};
 use crate::error::Error;
 use crate::location::Location;
+use crate::plural::counted;
 
 /// How often it is told which members are missing.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
@@ -72,9 +73,10 @@ impl Store {
         self.limits.key = self.limits.key.min(MAX_KEY);
         let saved = match directory.state() {
             Some(state) => {
-                let (keys, took) = (recovered.keys(), began.elapsed().as_secs_f64());
+                let keys = counted(recovered.keys(), "key");
+                let took = began.elapsed().as_secs_f64();
                 let network = &state.network;
-                info!("{path} has {keys} keys of the network {network}, read in {took:.2} s");
+                info!("{path} has {keys} of the network {network}, read in {took:.2} s");
                 state.saved.clone()
             }
             None => Saved::default(),
@@ -124,6 +126,9 @@ impl Store {
             }
         }
         let saved = state.and_then(|state| state.saved.placement.as_ref());
+        if saved.is_some() {
+            self.node.set_returning();
+        }
         let known = saved.iter().flat_map(|placement| placement.members());
         let known = known.map(|node| &node.location);
         let known = known.filter(|peer| *peer != self.node.location());
@@ -162,10 +167,8 @@ impl Store {
                 self.table.absorb(&recovered);
             }
             self.restored.store(true, Relaxed);
-            info!(
-                "the network is restored from its disks: {} keys here",
-                self.table.keys()
-            );
+            let keys = counted(self.table.keys(), "key");
+            info!("the network is restored from its disks: {keys} here");
             self.rebalance().on_absorbed();
         } else if let Some(wanted) = wanted {
             self.remove_unconfirmed(recovery);
@@ -315,8 +318,8 @@ fn waiting_for(missing: &[NodeId]) -> String {
         .map(|node| node.location.to_string())
         .collect();
     format!(
-        "the network starts again from its disks and waits for more of its members: {} are missing \
-         (see --force-bootstrap)",
+        "the network starts again from its disks and waits for more of its members: start {} (or \
+         see --force-bootstrap)",
         nodes.join(", ")
     )
 }

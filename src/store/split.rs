@@ -20,6 +20,7 @@ use super::versions::Entry;
 use crate::diststore::TStoreSyncClient;
 use crate::location::Location;
 use crate::parallel::parallel_map;
+use crate::plural::counted;
 
 /// The pause between two rounds, and when there are too few confirmations.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -43,8 +44,9 @@ impl Store {
                 .losses
                 .end(|point, writer| routing.counts_loss(point, writer));
             if lost > 0 {
+                let lost = counted(lost, "key");
                 warn!(
-                    "{lost} keys lost a value that was written in the split: a larger version was \
+                    "{lost} lost a value that was written in the split: a larger version was \
                      written on the other side"
                 );
             }
@@ -59,8 +61,9 @@ impl Store {
         let silent = self.node.silent_count();
         match self.routing().replicas() {
             Some(replicas) if silent >= replicas => Err(format!(
-                "the key is not on this side of a split: {silent} members are out of reach and may \
-                 hold it (see storestatus)"
+                "the key is not on this side of a split, but perhaps at {} out of reach (see \
+                 storestatus)",
+                counted(silent, "member")
             )),
             _ => Ok(()),
         }

@@ -17,6 +17,7 @@ use super::placement::Key;
 use super::rebalance::Routing;
 use super::store::Store;
 use super::table::{STRIPES, Tombstone};
+use crate::plural::counted;
 
 /// Nothing is dropped for this time after a copy came from a primary with another placement,
 /// which may make this node an owner.
@@ -98,7 +99,7 @@ impl Store {
             }
         }
         if dropped > 0 {
-            info!("dropped {dropped} keys");
+            info!("dropped {}", counted(dropped, "key"));
         }
     }
 

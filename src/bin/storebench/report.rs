@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
+use thrifty_p2p::plural::counted;
 
 /// Times are kept to better than one part in a hundred.
 const DIGITS: u8 = 2;
@@ -101,13 +102,16 @@ impl Report {
 
 /// The machine, and whether figures measured by this build are worth anything.
 pub fn machine() -> String {
-    let cores = available_parallelism().map_or(0, |cores| cores.get());
+    let cores = counted(
+        available_parallelism().map_or(0, |cores| cores.get()),
+        "core",
+    );
     let build = if cfg!(debug_assertions) {
         "; a debug build, not for measurements"
     } else {
         ""
     };
-    format!("{cores} cores, {OS} on {ARCH}{build}")
+    format!("{cores}, {OS} on {ARCH}{build}")
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ use rustls::{
 };
 
 use crate::error::Error;
+use crate::plural::counted;
 use crate::rpc::tls::errors::certificate_problem;
 use crate::rpc::tls::stream::TlsStream;
 
@@ -197,7 +198,9 @@ impl OwnCertificate {
     /// Logs now what every peer would report, now or soon.
     fn warn_of_problems(&self) {
         let expires = (1..=EXPIRY_DAYS).find(|days| self.problem_in(DAY * *days).is_some());
-        let soon = || expires.map(|days| format!("expires in less than {days} days: renew it"));
+        let soon = || {
+            expires.map(|days| format!("expires in less than {}: renew it", counted(days, "day")))
+        };
         if let Some(problem) = self.problem_in(Duration::ZERO).or_else(soon) {
             warn!("the certificate in {} {problem}", self.file.display());
         }

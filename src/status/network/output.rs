@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Agreement, MemberStatus, NetworkStatus};
+use crate::plural::counted;
 use crate::status::table::{cell, percent, table};
 
 /// The most members named in the last line for one reason.
@@ -44,10 +45,7 @@ impl NetworkStatus {
 
     /// One line: the number of live members, and those that differ or do not answer.
     pub fn summary(&self) -> String {
-        let mut parts = vec![match self.live().count() {
-            1 => "1 member".to_owned(),
-            count => format!("{count} members"),
-        }];
+        let mut parts = vec![counted(self.live().count(), "member")];
         if self.is_agreed() {
             parts.push("all agree".to_owned());
         }

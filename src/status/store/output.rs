@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{NodeStatus, StoreStatus};
 use crate::diststore::{NodeStats, Phase, ServerStats};
 use crate::location::Location;
+use crate::plural::counted;
 use crate::status::table::{cell, percent, table};
 
 /// The columns of the table, with their alignments.
@@ -67,18 +68,27 @@ impl StoreStatus {
             return self.split(&silent);
         }
         if without_reply > 0 {
-            return format!("degraded: {without_reply} of {all} nodes do not answer");
+            let all = counted(all, "node");
+            return format!("degraded: no answer from {without_reply} of {all}");
+        }
+        let missing = self.missing();
+        if !missing.is_empty() {
+            let missing: Vec<&str> = missing.iter().map(Location::name).collect();
+            let missing = missing.join(", ");
+            return format!("waiting to start again from the disks: start {missing}");
         }
         if !self.is_settled() {
             let expected = self.expected_copies();
             let copies = self.copies().min(expected);
-            let rate = self.keys_per_second.unwrap_or(0.0);
-            return format!("rebalancing: {copies} of {expected} keys, {rate:.0}/s");
+            let (rate, expected) = (
+                self.keys_per_second.unwrap_or(0.0),
+                counted(expected, "key"),
+            );
+            return format!("rebalancing: {copies} of {expected}, {rate:.0}/s");
         }
         let (copies, wanted) = (self.copies_of_each(), self.replicas());
         match copies {
-            _ if copies == wanted && wanted == 1 => "settled, 1 copy".into(),
-            _ if copies == wanted => format!("settled, {wanted} copies"),
+            _ if copies == wanted => format!("settled, {}", counted(wanted, "copy")),
             1 => format!("settled, but 1 of {wanted} copies: the next death loses keys"),
             _ => format!("settled, but {copies} of {wanted} copies"),
         }
@@ -110,6 +120,7 @@ impl NodeStatus {
             };
         };
         match stats.phase {
+            _ if stats.missing.iter().flatten().count() > 0 => "waiting",
             _ if stats.serving != Some(true) => "joining",
             Some(Phase::SETTLED) => "settled",
             Some(Phase::SWITCHED) => "switched",
@@ -145,6 +156,7 @@ impl NodeStatus {
             "share": self.share,
             "placement_id": placement_id.map(|id| format!("{id:016x}")),
             "keys_received": self.stat(|stats| stats.keys_received),
+            "missing": self.names(|stats| &stats.missing),
             "out_of_reach": self.names(|stats| &stats.silent),
             "cut_links": self.names(|stats| &stats.cut_links),
             "superseded": self.stat(|stats| stats.superseded),
@@ -181,7 +193,8 @@ impl NodeStatus {
             .stat(|stats| stats.superseded)
             .filter(|count| *count > 0)
         {
-            lines += &format!("{here}: {count} keys lost a value that was written in a split\n");
+            let lost = counted(count, "key");
+            lines += &format!("{here}: {lost} lost a value that was written in a split\n");
         }
         lines + &self.closed().unwrap_or_default()
     }
@@ -287,7 +300,7 @@ mod tests {
         assert_eq!(with_legacy.verdict(), alone);
         assert!(with_legacy.is_settled() && !with_legacy.is_safe());
         let silent = status(vec![node(1, SETTLED, 200), silent(2, false)]);
-        assert_eq!(silent.verdict(), "degraded: 1 of 2 nodes do not answer");
+        assert_eq!(silent.verdict(), "degraded: no answer from 1 of 2 nodes");
         assert!(!silent.is_settled());
     }
 

@@ -19,6 +19,8 @@ use std::path::Path;
 use log::warn;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use crate::plural::counted;
+
 /// The directory of the keyspaces.
 const KEYSPACES: &str = "keyspaces";
 
@@ -107,8 +109,8 @@ fn check_journal(path: &Path, is_synced: bool, is_last: bool) -> io::Result<bool
             "{path_shown} is damaged at byte {at}"
         )));
     }
-    let dropped = last + 1;
-    warn!("{path_shown}: dropped {dropped} bytes at its end that were not written completely");
+    let dropped = counted(last + 1, "byte");
+    warn!("{path_shown}: dropped {dropped} of an incomplete write at its end");
     let file = File::options().write(true).open(path)?;
     file.set_len(at as u64)?;
     file.sync_all()?;

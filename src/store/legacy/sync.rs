@@ -12,6 +12,7 @@ use crate::diststore::TStoreSyncClient;
 use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{self, TLocatorSyncClient};
+use crate::plural::counted;
 use crate::store::key_writes::WriteRequest;
 use crate::store::placement::Key;
 use crate::store::rebalance::{DEFAULT_REPLICAS, Phase};
@@ -273,7 +274,11 @@ impl Store {
             cursor = next.filter(|_| !self.is_stopped());
         }
         if put > 0 {
-            info!("put {put} keys to the legacy node {}", doubt.peer);
+            info!(
+                "put {} to the legacy node {}",
+                counted(put, "key"),
+                doubt.peer
+            );
         }
         has_all() && !self.is_stopped()
     }
@@ -292,7 +297,8 @@ impl Store {
                 cursor = next;
                 if logged_at.elapsed() >= LOG_INTERVAL {
                     logged_at = Instant::now();
-                    info!("handoff: {in_place} of {} keys", self.table.keys());
+                    let all = counted(self.table.keys(), "key");
+                    info!("handoff: {in_place} of {all}");
                 }
             }
         }
