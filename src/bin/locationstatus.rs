@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The exit statuses. 1 has a meaning of its own.
 const STATUSES: &str = "Exit status: 0 all members agree, 1 some disagree or do not answer, \
-    2 wrong usage, 3 no peer, 4 the call failed.";
+    2 wrong usage, 3 no peer, 4 the call failed or took too long.";
 
 /// Shows the members of a network of location or store nodes, and whether they agree
 ///
@@ -49,13 +49,13 @@ struct Options {
     /// Let this node leave the network, as ctrl-C does; return when it has ended
     ///
     /// Without TLS a node obeys only programs of its own host.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["json", "key"])]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["json", "key", "watch"])]
     leave: Option<Location>,
 
     /// Show it again and again; `q` ends
     ///
     /// Without a terminal, print the summary once a second.
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "key"])]
     watch: bool,
 }
 

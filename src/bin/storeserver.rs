@@ -19,9 +19,9 @@ const PORTS: u16 = 25;
 
 /// Runs a store node, which holds its share of the keys and forwards calls for others
 ///
-/// At ctrl-C or SIGTERM it hands its keys over before it exits; if it cannot, it exits with 4.
+/// When it leaves, it hands its keys over before it exits; if it cannot, it exits with 4.
 #[derive(Parser)]
-#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::NODE_STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STORE_STATUSES)]
 struct Options {
     #[command(flatten)]
     node: NodeOptions,
@@ -43,7 +43,8 @@ struct Options {
 
     /// Keep all keys in this directory too, so that they outlast a power cut
     ///
-    /// A write is acknowledged when it is on disk at all its owners. A node that is started again
+    /// Each node has one of its own, which it creates if it is missing. A write is acknowledged when
+    /// it is on disk at all its owners. A node that is started again
     /// with its directory is the same node, also at another address.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -57,8 +58,8 @@ struct Options {
 
     /// When the whole network starts again, do not wait for members that are missing
     ///
-    /// Keys that only they have are missing then, and what is written meanwhile replaces what
-    /// they have. For members whose disks are lost.
+    /// For members whose disks are lost: start all others first. Keys that only the missing ones have
+    /// are missing then, and what is written meanwhile replaces what they have.
     #[arg(long, requires = "data")]
     force_bootstrap: bool,
 

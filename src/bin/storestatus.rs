@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use thrifty_p2p::cli::{self, ClientOptions};
@@ -14,7 +14,8 @@ use thrifty_p2p::status::key::KeyStatus;
 use thrifty_p2p::status::store::StoreStatus;
 
 /// The exit statuses. 1 has a meaning of its own.
-const STATUSES: &str = "Exit status: 0 settled with all copies, 1 not so, 2 wrong usage, 3 no peer, 4 the call failed.";
+const STATUSES: &str = "Exit status: 0 settled with all copies, 1 not so (with --wait: there are fewer nodes \
+    than copies), 2 wrong usage, 3 no peer, 4 the call failed or took too long.";
 
 /// Shows what the nodes of a store hold, and how far a rebalance is
 ///
@@ -23,8 +24,9 @@ const STATUSES: &str = "Exit status: 0 settled with all copies, 1 not so, 2 wron
 /// `down` is shown until it is forgotten, after a day. A further line for each node that has closed
 /// connections: how many, by reason. The last line is the verdict: `settled`
 /// with the number of copies of each key, `settled, but` with fewer than there are to be,
-/// `rebalancing` while keys are copied, `degraded` if nodes do not answer, or `split` if members are
-/// out of reach that may be running.
+/// `rebalancing` while keys are copied, `waiting` while the network starts again from its disks and
+/// lacks members, `degraded` if nodes do not answer, or `split` if members are out of reach that may
+/// be running.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = STATUSES)]
 struct Options {
@@ -37,18 +39,20 @@ struct Options {
 
     /// Wait until the store is settled with all copies, for --timeout at most
     ///
-    /// For a restart of all nodes: restart one, wait with `-h` and that node, go on with the next.
+    /// If it has settled with fewer, because there are fewer nodes than copies, that is the end too:
+    /// with exit status 1, after it has been so for two seconds. For a restart of all nodes: restart
+    /// one, wait with `-h` and that node, go on with the next.
     #[arg(long)]
     wait: bool,
 
     /// Show it again and again, with the calls per second; `q` ends
     ///
     /// Without a terminal, print the verdict once a second.
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "wait"])]
     watch: bool,
 
     /// Show where KEY lies and what each owner holds of it, without reading its value
-    #[arg(long, value_name = "KEY", conflicts_with = "watch")]
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["wait", "watch"])]
     explain: Option<OsString>,
 
     /// Declare a member gone for good that is out of reach, at all nodes
@@ -62,6 +66,9 @@ struct Options {
 /// The pause between two looks at a store that is not settled.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// A store that has lacked nodes for this time does not wait for one that is just starting.
+const LACKS_AFTER: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
     cli::run(true, |options: Options| {
         if let Some(gone) = &options.declare_gone {
@@ -74,14 +81,7 @@ fn main() -> ExitCode {
         if options.watch || options.explain.is_some() {
             return options.look();
         }
-        let status = loop {
-            let asked = options.client.store_peer();
-            match asked.and_then(|(dialer, peer)| StoreStatus::ask(&dialer, &peer)) {
-                Ok(status) if status.is_safe() || !options.wait => break status,
-                Err(e) if !options.wait || !e.is_unreachable() => return Err(e),
-                _ => thread::sleep(PAUSE),
-            }
-        };
+        let status = options.status()?;
         let output = if options.json {
             format!("{:#}\n", status.json())
         } else {
@@ -93,6 +93,32 @@ fn main() -> ExitCode {
 }
 
 impl Options {
+    /// The status now or, with `--wait`, when nothing is left to wait for.
+    fn status(&self) -> Result<StoreStatus, Error> {
+        let mut lacking_since = None;
+        loop {
+            let asked = self.client.store_peer();
+            let seen = match asked.and_then(|(dialer, peer)| StoreStatus::ask(&dialer, &peer)) {
+                Ok(status) if status.is_safe() || !self.wait => return Ok(status),
+                Ok(status) if status.lacks_nodes() => {
+                    let since = lacking_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= LACKS_AFTER {
+                        return Ok(status);
+                    }
+                    status.verdict()
+                }
+                Ok(status) => {
+                    lacking_since = None;
+                    status.verdict()
+                }
+                Err(e) if !self.wait || !e.is_unreachable() => return Err(e),
+                Err(e) => e.to_string(),
+            };
+            cli::keeps_waiting(seen);
+            thread::sleep(PAUSE);
+        }
+    }
+
     /// Watches the store, or explains a key.
     fn look(&self) -> Result<ExitCode, Error> {
         let (dialer, peer) = self.client.store_peer()?;

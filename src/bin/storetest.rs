@@ -7,8 +7,8 @@ use thrifty_p2p::cli::{self, ClientOptions};
 
 /// Reads the 26 letters A to Z and prints their values
 ///
-/// For each missing key names it, prints `None received from expected LOCATION` with the owner
-/// of the key, and at the end exits with 1.
+/// For a key without a value, names it on stderr, prints `None received from expected LOCATION`
+/// with the owner of the key, and exits with 1 at the end.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::KEY_STATUSES)]
 struct Options {

@@ -10,6 +10,7 @@ mod signals;
 mod streams;
 mod watch;
 
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{ExitCode, Termination};
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use ::log::error;
 use clap::{Args, Command, FromArgMatches, Parser};
+use parking_lot::Mutex;
 use thrift::server::TProcessor;
 
 use crate::error::Error;
@@ -34,18 +36,33 @@ pub use streams::{open, stdout};
 pub use watch::{View, watch};
 
 /// The exit statuses of a client program, for its `--help`.
-pub const STATUSES: &str = "Exit status: 0 done, 2 wrong usage, 3 no peer, 4 the call failed.";
+pub const STATUSES: &str =
+    "Exit status: 0 done, 2 wrong usage, 3 no peer, 4 the call failed or took too long.";
 
 /// The same of a program that reads or deletes keys.
-pub const KEY_STATUSES: &str =
-    "Exit status: 0 done, 1 a key is missing, 2 wrong usage, 3 no peer, 4 the call failed.";
+pub const KEY_STATUSES: &str = "Exit status: 0 done, 1 a key is missing, 2 wrong usage, 3 no peer, 4 the call failed or took \
+    too long.";
+
+/// The signals and exit statuses of a node program. The argument is added to what 4 means.
+macro_rules! node_statuses {
+    ($failed:literal) => {
+        concat!(
+            "Signals: at SIGINT (ctrl-C), SIGTERM or SIGHUP the node leaves the network; at a second \
+             one, half a second later or more, the process exits immediately.\n\n\
+             Exit status: 0 left gracefully, 2 wrong usage or port in use, 3 no peer, 4 this host or \
+             process lacks a resource",
+            $failed,
+            ", 130 exited at a second signal."
+        )
+    };
+}
 
 /// The signals and exit statuses of a node program, for its `--help`.
-pub const NODE_STATUSES: &str = "\
-Signals: at SIGINT (ctrl-C), SIGTERM or SIGHUP the node leaves the network; at a second one, half \
-a second later or more, the process exits immediately.\n\n\
-Exit status: 0 left gracefully, 2 wrong usage or port in use, 3 no peer, 4 this host or process \
-lacks a resource, or the data directory cannot be used, 130 exited at a second signal.";
+pub const NODE_STATUSES: &str = node_statuses!("");
+
+/// The same of a store node.
+pub const STORE_STATUSES: &str =
+    node_statuses!(", keys were not handed over, or the data directory cannot be used");
 
 /// The exit status if the key is missing.
 const MISSING: u8 = 1;
@@ -155,6 +172,14 @@ where
     })
 }
 
+/// What a program that waits has seen last, for the message of `--timeout`.
+static LAST_SEEN: Mutex<String> = Mutex::new(String::new());
+
+/// A program waits, and this is what it sees: if `--timeout` ends it, its message says that too.
+pub fn keeps_waiting(seen: impl Display) {
+    *LAST_SEEN.lock() = seen.to_string();
+}
+
 /// Ends this process with [`FAILED`] if it still runs after `time`. Only the first call counts.
 ///
 /// # Errors
@@ -166,7 +191,10 @@ fn exit_after(time: Duration) -> Result<(), Error> {
     }
     let exit = move || {
         thread::sleep(time);
-        error!("not done after {time:?}");
+        match LAST_SEEN.lock().as_str() {
+            "" => error!("not done after {time:?}"),
+            seen => error!("not done after {time:?}: {seen}"),
+        }
         log::flush();
         std::process::exit(i32::from(FAILED));
     };

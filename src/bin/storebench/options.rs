@@ -3,19 +3,24 @@
 use std::time::Duration;
 
 use clap::Parser;
-use thrifty_p2p::cli::{self, ClientOptions};
+use thrifty_p2p::cli::ClientOptions;
 use thrifty_p2p::location::Location;
 
 use crate::run::RunLength;
 use crate::store::Routing;
 use crate::worker::Workload;
 
-/// Generates load on a store and measures it. Each worker makes one call after another. All
-/// keys are written first, under names of their own, and deleted at the end. Prints the rate of
-/// operations and percentiles of the times of calls, for the store and for servers to compare it
-/// with; at ctrl-C those so far.
+/// The exit statuses.
+const STATUSES: &str = "Exit status: 0 done, 2 wrong usage, 3 no peer, 4 a call failed or took too long, \
+    130 a second ctrl-C.";
+
+/// Generates load on a store and measures it
+///
+/// Each worker makes one call after another. All keys are written first, under names of their own,
+/// and deleted at the end. Prints the rate of operations and percentiles of the times of calls, for
+/// the store and for servers to compare it with; at ctrl-C those so far.
 #[derive(Parser)]
-#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = STATUSES)]
 pub struct Options {
     #[command(flatten)]
     pub client: ClientOptions,
