@@ -167,6 +167,22 @@ fn a_load_alone_is_not_followed_by_measurements() {
 }
 
 #[test]
+fn no_keys_are_left_when_a_server_to_compare_with_does_not_answer() {
+    let node = NodeProcess::start_bootstrap("storeserver");
+    let absent = ["--redis", "127.9.9.9:6379"];
+    let output = storebench(&node, &[&SHORT[..], &absent].concat());
+    let (status, message) = ended(&output);
+    assert_eq!(status, Some(3), "{message}");
+    assert!(
+        message.starts_with("nothing listens at 127.9.9.9:6379: "),
+        "{message}"
+    );
+    let status = run("storestatus", &["--json", "-h", node.at()]);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["keys"], 0);
+}
+
+#[test]
 fn a_legacy_store_needs_no_more_than_get_and_put() {
     let node = NodeProcess::start_bootstrap("storeserver");
     let mixed = ["--legacy", "--read-ratio", "0.9"];

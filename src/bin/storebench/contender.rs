@@ -1,6 +1,7 @@
 //! `Contender`: a server under test, and the connections to it. Contenders are measured in
 //! turn, so that a machine that slows down for a while slows down all of them.
 
+use std::io;
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
@@ -117,7 +118,10 @@ pub fn open(location: &Location) -> Result<TcpStream, Error> {
         stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
         Ok(stream)
     };
-    open().map_err(|e| Error::Unreachable(location.clone(), e))
+    open().map_err(|e: io::Error| match e.kind() {
+        io::ErrorKind::ConnectionRefused => Error::Refused(location.clone(), e),
+        _ => Error::Unreachable(location.clone(), e),
+    })
 }
 
 /// Checks the size of a value that was read.

@@ -60,12 +60,16 @@ fn bench(mut options: Options) -> Result<ExitCode, Error> {
     let echo = echo.map_err(Error::Io)?;
     let contenders = contenders(&options, &store, echo.as_ref());
     let output = Output::start(&options, &store)?;
-    let reports = measure(&contenders, &options, &output)?;
+    let measured = measure(&contenders, &options, &output);
+    // Also when a server to compare with does not answer.
+    let removed = match options.load_only || options.legacy {
+        true => Ok(()),
+        false => keys::remove(&dialer, &peer, &options.workload),
+    };
+    let reports = measured?;
     let has_failed = reports.iter().any(|report| report.failed > 0);
     output.finish(&contenders, &reports)?;
-    if !options.load_only && !options.legacy {
-        keys::remove(&dialer, &peer, &options.workload)?;
-    }
+    removed?;
     Ok(ExitCode::from(if has_failed { cli::FAILED } else { 0 }))
 }
 

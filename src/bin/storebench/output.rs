@@ -31,6 +31,7 @@ impl Output {
             let text = value.as_str().map_or(value.to_string(), str::to_owned);
             output.line(&format!("{name}: {text}"))?;
         }
+        output.line("rates: keys a second; times: milliseconds")?;
         output.line(&Report::header())?;
         Ok(output)
     }
