@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use common::checker::{CallError, KeyValueStore, Report, Workload};
 use common::stores::Stores;
-use common::{SOON, eventually, example};
+use common::{NodeProcess, SOON, eventually, example};
 
 /// All values of a key, and none where it was deleted. The last one is the current one.
 type Versions = Vec<Option<Vec<u8>>>;
@@ -114,6 +115,30 @@ fn the_checker_accepts_a_correct_store_and_finds_every_fault() {
     let refused = report_of(Fault::Refuses);
     assert!(refused.failed > 0, "a refused write was not counted");
     assert_eq!(refused.violations, 0, "{refused:#?}");
+}
+
+#[test]
+fn the_example_ends_at_a_signal_although_all_nodes_are_gone() {
+    let mut node = NodeProcess::start_bootstrap("storeserver");
+    let mut command = Command::new(example("consistency"));
+    let example = command.arg(node.at()).stdout(Stdio::piped());
+    let mut example = example.stderr(Stdio::null()).spawn().unwrap();
+    let output = BufReader::new(example.stdout.take().unwrap());
+    let mut lines = output.lines().map_while(Result::ok);
+    lines.next().unwrap();
+    node.kill();
+    lines
+        .find(|line| line.ends_with("no node answers"))
+        .unwrap();
+    let began = Instant::now();
+    let id = example.id().to_string();
+    let sent = Command::new("kill").args(["-s", "INT", &id]).status();
+    assert!(sent.unwrap().success());
+    let summary = lines.last().unwrap();
+    assert!(summary.contains(" 0 violations, "), "{summary}");
+    assert_eq!(example.wait().unwrap().code(), Some(1), "{summary}");
+    let time = began.elapsed();
+    assert!(time < Duration::from_secs(30), "it ended after {time:?}");
 }
 
 #[test]

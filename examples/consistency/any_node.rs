@@ -124,15 +124,13 @@ impl AnyNode {
 
     /// Waits for a node that may be called, and starts a call in its entry of [`Nodes`].
     fn choose(&self, deadline: Instant) -> Result<(u64, Location), CallError> {
-        loop {
+        while Instant::now() < deadline && !self.nodes.is_closed() {
             match self.nodes.start_call(self.current, self.choice) {
                 Some(node) => return Ok(node),
-                None if Instant::now() > deadline => {
-                    return Err(CallError::new("no node can be called"));
-                }
                 None => thread::sleep(SEARCH_PAUSE),
             }
         }
+        Err(CallError::new("no node can be called"))
     }
 
     /// Lets the next call choose a node.

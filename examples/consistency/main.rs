@@ -18,6 +18,7 @@ use clap::Parser;
 use thrifty_p2p::cli::TlsOptions;
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
+use thrifty_p2p::plural::counted;
 use thrifty_p2p::rpc::dialer::Dialer;
 use thrifty_p2p::shutdown::Shutdown;
 use thrifty_p2p::status::store::StoreStatus;
@@ -35,9 +36,15 @@ const READERS: usize = 4;
 /// The time between two lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the last reads and the deletions may take.
+const END_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The exit status after a second ctrl-C.
+const INTERRUPTED: i32 = 130;
+
 /// The exit statuses, for `--help`.
 const STATUSES: &str = "Exit status: 0 no call failed and there was no violation, 1 a call failed \
-    or there was a violation, 2 wrong usage, or there is no such store.";
+    or there was a violation, 2 wrong usage, or there is no such store, 130 a second ctrl-C.";
 
 /// Writes and reads keys of a store, checks whether it is linearizable, and prints one line a second
 #[derive(Parser)]
@@ -70,8 +77,9 @@ fn main() -> ExitCode {
 /// problems. Deletes its keys.
 fn run(options: Options) -> Result<Report, Error> {
     let dialer = Dialer::new(options.tls.identity()?);
-    StoreStatus::ask(&dialer, &options.peer)?;
-    let nodes = Nodes::that_may_exit([options.peer]);
+    let peer = options.peer;
+    StoreStatus::ask(&dialer, &peer)?;
+    let nodes = Nodes::that_may_exit([peer.clone()]);
     let connect = || AnyNode::of(dialer.clone(), nodes.clone(), 0);
     // The process id keeps the keys of two runs apart.
     let name = format!("consistency {}", std::process::id());
@@ -79,14 +87,22 @@ fn run(options: Options) -> Result<Report, Error> {
 
     let stop = Shutdown::new();
     let on_signal = stop.clone();
-    ctrlc::set_handler(move || on_signal.request()).map_err(|e| Error::Usage(e.to_string()))?;
+    let on_signal = move || {
+        if on_signal.is_requested() {
+            std::process::exit(INTERRUPTED);
+        }
+        on_signal.request();
+    };
+    ctrlc::set_handler(on_signal).map_err(|e| Error::Usage(e.to_string()))?;
 
     let duration = options.seconds.map(Duration::from_secs);
     let began = Instant::now();
-    let mut longest = Duration::ZERO;
+    let (mut longest, mut is_answered) = (Duration::ZERO, true);
     while duration.is_none_or(|duration| began.elapsed() < duration) {
         let line_began = Instant::now();
-        let state = refresh(&dialer, &nodes);
+        let state = refresh(&dialer, &nodes, &peer);
+        is_answered = state.is_some();
+        let state = state.unwrap_or_else(|| "no node answers".into());
         let is_stopped = stop.wait_for(LINE_INTERVAL.saturating_sub(line_began.elapsed()));
         let (read, write) = workload.reset_stalls();
         longest = longest.max(read).max(write);
@@ -97,28 +113,41 @@ fn run(options: Options) -> Result<Report, Error> {
     }
     let keys: Vec<Vec<u8>> = (0..workload.keys()).map(|key| workload.key(key)).collect();
 
-    let report = workload.finish([connect()]);
+    if stop.is_requested() {
+        eprintln!("a last look at each key, within 30 s; ctrl-C again ends at once");
+    }
+    // Without a node there is nothing to wait for.
+    let time = if is_answered {
+        END_TIMEOUT
+    } else {
+        Duration::ZERO
+    };
+    nodes.close_at(Instant::now() + time);
+    let report = workload.finish(is_answered.then(connect));
     for problem in &report.problems {
         eprintln!("{problem}");
     }
     let mut store = connect();
     let is_kept = |key: &&Vec<u8>| store.put(key, None).is_err();
     if let kept @ 1.. = keys.iter().filter(is_kept).count() {
-        eprintln!("{kept} keys that start with {name:?} could not be deleted");
+        eprintln!(
+            "not deleted: {} that start with {name:?}",
+            counted(kept, "key")
+        );
     }
     let seconds = began.elapsed().as_secs();
     println!("in {seconds} s: {}", report.line(longest));
     Ok(report)
 }
 
-/// Replaces `nodes` by those of the store. Returns the state of the store, for a line.
-fn refresh(dialer: &Dialer, nodes: &Nodes) -> String {
+/// Replaces `nodes` by those of the store, of which `peer` was one. Returns the state of the store,
+/// for a line. None if no node answers.
+fn refresh(dialer: &Dialer, nodes: &Nodes, peer: &Location) -> Option<String> {
     let known = nodes.locations();
-    let replies = known.iter().map(|peer| StoreStatus::ask(dialer, peer));
-    let Some(status) = replies.flatten().next() else {
-        return "no node answers".into();
-    };
+    let mut replies = known.iter().chain([peer]);
+    let status = replies.find_map(|peer| StoreStatus::ask(dialer, peer).ok())?;
     let replied = status.nodes.iter().filter(|node| node.stats.is_some());
     nodes.replace(replied.map(|node| node.location.clone()));
-    format!("{} nodes, {}", status.nodes.len(), status.verdict())
+    let count = counted(status.nodes.len(), "node");
+    Some(format!("{count}, {}", status.verdict()))
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use thrifty_p2p::location::Location;
@@ -24,6 +25,8 @@ struct Table {
     last: u64,
     /// Every node may exit at any time.
     all_may_exit: bool,
+    /// From this time on no node may be called. None: there is no such time.
+    closes_at: Option<Instant>,
 }
 
 struct Entry {
@@ -106,6 +109,16 @@ impl Nodes {
         }
         table.nodes.retain(|_, e| !e.is_excluded || e.calls > 0);
         table.nodes.values().any(|e| e.location == *location)
+    }
+
+    /// From this time on no node may be called, and nobody waits for one.
+    pub fn close_at(&self, at: Instant) {
+        self.table.lock().closes_at = Some(at);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        let closes_at = self.table.lock().closes_at;
+        closes_at.is_some_and(|at| Instant::now() >= at)
     }
 
     /// Starts a call: to the node `current` if it may be called, otherwise to another one, which

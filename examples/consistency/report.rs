@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use thrifty_p2p::plural::counted;
 
 use super::history::Problem;
 
@@ -41,11 +42,11 @@ impl Report {
     /// The counts in one line. `longest` is the longest stall.
     pub fn line(&self, longest: Duration) -> String {
         format!(
-            "{} reads, {} writes, {} failed, {} violations, longest {} ms",
-            self.reads,
-            self.writes,
+            "{}, {}, {} failed, {}, longest {} ms",
+            counted(self.reads, "read"),
+            counted(self.writes, "write"),
             self.failed,
-            self.violations,
+            counted(self.violations, "violation"),
             longest.as_millis()
         )
     }
