@@ -3,7 +3,8 @@
 # Usage: examples/install.sh [PREFIX]   PREFIX is /usr/local by default.
 # PROGRAMS names a folder of programs that are built already; by default they are built here.
 set -eu
-prefix=${1:-/usr/local}
+mkdir -p "${1:-/usr/local}"
+prefix=$(cd "${1:-/usr/local}" && pwd)
 if [ -z "${PROGRAMS:-}" ]; then
     cd "$(dirname "$0")/.."
     cargo build --release --locked --bins
@@ -21,3 +22,4 @@ for program in location storeserver storeput storeget storedel storeprimer store
     "$file" --completions fish >"$fish/$program.fish"
     "$file" --completions zsh >"$zsh/_$program"
 done
+echo "installed the programs in $prefix/bin, their man pages and completions in $share"

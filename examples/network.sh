@@ -23,10 +23,15 @@ while [ "$number" -lt "$nodes" ]; do
     else
         peer=--host=127.0.0.1:9900
     fi
-    "$programs/storeserver" --port "$port" --advertise 127.0.0.1 --http "$http" "$peer" 2>"${TMPDIR:-/tmp}/store-$port.log" &
+    log=${TMPDIR:-/tmp}/store-$port.log
+    : >"$log"
+    "$programs/storeserver" --port "$port" --advertise 127.0.0.1 --http "$http" "$peer" 2>>"$log" &
     ids="$ids $!"
-    until "$programs/storestatus" -h "127.0.0.1:$port" >/dev/null 2>&1 || [ $? = 1 ]; do sleep 0.2; done
-    echo "127.0.0.1:$port is shown at http://127.0.0.1:$http/"
+    until grep -qs 'Starting the server' "$log"; do
+        kill -0 $! 2>/dev/null || { cat "$log" >&2; exit 1; }
+        sleep 0.2
+    done
+    echo "127.0.0.1:$port is shown at http://127.0.0.1:$http/ and logs to $log"
     number=$((number + 1))
 done
 "$programs/storeprimer" -h 127.0.0.1:9900

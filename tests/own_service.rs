@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::{NodeProcess, SOON, eventually};
+use common::{NodeProcess, SOON, ended, eventually};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -64,6 +64,18 @@ fn the_service_builds_elsewhere_without_warnings_and_its_nodes_share_the_pages()
         assert_eq!(visit(&first, page), "1", "{page}");
         assert_eq!(visit(&second, page), "2", "{page}");
     }
+    let fails = |arguments: &[&str]| {
+        let mut client = Command::new(target.join("debug/visit"));
+        ended(&client.args(arguments).output().unwrap())
+    };
+    let usage = "usage: visit HOST:PORT PAGE\n".to_owned();
+    assert_eq!(fails(&["a"]), (Some(2), usage));
+    let (status, message) = fails(&["127.9.9.9:9900", "a"]);
+    assert_eq!(status, Some(3), "{message}");
+    assert!(
+        message.starts_with("nothing listens at 127.9.9.9:9900: "),
+        "{message}"
+    );
     let help = Command::new(target.join("debug/visits"))
         .arg("--help")
         .output()
