@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::durable::committer::{Disk, Newest};
+use super::durable::committer::{Disk, Newest, PATIENCE};
 use super::durable::directory::{Directory, State};
 use super::durable::row::{Change, MAX_KEY, Stored};
 use super::key_writes::WriteRequest;
@@ -66,6 +66,7 @@ impl Store {
             engine,
             directory.path(),
             directory.sync(),
+            PATIENCE,
             newest,
             on_failure,
         );

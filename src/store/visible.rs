@@ -69,9 +69,7 @@ impl Source for VisibleStore {
             metrics.add_seconds("store_disk_sync_seconds", disk.sync_nanos)?;
             metrics.add("store_disk_written_bytes", disk.written)?;
             metrics.add("store_disk_waiting_bytes", disk.waiting)?;
-            if let Some(free) = disk.free {
-                metrics.add("store_disk_free_bytes", free)?;
-            }
+            metrics.add("store_disk_free_bytes", disk.free)?;
         }
         metrics.add("members_out_of_reach", store.node.silent_count() as u64)
     }

@@ -8,22 +8,23 @@
 //! order in which threads append does not matter.
 //!
 //! A write or a sync that fails ends the node. It is never repeated: what the system has dropped
-//! after a failed sync would seem to be on disk. So that a full disk does not end the node, writes
-//! are refused while little room is left.
+//! after a failed sync would seem to be on disk. A disk that does not answer for long ends the node
+//! as well: its network goes on without it. So that a full disk does not end the node, writes are
+//! refused while little room is left.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use log::warn;
 use nix::sys::statvfs::statvfs;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::engine::{Engine, SyncMode};
 use super::row::Change;
@@ -32,6 +33,15 @@ use crate::store::types::Refusal;
 
 /// The most bytes that wait. Who appends more waits until they are less.
 const MAX_WAITING: usize = 64 * 1024 * 1024;
+
+/// A disk that has not answered for so long never will.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often the end of the committer is looked for.
+const POLL: Duration = Duration::from_millis(5);
+
+/// The most time between two looks at the free space.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The most time between two syncs with [`SyncMode::Interval`].
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -42,7 +52,8 @@ const RESERVE: u64 = 64 * 1024 * 1024;
 /// The version of the newest entry of a key that is in the table or is being written. 0 for none.
 pub type Newest = dyn Fn(Key<'_>) -> i64 + Send + Sync;
 
-/// Is told once why changes cannot be brought to disk. Called from the committer's thread.
+/// Is told once why changes cannot be brought to disk. Called from the committer's thread, or from
+/// one that waits for it.
 pub type OnFailure = dyn Fn(String) + Send + Sync;
 
 /// Names a place in the order of changes, to wait for.
@@ -72,14 +83,16 @@ pub struct DiskStats {
     pub written: u64,
     /// Bytes of changes that wait.
     pub waiting: u64,
-    /// Bytes of the file system that are free; None if it does not tell.
-    pub free: Option<u64>,
+    /// Bytes of the file system that were free at the last look.
+    pub free: u64,
 }
 
 struct Committer {
     engine: Arc<dyn Engine>,
     sync: SyncMode,
     newest: Box<Newest>,
+    on_failure: Box<OnFailure>,
+    patience: Duration,
     /// Held to add or to take changes, never while they are written.
     queue: Mutex<Queue>,
     /// Notified when there is something to do.
@@ -93,7 +106,9 @@ struct Committer {
     syncs: AtomicU64,
     sync_nanos: AtomicU64,
     written: AtomicU64,
-    /// There was little room at the last look.
+    /// Free bytes of the file system at the last look.
+    free: AtomicU64,
+    /// There was little room then.
     is_full: AtomicBool,
 }
 
@@ -119,7 +134,8 @@ struct Taken {
 }
 
 impl Disk {
-    /// Starts the committer's thread for the engine, whose files are at `path`.
+    /// Starts the committer's thread for the engine, whose files are at `path`, and which may take
+    /// as long as `patience` for a batch.
     ///
     /// # Errors
     /// No thread can be started.
@@ -127,6 +143,7 @@ impl Disk {
         engine: Arc<dyn Engine>,
         path: &Path,
         sync: SyncMode,
+        patience: Duration,
         newest: Box<Newest>,
         on_failure: Box<OnFailure>,
     ) -> io::Result<Disk> {
@@ -134,6 +151,8 @@ impl Disk {
             engine,
             sync,
             newest,
+            on_failure,
+            patience,
             queue: Mutex::default(),
             appended: Condvar::new(),
             committed: Condvar::new(),
@@ -143,6 +162,7 @@ impl Disk {
             syncs: AtomicU64::new(0),
             sync_nanos: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            free: AtomicU64::new(u64::MAX),
             is_full: AtomicBool::new(false),
         });
         let running = committer.clone();
@@ -151,10 +171,7 @@ impl Disk {
             let run = catch_unwind(AssertUnwindSafe(|| running.run()));
             let panicked = |_| Err(io::Error::other("the database has panicked"));
             if let Err(e) = run.unwrap_or_else(panicked) {
-                running.has_failed.store(true, Release);
-                on_failure(e.to_string());
-                drop(running.queue.lock());
-                running.committed.notify_all();
+                running.fail(e.to_string());
             }
         })?;
         Ok(Disk {
@@ -168,7 +185,7 @@ impl Disk {
         self.committer.is_some()
     }
 
-    /// What it has done; None where there is no directory. Asks the file system for its free space.
+    /// What it has done; None where there is no directory. Never blocks.
     pub fn stats(&self) -> Option<DiskStats> {
         let committer = self.committer.as_ref()?;
         Some(DiskStats {
@@ -176,7 +193,7 @@ impl Disk {
             sync_nanos: committer.sync_nanos.load(Relaxed),
             written: committer.written.load(Relaxed),
             waiting: committer.pending.load(Relaxed),
-            free: committer.free(),
+            free: committer.free.load(Relaxed),
         })
     }
 
@@ -186,7 +203,7 @@ impl Disk {
         committer.all(|committer| !committer.has_failed.load(Acquire))
     }
 
-    /// Adds changes. Blocks only while very many wait.
+    /// Adds changes. Blocks only while very many wait, until the disk is given up at most.
     pub fn append(&self, changes: impl IntoIterator<Item = Change>) -> Ticket {
         let Some(committer) = &self.committer else {
             return Ticket::default();
@@ -196,9 +213,7 @@ impl Disk {
             return Ticket::default();
         }
         let mut queue = committer.queue.lock();
-        while queue.bytes > MAX_WAITING && !committer.has_failed.load(Acquire) {
-            committer.committed.wait(&mut queue);
-        }
+        committer.wait_while(&mut queue, |queue| queue.bytes > MAX_WAITING);
         let bytes = changes.iter().map(Change::size).sum::<usize>();
         queue.bytes += bytes;
         committer.pending.fetch_add(bytes as u64, Relaxed);
@@ -211,19 +226,12 @@ impl Disk {
     }
 
     /// Waits until that change is on disk. False if it is not and never will be. Blocks for a sync
-    /// or two.
+    /// or two, until the disk is given up at most.
     pub fn wait(&self, ticket: Ticket) -> bool {
         let Some(committer) = &self.committer else {
             return true;
         };
-        let mut queue = committer.queue.lock();
-        while queue.done < ticket {
-            if committer.has_failed.load(Acquire) {
-                return false;
-            }
-            committer.committed.wait(&mut queue);
-        }
-        true
+        committer.wait_while(&mut committer.queue.lock(), |queue| queue.done < ticket)
     }
 
     /// Syncs all that was appended before, whatever the mode. False if that fails. Blocks for a
@@ -241,7 +249,7 @@ impl Disk {
         self.wait(ticket)
     }
 
-    /// Is there room for more?
+    /// Is there room for more? Never blocks.
     ///
     /// # Errors
     /// The disk is nearly full.
@@ -255,25 +263,59 @@ impl Disk {
         }
     }
 
-    /// Brings all changes to disk and ends the thread.
+    /// Brings all changes to disk and ends the thread. Leaves a disk behind that is given up.
     pub fn close(&self) {
-        if let Some(committer) = &self.committer {
-            committer.queue.lock().is_closed = true;
-            committer.appended.notify_one();
-        }
         let thread = self.thread.lock().take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            warn!("the committer has panicked");
+        let (Some(committer), Some(thread)) = (&self.committer, thread) else {
+            return;
+        };
+        committer.queue.lock().is_closed = true;
+        committer.appended.notify_one();
+        let deadline = Instant::now() + committer.patience;
+        let is_given_up = || committer.has_failed.load(Acquire) || Instant::now() >= deadline;
+        while !thread.is_finished() && !is_given_up() {
+            thread::sleep(POLL);
         }
     }
 }
 
 impl Committer {
+    /// Waits while the queue is like that. False if the disk cannot be used any more.
+    fn wait_while(
+        &self,
+        queue: &mut MutexGuard<'_, Queue>,
+        is_waiting: impl Fn(&Queue) -> bool,
+    ) -> bool {
+        let mut done = (queue.done, Instant::now());
+        while is_waiting(queue) && !self.has_failed.load(Acquire) {
+            self.committed.wait_for(queue, self.patience);
+            if queue.done != done.0 {
+                done = (queue.done, Instant::now());
+            } else if done.1.elapsed() >= self.patience {
+                let (path, patience) = (self.path.display(), self.patience);
+                let reason = format!("the disk of {path} has not answered for {patience:?}");
+                MutexGuard::unlocked(queue, || self.fail(reason));
+            }
+        }
+        !is_waiting(queue)
+    }
+
+    /// Ends all waits: nothing comes to disk any more.
+    fn fail(&self, reason: String) {
+        if !self.has_failed.swap(true, AcqRel) {
+            (self.on_failure)(reason);
+        }
+        drop(self.queue.lock());
+        self.committed.notify_all();
+    }
+
     fn run(&self) -> io::Result<()> {
         let mut unsynced_since: Option<Instant> = None;
         loop {
+            self.look();
             let sync_at = unsynced_since.map(|since| since + INTERVAL);
-            let taken = self.take(sync_at);
+            let look_at = Instant::now() + LOOK_INTERVAL;
+            let taken = self.take(sync_at.map_or(look_at, |at| at.min(look_at)));
             let is_over = taken.is_closed && taken.changes.is_empty();
             let changes = self.effective(taken.changes);
             if !changes.is_empty() {
@@ -302,17 +344,12 @@ impl Committer {
         }
     }
 
-    /// Waits for changes, until that time if there is one, and takes all of them.
-    fn take(&self, until: Option<Instant>) -> Taken {
+    /// Waits for changes until that time at most, and takes all of them.
+    fn take(&self, until: Instant) -> Taken {
         let mut queue = self.queue.lock();
         while queue.last == queue.done && !queue.is_closed {
-            match until {
-                None => self.appended.wait(&mut queue),
-                Some(until) => {
-                    if self.appended.wait_until(&mut queue, until).timed_out() {
-                        break;
-                    }
-                }
+            if self.appended.wait_until(&mut queue, until).timed_out() {
+                break;
             }
         }
         Taken {
@@ -339,23 +376,23 @@ impl Committer {
         changes
     }
 
-    /// Free bytes of the file system.
-    fn free(&self) -> Option<u64> {
-        let disk = statvfs(&self.path).ok()?;
-        Some(disk.blocks_available() * disk.fragment_size())
-    }
-
-    /// Is little room left, beside what is going to be written?
-    fn is_full(&self) -> bool {
-        let needed = RESERVE + self.pending.load(Relaxed);
-        let is_full = self.free().is_some_and(|free| free < needed);
-        let path = self.path.display();
+    /// Looks how many bytes of the file system are free.
+    fn look(&self) {
+        if let Ok(disk) = statvfs(&self.path) {
+            let free = disk.blocks_available() * disk.fragment_size();
+            self.free.store(free, Relaxed);
+        }
+        let (is_full, path) = (self.is_full(), self.path.display());
         match (self.is_full.swap(is_full, Relaxed), is_full) {
             (false, true) => warn!("the disk of {path} is nearly full: writes are refused"),
             (true, false) => warn!("the disk of {path} has room again"),
             _ => (),
         }
-        is_full
+    }
+
+    /// Is little room left, beside what is going to be written?
+    fn is_full(&self) -> bool {
+        self.free.load(Relaxed) < RESERVE + self.pending.load(Relaxed)
     }
 }
 

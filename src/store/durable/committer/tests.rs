@@ -40,14 +40,25 @@ impl Engine for Slow {
     }
 }
 
+type Failures = Arc<Mutex<Vec<String>>>;
+
 /// A disk on that engine, and what it says when it fails.
-fn disk(engine: &Arc<Slow>, sync: SyncMode, newest: i64) -> (Arc<Disk>, Arc<Mutex<Vec<String>>>) {
+fn disk(engine: &Arc<Slow>, sync: SyncMode, newest: i64) -> (Arc<Disk>, Failures) {
+    patient_disk(engine, sync, newest, PATIENCE)
+}
+
+fn patient_disk(
+    engine: &Arc<Slow>,
+    sync: SyncMode,
+    newest: i64,
+    patience: Duration,
+) -> (Arc<Disk>, Failures) {
     let failures = Arc::new(Mutex::new(Vec::new()));
     let told = failures.clone();
     let on_failure = Box::new(move |why| told.lock().push(why));
     let newest = Box::new(move |_: Key<'_>| newest);
     let path = std::env::temp_dir();
-    let disk = Disk::start(engine.clone(), &path, sync, newest, on_failure).unwrap();
+    let disk = Disk::start(engine.clone(), &path, sync, patience, newest, on_failure).unwrap();
     (Arc::new(disk), failures)
 }
 
@@ -105,6 +116,27 @@ fn a_failed_sync_ends_all_waits_and_is_not_repeated() {
     disk.close();
     assert_eq!(engine.syncs.load(Relaxed), 1);
     assert_eq!(*failures.lock(), ["the disk is gone"]);
+}
+
+#[test]
+fn a_disk_that_does_not_answer_ends_all_waits_and_the_end_does_not_wait_for_it() {
+    let engine = Arc::new(Slow::default());
+    let patience = Duration::from_millis(50);
+    let (disk, failures) = patient_disk(&engine, SyncMode::Always, 0, patience);
+    let gate = engine.gate.lock();
+    let ticket = disk.append([change("key", 1)]);
+    let waits = disk.clone();
+    let other = thread::spawn(move || waits.wait(ticket));
+    assert!(!disk.wait(ticket) && !other.join().unwrap());
+    assert!(!disk.is_working());
+    disk.close();
+    let failures = failures.lock();
+    assert_eq!(failures.len(), 1);
+    assert!(
+        failures[0].ends_with("has not answered for 50ms"),
+        "{failures:?}"
+    );
+    drop(gate);
 }
 
 #[test]
