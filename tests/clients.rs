@@ -172,17 +172,43 @@ fn a_client_of_thriftpy2_writes_reads_deletes_and_is_refused() {
 
 #[test]
 fn a_client_of_node_writes_reads_deletes_and_is_refused() {
-    let modules = std::env::var("THRIFTY_NODE").unwrap_or_default() + "/node_modules";
-    let tools = format!("thrift --version && NODE_PATH={modules} node -e 'require(\"thrift\")'");
-    if !has(&tools) {
-        eprintln!("skipped: needs the Thrift compiler and Node with the package thrift");
+    let Some(modules) = node_modules() else {
         return;
-    }
+    };
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("client.js"), NODE).unwrap();
     let script = format!(
         "thrift -r --gen js:node -out . $interfaces/diststore.thrift
          NODE_PATH={modules} node client.js $address $port"
+    );
+    check(&script, folder.path());
+}
+
+/// The packages of Node. None, with a message, if a tool is missing.
+fn node_modules() -> Option<String> {
+    let modules = std::env::var("THRIFTY_NODE").unwrap_or_default() + "/node_modules";
+    let tools = format!("thrift --version && NODE_PATH={modules} node -e 'require(\"thrift\")'");
+    if !has(&tools) {
+        eprintln!("skipped: needs the Thrift compiler and Node with the package thrift");
+        return None;
+    }
+    Some(modules)
+}
+
+#[test]
+fn the_client_of_the_examples_in_node_prints_what_it_has_written_and_deletes_it() {
+    let Some(modules) = node_modules() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "thrift -r --gen js:node -out . $interfaces/diststore.thrift
+         export NODE_PATH=.:{modules}
+         run() {{ node $interfaces/../examples/node/client.js $address $1; }}
+         test \"$(run $port)\" = \"$(printf 'banana\\ndeleted: true')\"
+         ! run 1 2>errors
+         grep -q ECONNREFUSED errors
+         echo done"
     );
     check(&script, folder.path());
 }
