@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use crate::diststore::ServerStats;
 use crate::error::Error;
 use crate::location::Location;
+use crate::membership::Tags;
 use crate::rpc::dialer::Dialer;
 use crate::rpc::limits::{ServerLimits, http_limits};
 use crate::rpc::method_times::Times;
@@ -51,6 +52,8 @@ pub struct BindOptions {
     pub limits: ServerLimits,
     /// Where to show a node of a network by HTTP ([`http`](crate::http)), if anywhere.
     pub http: Option<SocketAddr>,
+    /// What its operator says about a node: all members know it. Never changes.
+    pub tags: Tags,
 }
 
 impl BindOptions {
@@ -70,6 +73,7 @@ impl BindOptions {
             identity: None,
             limits: ServerLimits::default(),
             http: None,
+            tags: Tags::default(),
         }
     }
 }

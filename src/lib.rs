@@ -26,8 +26,8 @@
 //!    (`store/rebalance/routing.rs`). It names the placement that reads use: the current one
 //!    at rest; during a rebalance the one before, where all keys still are.
 //! 4. `store/placement.rs` computes the key's point, the first four bytes of its md5, and its
-//!    owners: the first nodes past the point on the ring (`hash_ring.rs`). If this node were
-//!    the first, its table (`store/table.rs`) would answer.
+//!    owners: the first nodes past the point on the ring (`hash_ring.rs`), of distinct zones if they
+//!    have any. If this node were the first, its table (`store/table.rs`) would answer.
 //! 5. `store/remote_read.rs` asks the first owner (`store/owner_calls.rs`). `rpc/batcher.rs`
 //!    sends the request at once or, while a call is in flight, together with those of other
 //!    threads. `rpc/fanout.rs` calls it over a kept connection (`rpc/pool.rs`).

@@ -341,7 +341,13 @@ fn implausible_gossip_adds_no_member() {
     let node = NodeProcess::start_bootstrap("location");
     let member = |port: i16, incarnation: i64| {
         let location = locator::Location::new("127.0.0.1".to_owned(), port);
-        locator::Member::new(location, incarnation, locator::Status::ALIVE, incarnation)
+        locator::Member::new(
+            location,
+            incarnation,
+            locator::Status::ALIVE,
+            incarnation,
+            None,
+        )
     };
     let gossip = |network: &str, members| {
         let sender = locator::Location::new("127.0.0.1".to_owned(), 1);

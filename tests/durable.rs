@@ -443,10 +443,10 @@ fn a_directory_that_is_not_this_nodes_to_use_is_left_as_it_is() {
     assert!(why.contains("belongs to the network"), "{why}");
     let state = data.join("node.json");
     let text = fs::read_to_string(&state).unwrap();
-    fs::write(&state, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
+    fs::write(&state, text.replace("\"format\": 1", "\"format\": 3")).unwrap();
     let why = refused(&data, &[]);
     assert!(
-        why.contains("has format 2") && why.contains("use a newer one"),
+        why.contains("has format 3") && why.contains("use a newer one"),
         "{why}"
     );
     fs::write(&state, text.replace("\"replicas\": 3", "\"replicas\": 1")).unwrap();

@@ -34,7 +34,7 @@ fn all_members_of_a_stable_network_agree() {
         "a head, five members, the network, a summary: {table}"
     );
     assert!(lines[6].starts_with("network locator.Locator/"), "{table}");
-    assert!(lines[0].ends_with("  DIGEST"), "{table}");
+    assert!(lines[0].ends_with("  DIGEST  TAGS"), "{table}");
     assert_eq!(lines[7], "5 members, all agree");
     for node in &nodes {
         let is_its_line = |line: &&&str| line.starts_with(&format!("{} ", node.at()));

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use simulator::{Id, Simulator, location, record};
 use thrifty_p2p::location::Location;
-use thrifty_p2p::membership::{Config, Failure, Gossip, Member, Membership, Now, Outcome, Status};
+use thrifty_p2p::membership::{
+    Config, Failure, Gossip, Member, Membership, Now, Outcome, Status, Tags,
+};
 
 const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -343,6 +345,7 @@ fn a_seed_that_is_an_alias_of_a_live_member_is_not_called_again() {
         incarnation: simulator::START_UNIX_MILLIS,
         status: Status::Alive,
         generation: simulator::START_UNIX_MILLIS,
+        tags: Tags::default(),
     };
     let reply = gossip(1, vec![other]);
     node.reply(now(1), first[0].token, Outcome::Gossip(reply));

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator;
 use thrifty_p2p::membership::{
-    Config, Event, Gossip, Member, MemberTable, Membership, Merge, Now, Status, config, gossip,
+    Config, Event, Gossip, Member, MemberTable, Membership, Merge, Now, Status, Tags, config,
+    gossip, tags::MAX_TAGS,
 };
 
 fn location(port: u16) -> Location {
@@ -22,15 +23,21 @@ fn status() -> impl Strategy<Value = Status> {
     ]
 }
 
+/// No tags, or those of a zone.
+fn tags(zone: usize) -> Tags {
+    let tag = format!("zone=b{zone}");
+    Tags::parse(&[tag][..zone.min(1)]).unwrap()
+}
+
 /// Records of few members with few incarnations, so that many are about the same member.
 fn member() -> impl Strategy<Value = Member> {
-    (1..6u16, 5..9i64, status(), 0..5i64).prop_map(|(port, incarnation, status, generation)| {
-        Member {
-            location: location(port),
-            incarnation,
-            status,
-            generation,
-        }
+    let fields = (1..6u16, 5..9i64, status(), 0..5i64, 0..3usize);
+    fields.prop_map(|(port, incarnation, status, generation, zone)| Member {
+        location: location(port),
+        incarnation,
+        status,
+        generation,
+        tags: tags(if generation == 0 { 0 } else { zone }),
     })
 }
 
@@ -173,16 +180,17 @@ proptest! {
 
     #[test]
     fn a_member_refutes_every_record_of_it_that_is_larger_than_its_own(
-        received in prop::collection::vec((-50..50i64, status(), 0..1050i64), 1..20),
+        received in prop::collection::vec((-50..50i64, status(), 0..1050i64, 0..3usize), 1..20),
     ) {
         let mut node = node(1_000);
-        for (offset, status, generation) in received {
+        for (offset, status, generation, zone) in received {
             let incarnation = 1_000 + offset;
             let received = Member {
                 location: location(1),
                 incarnation,
                 status,
                 generation: generation.min(incarnation),
+                tags: tags(zone),
             };
             let before = own(&node);
             let reply = node.on_exchange(now(1_000), gossip_of(vec![received.clone()]));
@@ -217,6 +225,7 @@ fn the_digest_of_a_record_never_changes_between_versions() {
         incarnation: 1_700_000_000_000,
         status: Status::Alive,
         generation: 1_700_000_000_000,
+        tags: Tags::default(),
     };
     // Computed by another program from the definition in the documentation.
     assert_eq!(member.digest(), 0x90b5_9595_0bc3_9849);
@@ -224,11 +233,18 @@ fn the_digest_of_a_record_never_changes_between_versions() {
         member.with_status(Status::Suspect).digest(),
         member.digest()
     );
+    let mut tagged = member.clone();
+    tagged.tags = tags(1);
+    assert_eq!(tagged.digest(), 0x340e_c614_289b_8706);
 }
 
 #[test]
 fn malformed_wire_records_are_left_out_and_counted() {
     let good = locator::Member::from(&own(&node(1_000)));
+    let tagged = |name: &str, value: &str| locator::Member {
+        tags: Some([(name.to_owned(), value.to_owned())].into()),
+        ..good.clone()
+    };
     let bad = [
         locator::Member {
             location: None,
@@ -257,6 +273,13 @@ fn malformed_wire_records_are_left_out_and_counted() {
         locator::Member {
             generation: Some(i64::MAX),
             ..good.clone()
+        },
+        tagged("a", &"x".repeat(MAX_TAGS)),
+        tagged("", "b1"),
+        tagged("zone", "b1\n"),
+        locator::Member {
+            generation: Some(0),
+            ..tagged("zone", "b1")
         },
     ];
     let mut wire = locator::Gossip::from(&gossip_of(Vec::new()));

@@ -129,7 +129,8 @@ fn text(text: &str) -> String {
 
 #[test]
 fn the_page_of_a_store_shows_joins_keys_and_deaths_within_three_seconds() {
-    let mut stores = Stores::start(3, &HTTP);
+    let tag = format!("note={HOSTILE}");
+    let mut stores = Stores::start(3, &[&HTTP[..], &["--tag", &tag]].concat());
     let Some(mut browser) = Browser::open(&stores.nodes[0]) else {
         return;
     };
@@ -143,6 +144,7 @@ fn the_page_of_a_store_shows_joins_keys_and_deaths_within_three_seconds() {
     let now = Instant::now;
     browser.sees(&text("3 members, all agree"), now(), SOON);
     browser.sees(&text("settled, 3 copies"), now(), SOON);
+    browser.sees(&text(&tag), now(), SOON);
     let differ = "Math.max(...status.nodes.map(node => Math.abs(node.share - \
         ring.shares.get(node.location)))) < 1e-9";
     browser.sees(differ, now(), SEEN);

@@ -92,7 +92,7 @@ impl Target {
 
 /// The process at that port of this host.
 fn process(port: i16) -> NodeId {
-    NodeId::new(Location::new("127.0.0.1".to_owned(), port), 7)
+    NodeId::new(Location::new("127.0.0.1".to_owned(), port), 7, None)
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_pull_that_cannot_be_answered_is_refused() {
             None,
         ))
     });
-    let nowhere = NodeId::new(Location::new(String::new(), 0), 0);
+    let nowhere = NodeId::new(Location::new(String::new(), 0), 0, None);
     target.refuses("", |c| {
         c.pull(Pull::new(nowhere.clone(), 0, 0, vec![], at(0), None))
     });
@@ -165,7 +165,7 @@ fn a_status_without_its_sender_is_refused() {
     target.refuses("without its sender", |c| {
         c.rebalance_status(status_of(None, vec![]), true)
     });
-    let nowhere = NodeId::new(Location::new(String::new(), 0), 0);
+    let nowhere = NodeId::new(Location::new(String::new(), 0), 0, None);
     target.refuses("", |c| {
         c.rebalance_status(status_of(nowhere, vec![]), false)
     });
@@ -183,7 +183,7 @@ fn the_status_of_ten_thousand_unknown_processes_takes_no_memory() {
                 }
                 // More placements than any node has, and another process at the location of the node.
                 client.rebalance_status(status_of(process(1), vec![5; 60_000]), false)?;
-                let itself = NodeId::new(Location::from(&target.node().location), 7);
+                let itself = NodeId::new(Location::from(&target.node().location), 7, None);
                 client.rebalance_status(status_of(itself, vec![5]), false)
             })
             .unwrap();
@@ -237,7 +237,7 @@ fn an_implausible_copy_is_rejected_and_not_kept() {
         let given = rejections[0].reason.clone().unwrap();
         assert!(given.contains(reason), "{given}");
     }
-    let stranger = NodeId::new(node[0].location.clone(), 1);
+    let stranger = NodeId::new(node[0].location.clone(), 1, None);
     let result = target.call(|c| c.replicate(stranger.clone(), vec![valid.clone()], 0, 2));
     assert_eq!(result.unwrap().is_fenced, Some(true), "it takes no part");
     assert!(target.client().get(b"kept").unwrap().is_some());

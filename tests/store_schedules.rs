@@ -23,7 +23,7 @@ use thrifty_p2p::store::rebalance::{Rule, Rules};
 const STEPS: usize = 4000;
 
 /// What must have happened in the default run.
-const EVENTS: [&str; 30] = [
+const EVENTS: [&str; 31] = [
     "reads",
     "writes",
     "deletes",
@@ -54,6 +54,7 @@ const EVENTS: [&str; 30] = [
     "waits that timed out",
     "keys copied",
     "keys dropped",
+    "starts with a zone",
 ];
 
 /// Runs schedules on all processors. Returns how often each thing happened, and the seeds that

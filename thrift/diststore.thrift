@@ -116,6 +116,9 @@ struct ReplicateResult {
 struct NodeId {
     1: locator.Location location,
     2: i64 generation,
+    /** Copies of a key go to distinct zones: the first four bytes of the md5 of the process's tag `zone`,
+     * if it has one. */
+    3: optional i32 zone,
 }
 
 /** How far a node is with the rebalance to its current placement. */

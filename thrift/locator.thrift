@@ -31,6 +31,9 @@ struct Member {
     /** The incarnation with which the process became a member. Changed by a restart and by a
      * return after being declared down, not by refuting a suspicion. 0 for a legacy node. */
     4: i64 generation,
+    /** What its operator says about it, such as its `zone`: at most 4 KiB in all. Set by the member
+     * itself, and the same for all its life. A legacy node has none. */
+    5: optional map<string, string> tags,
 }
 
 /** The state that one node sends another about the members of its network. */

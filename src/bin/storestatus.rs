@@ -23,10 +23,10 @@ const STATUSES: &str = "Exit status: 0 settled with all copies, 1 not so (with -
 /// share of the ring, its open connections, and the calls it has served. A node that is
 /// `down` is shown until it is forgotten, after a day. A further line for each node that has closed
 /// connections: how many, by reason. The last line is the verdict: `settled`
-/// with the number of copies of each key, `settled, but` with fewer than there are to be,
-/// `rebalancing` while keys are copied, `waiting` while the network starts again from its disks and
-/// lacks members, `degraded` if nodes do not answer, or `split` if members are out of reach that may
-/// be running.
+/// with the number of copies of each key and, where nodes have zones, in how many those are,
+/// `settled, but` with fewer copies than there are to be, `rebalancing` while keys are copied,
+/// `waiting` while the network starts again from its disks and lacks members, `degraded` if nodes do
+/// not answer, or `split` if members are out of reach that may be running.
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = STATUSES)]
 struct Options {

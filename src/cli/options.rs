@@ -14,6 +14,7 @@ use crate::discover::{check_peer, find_peer_of_kind};
 use crate::endpoint::{BindOptions, FIRST_PORT};
 use crate::error::Error;
 use crate::location::{BadLocation, Location};
+use crate::membership::Tags;
 use crate::node::Node;
 use crate::rpc::dialer::{Dialer, Timeouts};
 use crate::rpc::tls::identity::Identity;
@@ -107,6 +108,13 @@ pub struct NodeOptions {
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = http_address)]
     http: Option<SocketAddr>,
 
+    /// Say this about the node, for all members to see; repeat it for more
+    ///
+    /// At most 4 KiB in all. With `--tag zone=NAME` copies of a key go to nodes of distinct zones, as
+    /// far as there are any.
+    #[arg(long = "tag", value_name = "NAME=VALUE")]
+    tags: Vec<String>,
+
     /// Print this help
     #[arg(long, action = clap::ArgAction::HelpLong)]
     help: Option<bool>,
@@ -191,6 +199,7 @@ impl NodeOptions {
             peer: self.peers.first().filter(|_| !self.bootstrap).cloned(),
             network: self.network.clone(),
             http: self.http,
+            tags: Tags::parse(&self.tags).map_err(|e| Error::Usage(e.to_string()))?,
             limits: self.limits.server_limits(),
             identity: self.tls.identity()?,
             ..options

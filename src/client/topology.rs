@@ -191,7 +191,7 @@ mod tests {
     fn wire_nodes(nodes: &[(u16, i64)]) -> Vec<wire::NodeId> {
         let node = |(port, generation): &(u16, i64)| {
             let location = locator::Location::from(&location(*port));
-            wire::NodeId::new(location, *generation)
+            wire::NodeId::new(location, *generation, None)
         };
         nodes.iter().map(node).collect()
     }

@@ -1153,13 +1153,17 @@ impl Default for ReplicateResult {
 pub struct NodeId {
   pub location: Option<locator::Location>,
   pub generation: Option<i64>,
+  /// Copies of a key go to distinct zones: the first four bytes of the md5 of the process's tag `zone`,
+  /// if it has one.
+  pub zone: Option<i32>,
 }
 
 impl NodeId {
-  pub fn new<F1, F2>(location: F1, generation: F2) -> NodeId where F1: Into<Option<locator::Location>>, F2: Into<Option<i64>> {
+  pub fn new<F1, F2, F3>(location: F1, generation: F2, zone: F3) -> NodeId where F1: Into<Option<locator::Location>>, F2: Into<Option<i64>>, F3: Into<Option<i32>> {
     NodeId {
       location: location.into(),
       generation: generation.into(),
+      zone: zone.into(),
     }
   }
 }
@@ -1169,6 +1173,7 @@ impl TSerializable for NodeId {
     i_prot.read_struct_begin()?;
     let mut f_1: Option<locator::Location> = None;
     let mut f_2: Option<i64> = Some(0);
+    let mut f_3: Option<i32> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -1184,6 +1189,10 @@ impl TSerializable for NodeId {
           let val = i_prot.read_i64()?;
           f_2 = Some(val);
         },
+        3 => {
+          let val = i_prot.read_i32()?;
+          f_3 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -1194,6 +1203,7 @@ impl TSerializable for NodeId {
     let ret = NodeId {
       location: f_1,
       generation: f_2,
+      zone: f_3,
     };
     Ok(ret)
   }
@@ -1210,6 +1220,11 @@ impl TSerializable for NodeId {
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.zone {
+      o_prot.write_field_begin(&TFieldIdentifier::new("zone", TType::I32, 3))?;
+      o_prot.write_i32(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -1220,6 +1235,7 @@ impl Default for NodeId {
     NodeId{
       location: None,
       generation: Some(0),
+      zone: Some(0),
     }
   }
 }

@@ -177,15 +177,19 @@ pub struct Member {
   /// The incarnation with which the process became a member. Changed by a restart and by a
   /// return after being declared down, not by refuting a suspicion. 0 for a legacy node.
   pub generation: Option<i64>,
+  /// What its operator says about it, such as its `zone`: at most 4 KiB in all. Set by the member
+  /// itself, and the same for all its life. A legacy node has none.
+  pub tags: Option<BTreeMap<String, String>>,
 }
 
 impl Member {
-  pub fn new<F1, F2, F3, F4>(location: F1, incarnation: F2, status: F3, generation: F4) -> Member where F1: Into<Option<Location>>, F2: Into<Option<i64>>, F3: Into<Option<Status>>, F4: Into<Option<i64>> {
+  pub fn new<F1, F2, F3, F4, F5>(location: F1, incarnation: F2, status: F3, generation: F4, tags: F5) -> Member where F1: Into<Option<Location>>, F2: Into<Option<i64>>, F3: Into<Option<Status>>, F4: Into<Option<i64>>, F5: Into<Option<BTreeMap<String, String>>> {
     Member {
       location: location.into(),
       incarnation: incarnation.into(),
       status: status.into(),
       generation: generation.into(),
+      tags: tags.into(),
     }
   }
 }
@@ -197,6 +201,7 @@ impl TSerializable for Member {
     let mut f_2: Option<i64> = Some(0);
     let mut f_3: Option<Status> = None;
     let mut f_4: Option<i64> = Some(0);
+    let mut f_5: Option<BTreeMap<String, String>> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -220,6 +225,17 @@ impl TSerializable for Member {
           let val = i_prot.read_i64()?;
           f_4 = Some(val);
         },
+        5 => {
+          let map_ident = i_prot.read_map_begin()?;
+          let mut val: BTreeMap<String, String> = BTreeMap::new();
+          for _ in 0..map_ident.size {
+            let map_key_0 = i_prot.read_string()?;
+            let map_val_1 = i_prot.read_string()?;
+            val.insert(map_key_0, map_val_1);
+          }
+          i_prot.read_map_end()?;
+          f_5 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -232,6 +248,7 @@ impl TSerializable for Member {
       incarnation: f_2,
       status: f_3,
       generation: f_4,
+      tags: f_5,
     };
     Ok(ret)
   }
@@ -258,6 +275,16 @@ impl TSerializable for Member {
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(ref fld_var) = self.tags {
+      o_prot.write_field_begin(&TFieldIdentifier::new("tags", TType::Map, 5))?;
+      o_prot.write_map_begin(&TMapIdentifier::new(TType::String, TType::String, fld_var.len() as i32))?;
+      for (k, v) in fld_var {
+        o_prot.write_string(k)?;
+        o_prot.write_string(v)?;
+      }
+      o_prot.write_map_end()?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -270,6 +297,7 @@ impl Default for Member {
       incarnation: Some(0),
       status: None,
       generation: Some(0),
+      tags: Some(BTreeMap::new()),
     }
   }
 }
@@ -345,8 +373,8 @@ impl TSerializable for Gossip {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Member> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_0 = Member::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_0);
+            let list_elem_2 = Member::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_2);
           }
           i_prot.read_list_end()?;
           f_4 = Some(val);
@@ -1076,8 +1104,8 @@ impl BaseServiceTypesResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<String> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_1 = i_prot.read_string()?;
-            val.push(list_elem_1);
+            let list_elem_3 = i_prot.read_string()?;
+            val.push(list_elem_3);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -2028,8 +2056,8 @@ impl LocatorRemoveArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Location> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_2 = Location::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_2);
+            let list_elem_4 = Location::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_4);
           }
           i_prot.read_list_end()?;
           f_2 = Some(val);
@@ -2097,8 +2125,8 @@ impl LocatorAddArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Location> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_3 = Location::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_3);
+            let list_elem_5 = Location::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_5);
           }
           i_prot.read_list_end()?;
           f_2 = Some(val);
@@ -2210,8 +2238,8 @@ impl LocatorGetAllResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Location> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_4 = Location::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_4);
+            let list_elem_6 = Location::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_6);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);

@@ -34,6 +34,7 @@ pub(super) fn here(source: &dyn Source, is_ready: bool) -> Value {
             "state": member.status.to_string(),
             "incarnation": member.incarnation,
             "generation": member.generation,
+            "tags": *member.tags,
         })
     });
     let members: Vec<Value> = members.collect();

@@ -7,6 +7,7 @@ use super::core::Membership;
 use super::event::{Change, ChangeKind, Event};
 use super::member::{Member, Status};
 use super::table::Merge;
+use super::tags::Tags;
 use crate::location::Location;
 
 /// Nodes that call a DOWN member at once, on average, to find out whether its process has ended: in
@@ -156,8 +157,12 @@ impl Membership {
     }
 
     fn push_change(&mut self, location: &Location, kind: ChangeKind) {
-        let location = location.clone();
-        self.push_event(Event::RingChanged(Change { location, kind }));
+        let record = self.table.get(location);
+        self.push_event(Event::RingChanged(Change {
+            location: location.clone(),
+            kind,
+            tags: record.map_or_else(Tags::default, |member| member.tags.clone()),
+        }));
     }
 
     /// Keeps the record of a member that is gone for `retention`, and drops the oldest tombstone

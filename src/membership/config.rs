@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::tags::Tags;
+
 /// Interval in which a cold node probes two members: its successor in sorted order, and
 /// the next one of a shuffled round. The successor bounds the time to detect a crash in a
 /// network of any size; the round covers a successor that is down itself. 1 s: two
@@ -113,7 +115,7 @@ pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);
 /// The shortest interval between two events about rejected gossip of one sender. 1 min.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The constants that tests vary.
+/// The tags of a node, and the constants that tests vary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// How long a member stays on the ring after it changed from ALIVE to DOWN here without being
@@ -127,6 +129,8 @@ pub struct Config {
     pub max_live: usize,
     /// DOWN and LEFT records in the table; the oldest are dropped first. 4,000.
     pub max_tombstones: usize,
+    /// What the operator says about this node.
+    pub tags: Tags,
 }
 
 impl Default for Config {
@@ -136,6 +140,7 @@ impl Default for Config {
             down_retention: Duration::from_secs(24 * 3600),
             max_live: 5_000,
             max_tombstones: 4_000,
+            tags: Tags::default(),
         }
     }
 }

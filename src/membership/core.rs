@@ -140,6 +140,7 @@ impl Membership {
         random_seed: u64,
     ) -> Membership {
         let generation = now.unix_millis.max(0);
+        let tags = config.tags.clone();
         let mut rng = Rng::new(random_seed);
         // Nodes that start at the same time must not probe at the same time.
         let probe_at = now.monotonic + config::PROBE_INTERVAL.mul_f64(rng.fraction() / 2.0);
@@ -188,12 +189,13 @@ impl Membership {
             incarnation: generation,
             status: Status::Alive,
             generation,
+            tags,
         });
         membership
     }
 
     /// This node's own record.
-    pub(super) fn own_record(&self) -> Member {
+    pub fn own_record(&self) -> Member {
         let own = self.table.get(&self.me);
         own.expect("a node's own record is never dropped").clone()
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::tags::Tags;
 use crate::location::Location;
 
 /// What has changed or was noticed.
@@ -41,6 +42,8 @@ pub struct Change {
     pub location: Location,
     /// What happened to it.
     pub kind: ChangeKind,
+    /// Its tags.
+    pub tags: Tags,
 }
 
 /// What happened to a member of the ring.

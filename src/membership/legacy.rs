@@ -17,6 +17,7 @@ use super::config;
 use super::core::Membership;
 use super::event::Event;
 use super::member::{Member, Status};
+use super::tags::Tags;
 use crate::location::Location;
 
 /// How long after a change of the ring, or a correction, the lists of legacy nodes are compared
@@ -69,6 +70,7 @@ impl Membership {
                 incarnation: 0,
                 status: Status::Down,
                 generation: 0,
+                tags: Tags::default(),
             });
         }
     }
@@ -164,6 +166,7 @@ impl Membership {
             incarnation: self.now.unix_millis.max(last + 1),
             status: Status::Alive,
             generation: 0,
+            tags: Tags::default(),
         });
     }
 

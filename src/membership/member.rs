@@ -1,11 +1,12 @@
 //! `Member`: one node's record of one location, and which of two records supersedes the other.
 //!
-//! Two records of one location merge to the larger by (incarnation, status, generation). A
+//! Two records of one location merge to the larger by (incarnation, status, generation, tags). A
 //! maximum is commutative, associative and idempotent: nodes that have received the same records
 //! have equal tables, in whatever order, however often and by whatever path the records arrived.
 
 use std::fmt;
 
+use super::tags::Tags;
 use crate::location::Location;
 use crate::locator;
 
@@ -37,6 +38,9 @@ pub struct Member {
     /// has missed what the others did since. Refuting a suspicion does not change it. 0 for a
     /// legacy node: nobody can tell whether its process has restarted.
     pub generation: i64,
+    /// What its operator says about it. The same for all records of a generation, unless a sender
+    /// lies: then the member refutes the larger ones. A legacy node has none.
+    pub tags: Tags,
 }
 
 impl Status {
@@ -82,39 +86,48 @@ impl Member {
     /// in every version.
     ///
     /// FNV-1a (offset `cbf29ce484222325`, prime `100000001b3`) over the bytes of the location's
-    /// name, the incarnation (8, little endian), the status (1) and the generation (8, little
-    /// endian); then the finalizer of splitmix64, because the last bytes of FNV change few bits,
-    /// and related hashes must not cancel out in a sum.
+    /// name, the incarnation (8, little endian), the status (1), the generation (8, little endian)
+    /// and each tag (`NAME=VALUE` and a zero byte, sorted); then the finalizer of splitmix64, because
+    /// the last bytes of FNV change few bits, and related hashes must not cancel out in a sum.
     pub fn digest(&self) -> u64 {
+        let tags = self.tags.iter().flat_map(|(name, value)| {
+            let parts = [name.as_bytes(), b"=", value.as_bytes(), b"\0"];
+            parts.into_iter().flatten().copied()
+        });
         let bytes = self
             .location
             .name()
             .bytes()
             .chain(self.incarnation.to_le_bytes())
             .chain([self.status as u8])
-            .chain(self.generation.to_le_bytes());
+            .chain(self.generation.to_le_bytes())
+            .chain(tags);
         let sum = bytes.fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
             (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
         super::rng::mix(sum)
     }
 
-    /// Reads a record from the wire. None if its location or status is missing or invalid, or its
-    /// incarnation is negative or smaller than its generation.
+    /// Reads a record from the wire. None if its location or status is missing or invalid, its
+    /// incarnation is negative or smaller than its generation, or it has bad tags.
     pub fn from_wire(wire: &locator::Member) -> Option<Member> {
         let generation = wire.generation.unwrap_or(0);
         let incarnation = wire.incarnation?;
-        let is_possible = (0..=incarnation).contains(&generation);
+        let tags = Tags::new(wire.tags.clone().unwrap_or_default()).ok()?;
+        let has_owner = generation != 0 || tags.is_empty();
+        let is_possible = has_owner && (0..=incarnation).contains(&generation);
         is_possible.then_some(Member {
             location: wire.location.as_ref()?.try_into().ok()?,
             incarnation,
             status: wire.status.and_then(status_from_wire)?,
             generation,
+            tags,
         })
     }
 
-    fn rank(&self) -> (i64, Status, i64) {
-        (self.incarnation, self.status, self.generation)
+    fn rank(&self) -> (i64, Status, i64, &Tags) {
+        let tags = &self.tags;
+        (self.incarnation, self.status, self.generation, tags)
     }
 }
 
@@ -125,6 +138,7 @@ impl From<&Member> for locator::Member {
             member.incarnation,
             locator::Status::from(member.status),
             member.generation,
+            Some((*member.tags).clone()).filter(|tags| !tags.is_empty()),
         )
     }
 }

@@ -83,6 +83,7 @@
 //!   oldest tombstones are dropped.
 //! - Clocks may differ, and may be set back, by hours. A node whose clock is a day behind
 //!   rejects the records of the others, with an event.
+//! - 4 KiB of tags at a member. All records must fit a message: some 4,000 with so many tags.
 //! - There is no authentication here: records of any node that can connect are merged.
 //! - A group of nodes cannot find the others if every node that it ever knew is gone for good.
 //! - A silent crash of one of two nodes looks like a partition, and each side of a partition sees
@@ -99,7 +100,7 @@
 //! | `merge`, `apply` | how received records are merged; what a changed record causes |
 //! | `failure_detector` | from a failed call to SUSPECT and DOWN |
 //! | `legacy` | nodes without `exchange` |
-//! | `member`, `table`, `gossip` | the record; all records of a node; the message |
+//! | `member`, `tags`, `table`, `gossip` | the record and its tags; all records of a node; the message |
 //! | `action`, `event`, `reports` | the outputs: calls to make, and events |
 //! | `config` | all constants, with their units and reasons |
 //! | `rumors`, `timers`, `rng` | data structures |
@@ -122,6 +123,7 @@ mod rng;
 mod rumors;
 mod schedule;
 mod table;
+pub mod tags;
 mod timers;
 
 pub use action::{Action, Failure, Outcome, Request, Token};
@@ -132,3 +134,4 @@ pub use gossip::{BadGossip, Gossip};
 pub use member::{Member, Status};
 pub use rng::Rng;
 pub use table::{MemberTable, Merge};
+pub use tags::{BadTags, Tags};

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::endpoint::BindOptions;
     use crate::location::Location;
-    use crate::membership::ChangeKind;
+    use crate::membership::{ChangeKind, Tags};
     use std::time::Duration;
 
     #[test]
@@ -75,6 +75,7 @@ mod tests {
             let change = Change {
                 location: Location::new("127.0.0.1", 1 + (number % 3) as u16).unwrap(),
                 kind: ChangeKind::Restarted,
+                tags: Tags::default(),
             };
             pending.add_changes(vec![change]);
             pending.add(Event::ProcessPaused(Duration::ZERO));

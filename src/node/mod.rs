@@ -40,15 +40,14 @@ pub struct Node {
     shared: Arc<Shared>,
 }
 
-/// The processes that take part in a network, as one node knows them: each a location, and
-/// the incarnation with which its process became a member.
+/// The processes that take part in a network, as one node knows them.
 pub(crate) struct MemberSnapshot {
+    /// This node's own record.
+    pub own: Member,
     /// The members on the ring, without legacy nodes.
-    pub live: Vec<(Location, i64)>,
+    pub live: Vec<Member>,
     /// Members that have left. Some of their processes still reply.
-    pub leaving: Vec<(Location, i64)>,
-    /// This node's own generation.
-    pub generation: i64,
+    pub leaving: Vec<Member>,
 }
 
 impl Node {
@@ -61,7 +60,7 @@ impl Node {
     pub fn bind(options: &BindOptions, network: &str) -> Result<Node, Error> {
         let endpoint = Endpoint::bind(options)?;
         let node = Node {
-            shared: Arc::new(Shared::new(endpoint, network)),
+            shared: Arc::new(Shared::new(endpoint, network, options.tags.clone())),
         };
         if let Some(id) = &options.network {
             node.decide(|membership, _| membership.found(id));
@@ -119,20 +118,16 @@ impl Node {
     /// The processes that take part. Blocks for no call.
     pub(crate) fn snapshot(&self) -> MemberSnapshot {
         self.read(|membership| {
-            let members = membership.live();
-            let live = members.filter(|(_, generation)| *generation != 0);
-            let members = membership.members();
-            let left = members.filter(|member| {
+            let live = membership
+                .members()
+                .filter(|member| !member.is_legacy() && membership.is_on_ring(&member.location));
+            let left = membership.members().filter(|member| {
                 member.status == Status::Left && member.location != *self.location()
             });
             MemberSnapshot {
-                live: live
-                    .map(|(location, generation)| (location.clone(), generation))
-                    .collect(),
-                leaving: left
-                    .map(|member| (member.location.clone(), member.generation))
-                    .collect(),
-                generation: membership.generation(),
+                own: membership.own_record(),
+                live: live.cloned().collect(),
+                leaving: left.cloned().collect(),
             }
         })
     }

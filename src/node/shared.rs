@@ -19,7 +19,7 @@ use super::events::PendingEvents;
 use crate::endpoint::Endpoint;
 use crate::hash_ring::HashRing;
 use crate::location::Location;
-use crate::membership::{Change, ChangeKind, Config, Event, Membership, Now};
+use crate::membership::{Change, ChangeKind, Config, Event, Membership, Now, Tags};
 
 /// A node that has heard no other member for this time may have been declared down: it is
 /// isolated. Less than the time that the others need to declare it down.
@@ -83,7 +83,7 @@ pub(super) struct State {
 
 impl Shared {
     /// The state of a node that knows only itself.
-    pub fn new(endpoint: Endpoint, network: &str) -> Shared {
+    pub fn new(endpoint: Endpoint, network: &str, tags: Tags) -> Shared {
         let network: Arc<str> = network.into();
         let start = Instant::now();
         let now = now_since(start);
@@ -91,8 +91,11 @@ impl Shared {
         // Differs between nodes that start at the same moment.
         let seed = RandomState::new().hash_one((&location, now.unix_millis));
         let ring = [location.clone()].into_iter().collect();
-        let mut membership =
-            Membership::new(location, network, Vec::new(), Config::default(), now, seed);
+        let config = Config {
+            tags,
+            ..Config::default()
+        };
+        let mut membership = Membership::new(location, network, Vec::new(), config, now, seed);
         // The event that this node is on its own ring is not reported.
         membership.events();
         Shared {

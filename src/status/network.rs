@@ -142,7 +142,7 @@ fn most_common_digest(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::Status;
+    use crate::membership::{Status, Tags};
 
     fn location(port: u16) -> Location {
         Location::new("10.0.0.1", port).unwrap()
@@ -154,6 +154,7 @@ mod tests {
             incarnation: 1_700_000_000_000,
             status,
             generation: 1_700_000_000_000,
+            tags: Tags::default(),
         }
     }
 

@@ -11,9 +11,10 @@ use crate::error::Error;
 use crate::hash_ring::HashRing;
 use crate::location::Location;
 use crate::locator::{self, TLocatorSyncClient};
-use crate::membership::{Gossip, Status};
+use crate::membership::{Gossip, Status, Tags};
 use crate::parallel::parallel_map;
 use crate::rpc::dialer::{Dialer, Timeouts};
+use crate::store::placement::{zone_of, zones};
 use crate::store::types::{Client, unix_millis};
 
 /// Calls in flight at the same time.
@@ -51,6 +52,8 @@ pub struct NodeStatus {
     pub stats: Option<NodeStats>,
     /// Is it a legacy node, which has no stats?
     pub is_legacy: bool,
+    /// What its operator says about it.
+    pub tags: Tags,
 }
 
 impl StoreStatus {
@@ -161,6 +164,19 @@ impl StoreStatus {
         self.replicas().min(self.store_nodes().count() as u64)
     }
 
+    /// In how many zones each key has copies when the store is settled. None if no node has a zone,
+    /// or some node has none: those may stand anywhere.
+    pub fn zones_of_each(&self) -> Option<u64> {
+        let zones = zones(self.store_nodes().map(|node| zone_of(&node.tags)))? as u64;
+        (self.without_zone() == 0).then_some(zones.min(self.copies_of_each()))
+    }
+
+    /// The nodes that have no zone.
+    fn without_zone(&self) -> usize {
+        let nodes = self.store_nodes();
+        nodes.filter(|node| node.tags.zone().is_none()).count()
+    }
+
     /// The nodes that are not legacy nodes.
     fn store_nodes(&self) -> impl Iterator<Item = &NodeStatus> {
         self.nodes.iter().filter(|node| !node.is_legacy)
@@ -213,6 +229,7 @@ fn ask(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
             share: *share,
             is_legacy: stats.as_ref().is_err_and(Error::is_unknown_method),
             stats: stats.ok(),
+            tags: Tags::default(),
         }
     });
     nodes.sort_by(|one, other| one.location.cmp(&other.location));
@@ -220,6 +237,14 @@ fn ask(dialer: &Dialer, peer: &Location) -> Result<StoreStatus, Error> {
     let gossip = dialer.call_with_timeouts(TIMEOUTS, StoreSyncClient::new, peer, members);
     let gossip = gossip.ok().and_then(|gossip| Gossip::try_from(gossip).ok());
     let members = gossip.iter().flat_map(|gossip| &gossip.members);
+    for member in members.clone() {
+        if let Some(node) = nodes
+            .iter_mut()
+            .find(|node| node.location == member.location)
+        {
+            node.tags = member.tags.clone();
+        }
+    }
     let down = members.filter(|member| member.status == Status::Down);
     Ok(StoreStatus {
         down: down.map(|member| member.location.clone()).collect(),

@@ -308,7 +308,10 @@ impl StoreSyncHandler for StoreHandler {
         if !writes.is_empty() {
             self.store.throttle.record_call();
             let requests = self.requests(writes)?;
-            let primary = NodeId::new(self.store.node.location().clone(), generation);
+            let primary = NodeId {
+                generation,
+                ..self.store.routing().me().clone()
+            };
             replies = self.store.write_as_primary(&primary, &requests);
         }
         let results: Vec<wire::WriteResult> = replies.into_iter().map(Into::into).collect();

@@ -1,6 +1,7 @@
 //! diststore: a replicated key-value store on the location service.
 //!
-//! A key is held by its *owners*: its first N nodes on the ring (N copies, three by default).
+//! A key is held by its *owners*: its first N nodes on the ring (N copies, three by default), of
+//! distinct zones as far as there are any ([`placement`]).
 //! The first owner is the *primary*, which orders the key's writes. An acknowledged write is
 //! on all owners, so any N−1 of them may die at once. While nodes come and go, keys move to
 //! where the ring places them and can be read and written throughout.

@@ -1,7 +1,7 @@
 //! `Placement`: which processes hold which keys.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
@@ -10,6 +10,7 @@ use md5::{Digest, Md5};
 
 use crate::hash_ring::{HashRing, point};
 use crate::location::Location;
+use crate::membership::{Member, Tags};
 
 /// The most bytes of a key shown in a log line.
 const MAX_SHOWN: usize = 100;
@@ -55,14 +56,18 @@ pub struct NodeId {
     pub location: Location,
     /// The incarnation with which it became a member.
     pub generation: i64,
+    /// Where it stands, if it says so ([`zone_of`]): the same for all its life. Copies of a key go to
+    /// distinct zones.
+    pub zone: Option<u32>,
 }
 
 impl NodeId {
-    /// The process of that generation at `location`.
+    /// The process of that generation at `location`, without a zone.
     pub fn new(location: Location, generation: i64) -> NodeId {
         NodeId {
             location,
             generation,
+            zone: None,
         }
     }
 
@@ -73,13 +78,39 @@ impl NodeId {
     }
 }
 
+impl fmt::Display for NodeId {
+    /// `location@generation` or `location@generation@zone`, the zone with eight hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.location, self.generation)?;
+        self.zone
+            .iter()
+            .try_for_each(|zone| write!(f, "@{zone:08x}"))
+    }
+}
+
+impl From<&Member> for NodeId {
+    fn from(member: &Member) -> NodeId {
+        NodeId {
+            zone: zone_of(&member.tags),
+            ..NodeId::new(member.location.clone(), member.generation)
+        }
+    }
+}
+
 /// The members that hold keys at one time, and their ring. Immutable.
+///
+/// The owners of a key are the first nodes of its preference list: on the ring, in the order in which
+/// they are met from the key on. Where nodes have zones, the list begins with the first node of each
+/// zone, and the others follow; so the primary is the first one on the ring in any case. A node without
+/// a zone is one of its own.
 #[derive(Debug, Clone)]
 pub struct Placement {
     id: u64,
     /// Sorted by location, as on the ring. `owners` refers to them by index.
     members: Vec<NodeId>,
     ring: HashRing<Location>,
+    /// How many zones there are. None if no member has one.
+    zones: Option<usize>,
     /// The owners of each arc. Computed when they are first needed.
     owners: OnceLock<Owners>,
 }
@@ -96,16 +127,16 @@ struct Owners {
 impl Placement {
     /// The placement of these members. Of two processes at one location the last one counts.
     pub fn new(members: impl IntoIterator<Item = NodeId>) -> Placement {
-        let members: BTreeMap<Location, i64> = members
+        let by_location = members
             .into_iter()
-            .map(|node| (node.location, node.generation))
-            .collect();
+            .map(|node| (node.location.clone(), node));
+        let members: BTreeMap<Location, NodeId> = by_location.collect();
         let ring = members.keys().cloned().collect();
-        let node = |(location, generation)| NodeId::new(location, generation);
-        let members: Vec<NodeId> = members.into_iter().map(node).collect();
+        let members: Vec<NodeId> = members.into_values().collect();
         let sum = |sum: u64, node: &NodeId| sum.wrapping_add(digest(node));
         Placement {
             id: members.iter().fold(0, sum),
+            zones: zones(members.iter().map(|node| node.zone)),
             members,
             ring,
             owners: OnceLock::new(),
@@ -113,7 +144,7 @@ impl Placement {
     }
 
     /// Equal on all nodes that know the same members: the sum, over the members, of the first
-    /// eight bytes of the md5 of `location@generation`.
+    /// eight bytes of the md5 of `location@generation`, with `@zone` behind it if there is one.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -185,7 +216,7 @@ impl Placement {
         let first = arc * owners.per_arc;
         match owners.indexes.get(first..first + per_arc) {
             Some(indexes) if per_arc <= owners.per_arc => Cow::Borrowed(indexes),
-            _ => Cow::Owned(self.indexes_on(arc, per_arc).collect()),
+            _ => Cow::Owned(self.indexes_on(arc, per_arc)),
         }
     }
 
@@ -194,9 +225,28 @@ impl Placement {
         self.ring.arc_starts(points)
     }
 
-    fn indexes_on(&self, arc: usize, count: usize) -> impl Iterator<Item = u16> {
-        let preference_list = self.ring.preference_list_on(arc).take(count);
-        preference_list.filter_map(|location| Some(self.find(location)? as u16))
+    /// The first indexes of the preference list of an arc: always the start of a longer one.
+    fn indexes_on(&self, arc: usize, count: usize) -> Vec<u16> {
+        let met = self.ring.preference_list_on(arc);
+        let met = met.filter_map(|location| Some(self.find(location)? as u16));
+        let Some(zones) = self.zones else {
+            return met.take(count).collect();
+        };
+        let zone = |index: u16| self.members[usize::from(index)].zone;
+        let (mut first, mut others): (Vec<u16>, Vec<u16>) = (Vec::new(), Vec::new());
+        for index in met {
+            let is_met = |known: &u16| zone(*known) == zone(index);
+            match zone(index).is_some() && first.iter().any(is_met) {
+                true => others.push(index),
+                false => first.push(index),
+            }
+            if first.len() == count.min(zones) && first.len() + others.len() >= count {
+                break;
+            }
+        }
+        first.extend(others);
+        first.truncate(count);
+        first
     }
 
     fn find(&self, location: &Location) -> Option<usize> {
@@ -205,9 +255,28 @@ impl Placement {
     }
 }
 
-/// The first eight bytes of the md5 of `location@generation`.
+/// The number of the zone in which a member with these tags is: the point of its name. Two zones that
+/// share a number, one pair of four thousand million, count as one.
+pub fn zone_of(tags: &Tags) -> Option<u32> {
+    tags.zone().map(|zone| point(zone.as_bytes()))
+}
+
+/// How many zones nodes with these are in, where one without a zone is in one of its own. None if no
+/// node has a zone.
+pub fn zones(nodes: impl Iterator<Item = Option<u32>>) -> Option<usize> {
+    let (named, unnamed): (BTreeSet<_>, usize) = nodes.fold(Default::default(), |mut sum, zone| {
+        match zone {
+            Some(zone) => _ = sum.0.insert(zone),
+            None => sum.1 += 1,
+        }
+        sum
+    });
+    (!named.is_empty()).then_some(named.len() + unnamed)
+}
+
+/// The first eight bytes of the md5 of `location@generation` or `location@generation@zone`.
 fn digest(node: &NodeId) -> u64 {
-    Md5::digest(format!("{}@{}", node.location, node.generation))
+    Md5::digest(node.to_string())
         .iter()
         .take(8)
         .fold(0, |head, byte| head << 8 | u64::from(*byte))

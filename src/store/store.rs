@@ -132,7 +132,7 @@ impl Store {
     /// An empty store on `node`. `replicas` is the number of copies that it requires.
     pub fn new(node: Node, replicas: Option<usize>, limits: StoreLimits) -> Store {
         let epoch = node.epoch();
-        let me = NodeId::new(node.location().clone(), node.snapshot().generation);
+        let me = NodeId::from(&node.snapshot().own);
         let state = Rebalance::new(me, replicas, Rules::default());
         Store {
             peers: Pool::new(node.dialer().clone(), StoreSyncClient::new, PEER_TIMEOUTS),
@@ -412,11 +412,10 @@ impl Store {
 /// The processes that take part, as membership knows them.
 fn members(node: &Node) -> MemberSnapshot {
     let snapshot = node.snapshot();
-    let id = |(location, generation)| NodeId::new(location, generation);
     MemberSnapshot {
-        me: NodeId::new(node.location().clone(), snapshot.generation),
-        live: snapshot.live.into_iter().map(id).collect(),
-        leaving: snapshot.leaving.into_iter().map(id).collect(),
+        me: NodeId::from(&snapshot.own),
+        live: snapshot.live.iter().map(NodeId::from).collect(),
+        leaving: snapshot.leaving.iter().map(NodeId::from).collect(),
     }
 }
 

@@ -62,7 +62,12 @@ impl From<wire::Phase> for Phase {
 
 impl From<&NodeId> for wire::NodeId {
     fn from(node: &NodeId) -> wire::NodeId {
-        wire::NodeId::new(locator::Location::from(&node.location), node.generation)
+        let zone = node.zone.map(|zone| zone as i32);
+        wire::NodeId::new(
+            locator::Location::from(&node.location),
+            node.generation,
+            zone,
+        )
     }
 }
 
@@ -72,7 +77,10 @@ impl TryFrom<wire::NodeId> for NodeId {
     fn try_from(node: wire::NodeId) -> Result<NodeId, DecodeError> {
         let location = node.location.unwrap_or_default();
         let location = Location::try_from(&location).map_err(|e| e.to_string())?;
-        Ok(NodeId::new(location, node.generation.unwrap_or(0)))
+        Ok(NodeId {
+            zone: node.zone.map(|zone| zone as u32),
+            ..NodeId::new(location, node.generation.unwrap_or(0))
+        })
     }
 }
 

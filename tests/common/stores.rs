@@ -30,6 +30,12 @@ pub struct Stores {
 impl Stores {
     /// Starts `size` nodes with these options, and waits until the store is settled.
     pub fn start(size: usize, options: &[&str]) -> Stores {
+        Stores::start_in_zones(size, None, options)
+    }
+
+    /// The same, in so many zones in turn.
+    pub fn start_in_zones(size: usize, zones: Option<usize>, options: &[&str]) -> Stores {
+        let zone = |index: usize| zones.map(|zones| index % zones);
         let mut stores = Stores {
             nodes: Vec::new(),
             callable: Nodes::default(),
@@ -38,11 +44,12 @@ impl Stores {
         let port = free_port().to_string();
         // Its peer is itself, so it starts a new network and probes no other port.
         let itself = format!("127.0.0.1:{port}");
-        stores.nodes.push(stores.spawn(&port, &itself));
+        stores.nodes.push(stores.spawn_in(zone(0), &port, &itself));
         stores.nodes[0].wait_until_it_serves();
         let first = stores.nodes[0].at().to_owned();
-        for _ in 1..size {
-            stores.nodes.push(stores.spawn("0", &first));
+        for index in 1..size {
+            let node = stores.spawn_in(zone(index), "0", &first);
+            stores.nodes.push(node);
         }
         stores
             .nodes
@@ -57,8 +64,14 @@ impl Stores {
 
     /// Starts a node at `port` that joins the network of `peer`. Does not wait until it serves.
     pub fn spawn(&self, port: &str, peer: &str) -> NodeProcess {
+        self.spawn_in(None, port, peer)
+    }
+
+    /// The same in a zone.
+    pub fn spawn_in(&self, zone: Option<usize>, port: &str, peer: &str) -> NodeProcess {
+        let tag = zone.map(|zone| format!("--tag=zone=b{zone}"));
         let mut arguments = vec!["--port", port, "--host", peer];
-        arguments.extend(self.options.iter().map(String::as_str));
+        arguments.extend(tag.iter().chain(&self.options).map(String::as_str));
         NodeProcess::spawn("storeserver", &arguments)
     }
 
@@ -101,6 +114,11 @@ impl Stores {
     pub fn kill_two(&mut self, first: usize, second: usize) -> (Vec<NodeProcess>, Duration) {
         let mut killed = vec![self.nodes.remove(first)];
         killed.push(self.nodes.remove(second % self.nodes.len()));
+        self.kill_all(killed)
+    }
+
+    /// Kills these nodes at once, which were taken out of the others.
+    pub fn kill_all(&self, mut killed: Vec<NodeProcess>) -> (Vec<NodeProcess>, Duration) {
         killed
             .iter()
             .for_each(|node| self.callable.expect_exit(&node.location));

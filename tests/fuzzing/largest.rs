@@ -82,11 +82,11 @@ fn locations() -> impl Iterator<Item = Location> {
 }
 
 fn members() -> impl Iterator<Item = Member> {
-    locations().map(|location| Member::new(location, 1, Status::ALIVE, 1))
+    locations().map(|location| Member::new(location, 1, Status::ALIVE, 1, None))
 }
 
 fn processes() -> impl Iterator<Item = NodeId> {
-    locations().map(|location| NodeId::new(location, 1))
+    locations().map(|location| NodeId::new(location, 1, None))
 }
 
 /// Adds a list of distinct pairs.

@@ -1,5 +1,7 @@
 //! Seeds: one valid input of each kind. Messages are as our own stubs write them.
 
+use std::collections::BTreeMap;
+
 use thrift::protocol::{
     TBinaryInputProtocol, TBinaryOutputProtocol, TFieldIdentifier, TMessageIdentifier,
     TMessageType, TOutputProtocol, TSerializable, TType,
@@ -34,13 +36,19 @@ fn location(port: i16) -> Location {
 }
 
 fn process(port: i16) -> NodeId {
-    NodeId::new(location(port), UNIX_MILLIS)
+    NodeId::new(location(port), UNIX_MILLIS, 7)
+}
+
+/// The tags of a member.
+fn tags() -> BTreeMap<String, String> {
+    BTreeMap::from([("zone".to_owned(), "b1".to_owned())])
 }
 
 /// The gossip of a request, which asks for all records.
 fn gossip(network: &str) -> Gossip {
     let statuses = [Status::ALIVE, Status::SUSPECT, Status::DOWN, Status::LEFT];
-    let member = |(port, status)| Member::new(location(port), UNIX_MILLIS, status, UNIX_MILLIS - 1);
+    let member =
+        |(port, status)| Member::new(location(port), UNIX_MILLIS, status, UNIX_MILLIS - 1, tags());
     let members: Vec<_> = (9901..).zip(statuses).map(member).collect();
     let network = network.to_owned();
     Gossip::new(
@@ -370,7 +378,10 @@ fn list(of: TType, size: i32) -> thrift::protocol::TListIdentifier {
 /// The id of the first placement in the history of [`replies`], which reads use.
 fn read_placement_id() -> i64 {
     let location = "127.0.0.1:9901".parse().expect("a location");
-    let node = placement::NodeId::new(location, UNIX_MILLIS);
+    let node = placement::NodeId {
+        zone: Some(7),
+        ..placement::NodeId::new(location, UNIX_MILLIS)
+    };
     placement::Placement::new([node]).id() as i64
 }
 

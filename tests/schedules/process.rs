@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use thrifty_p2p::location::Location;
-use thrifty_p2p::membership::{Member, MemberTable, Status};
+use thrifty_p2p::membership::{Member, MemberTable, Status, Tags};
 use thrifty_p2p::store::placement::NodeId;
 use thrifty_p2p::store::rebalance::{MemberSnapshot, Phase, Rebalance, Routing, Rules};
 use thrifty_p2p::store::recent_placements::RecentPlacements;
@@ -104,16 +104,24 @@ pub struct Contact {
 }
 
 impl Process {
-    /// A process that knows no other, started at time `now`.
-    pub fn new(location: Location, now: i64, replicas: Option<usize>, rules: Rules) -> Process {
-        let mut members = MemberTable::default();
-        members.merge(Member {
+    /// A process with these tags that knows no other, started at time `now`.
+    pub fn new(
+        location: Location,
+        tags: Tags,
+        now: i64,
+        replicas: Option<usize>,
+        rules: Rules,
+    ) -> Process {
+        let own = Member {
             location: location.clone(),
             incarnation: now,
             status: Status::Alive,
             generation: now,
-        });
-        let rebalance = Rebalance::new(NodeId::new(location.clone(), now), replicas, rules);
+            tags,
+        };
+        let rebalance = Rebalance::new(NodeId::from(&own), replicas, rules);
+        let mut members = MemberTable::default();
+        members.merge(own);
         Process {
             location,
             health: Health::Running,
@@ -164,15 +172,18 @@ impl Process {
         let Membership {
             members, in_grace, ..
         } = &self.membership;
-        let id = |member: &Member| NodeId::new(member.location.clone(), member.generation);
         let is_live =
             |member: &&Member| member.status.is_live() || in_grace.contains(&member.location);
         let is_leaving =
             |member: &&Member| member.status == Status::Left && member.location != self.location;
         MemberSnapshot {
-            me: id(self.own_record()),
-            live: members.iter().filter(is_live).map(id).collect(),
-            leaving: members.iter().filter(is_leaving).map(id).collect(),
+            me: NodeId::from(self.own_record()),
+            live: members.iter().filter(is_live).map(NodeId::from).collect(),
+            leaving: members
+                .iter()
+                .filter(is_leaving)
+                .map(NodeId::from)
+                .collect(),
         }
     }
 

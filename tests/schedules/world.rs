@@ -6,7 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use thrifty_p2p::location::Location;
-use thrifty_p2p::membership::Rng;
+use thrifty_p2p::membership::{Rng, Tags};
 use thrifty_p2p::store::rebalance::{Routing, Rules};
 
 use super::histories::Histories;
@@ -25,6 +25,8 @@ pub struct World {
     pub rng: Rng,
     pub rules: Rules,
     pub replicas: usize,
+    /// Processes start in so many zones. 0: none has one.
+    pub zones: usize,
     pub processes: Vec<Process>,
     pub tasks: Vec<Task>,
     pub promises: Promises,
@@ -49,6 +51,7 @@ impl World {
             rng: Rng::new(seed),
             rules,
             replicas,
+            zones: [0, 0, 2, 3][(seed / 3 % 4) as usize],
             processes: Vec::new(),
             tasks: Vec::new(),
             promises: Promises::default(),
@@ -108,7 +111,14 @@ impl World {
     /// Starts a process at `location`. It may require a number of copies.
     pub fn start(&mut self, location: Location, replicas: Option<usize>) -> Id {
         self.now += 1;
-        let mut process = Process::new(location, self.now, replicas, self.rules);
+        // Another one than that of the process before it at that location.
+        let zone = self.processes.len().checked_rem(self.zones);
+        let tags = zone.map(|zone| format!("zone=b{zone}"));
+        let tags = Tags::parse(&Vec::from_iter(tags)).expect("a short zone");
+        if zone.is_some() {
+            self.count("starts with a zone");
+        }
+        let mut process = Process::new(location, tags, self.now, replicas, self.rules);
         process.clock = self.rng.below(5) as i64;
         self.processes.push(process);
         let id = self.processes.len() - 1;

@@ -12,13 +12,14 @@ use crate::status::table::{cell, percent, table};
 const MAX_NAMED: usize = 5;
 
 /// The columns of the table, with their alignments.
-const HEADS: [&str; 6] = [
+const HEADS: [&str; 7] = [
     "<LOCATION",
     "<STATE",
     ">INCARNATION",
     ">AGE",
     ">RING",
     "<DIGEST",
+    "<TAGS",
 ];
 
 impl NetworkStatus {
@@ -78,7 +79,7 @@ impl Agreement {
     }
 }
 
-fn cells(row: &MemberStatus, unix_millis: i64) -> [String; 6] {
+fn cells(row: &MemberStatus, unix_millis: i64) -> [String; 7] {
     let member = &row.member;
     // The record of a legacy node has no incarnation.
     let incarnation = Some(member.incarnation).filter(|incarnation| *incarnation > 0);
@@ -89,6 +90,7 @@ fn cells(row: &MemberStatus, unix_millis: i64) -> [String; 6] {
         cell(incarnation.map(|incarnation| age(unix_millis - incarnation))),
         cell(row.share.map(percent)),
         row.agreement.words().0.to_owned(),
+        member.tags.to_string(),
     ]
 }
 
@@ -103,6 +105,7 @@ fn object(row: &MemberStatus) -> Value {
         "share": row.share,
         "answered": answered,
         "agrees": agrees,
+        "tags": *member.tags,
     })
 }
 

@@ -12,7 +12,7 @@ use crate::plural::counted;
 use crate::status::table::{cell, percent, table};
 
 /// The columns of the table, with their alignments.
-const HEADS: [&str; 9] = [
+const HEADS: [&str; 10] = [
     "<LOCATION",
     "<STATE",
     "<PROGRAM",
@@ -22,6 +22,7 @@ const HEADS: [&str; 9] = [
     ">RING",
     ">OPEN",
     ">CALLS",
+    "<TAGS",
 ];
 
 impl StoreStatus {
@@ -29,8 +30,9 @@ impl StoreStatus {
     /// nodes, and the verdict as last line.
     pub fn table(&self) -> String {
         let down = self.down.iter().map(|location| {
-            let mut cells = ["-"; 9].map(str::to_owned);
+            let mut cells = ["-"; 10].map(str::to_owned);
             [cells[0], cells[1]] = [location.to_string(), "down".to_owned()];
+            cells[9].clear();
             cells
         });
         let table = table(HEADS, self.nodes.iter().map(NodeStatus::cells).chain(down));
@@ -53,6 +55,7 @@ impl StoreStatus {
             "keys": self.keys(),
             "copies": self.copies(),
             "expected_copies": self.expected_copies(),
+            "zones": self.zones_of_each(),
             "keys_per_second": self.keys_per_second,
             "down": self.down.iter().map(Location::name).collect::<Vec<_>>(),
             "nodes": self.nodes.iter().map(NodeStatus::json).collect::<Vec<_>>(),
@@ -88,9 +91,21 @@ impl StoreStatus {
         }
         let (copies, wanted) = (self.copies_of_each(), self.replicas());
         match copies {
-            _ if copies == wanted => format!("settled, {}", counted(wanted, "copy")),
+            _ if copies == wanted => {
+                format!("settled, {}", counted(wanted, "copy")) + &self.spread()
+            }
             1 => format!("settled, but 1 of {wanted} copies: the next death loses keys"),
-            _ => format!("settled, but {copies} of {wanted} copies"),
+            _ => format!("settled, but {copies} of {wanted} copies") + &self.spread(),
+        }
+    }
+
+    /// Over how many zones the copies of each key are spread. Nothing without zones.
+    fn spread(&self) -> String {
+        let without = self.without_zone();
+        match self.zones_of_each() {
+            Some(zones) => format!(" in {}", counted(zones, "zone")),
+            None if without == self.store_nodes().count() => String::new(),
+            None => format!("; {without} of the nodes without a zone"),
         }
     }
 
@@ -130,7 +145,7 @@ impl NodeStatus {
         }
     }
 
-    fn cells(&self) -> [String; 9] {
+    fn cells(&self) -> [String; 10] {
         [
             self.location.to_string(),
             self.state().to_owned(),
@@ -141,6 +156,7 @@ impl NodeStatus {
             percent(self.share),
             cell(self.server().and_then(|server| server.open)),
             cell(self.server().and_then(|server| server.calls)),
+            self.tags.to_string(),
         ]
     }
 
@@ -161,6 +177,7 @@ impl NodeStatus {
             "cut_links": self.names(|stats| &stats.cut_links),
             "superseded": self.stat(|stats| stats.superseded),
             "server": self.server().map(server_json),
+            "tags": *self.tags,
         })
     }
 
@@ -244,6 +261,7 @@ fn server_json(server: &ServerStats) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::membership::Tags;
 
     fn node(port: u16, phase: Phase, keys: i64) -> NodeStatus {
         let stats = NodeStats {
@@ -265,6 +283,7 @@ mod tests {
             share: 0.5,
             stats: Some(stats),
             is_legacy: false,
+            tags: Tags::default(),
         }
     }
 

@@ -20,8 +20,9 @@ use crate::location::Location;
 use crate::store::placement::{NodeId, Placement};
 use crate::store::rebalance::Saved;
 
-/// The format of the directories that this version writes.
-const FORMAT: u64 = 1;
+/// The newest format of a directory. Where no node has a zone, the format is 1, which older versions
+/// read too.
+const FORMAT: u64 = 2;
 
 const STATE: &str = "node.json";
 const NEW_STATE: &str = "node.json.new";
@@ -145,13 +146,20 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 fn write_state(state: &State, sync: SyncMode) -> Vec<u8> {
     let nodes = |nodes: &mut dyn Iterator<Item = &NodeId>| -> Vec<String> {
-        nodes
-            .map(|node| format!("{}@{}", node.location, node.generation))
-            .collect()
+        nodes.map(ToString::to_string).collect()
     };
     let saved = &state.saved;
+    let placed = saved
+        .placement
+        .iter()
+        .flat_map(|placement| placement.members());
+    let has_zones = saved
+        .lives
+        .iter()
+        .chain(placed)
+        .any(|node| node.zone.is_some());
     let mut text = json!({
-        "format": FORMAT,
+        "format": if has_zones { FORMAT } else { 1 },
         "network": state.network,
         "replicas": state.replicas,
         "stops_on_split": state.stops_on_split,
@@ -193,9 +201,14 @@ fn read_state(bytes: &[u8]) -> Result<(State, SyncMode), String> {
 
 fn parse_state(state: &Value) -> Option<(State, SyncMode)> {
     let node = |text: &Value| {
-        let (location, generation) = text.as_str()?.split_once('@')?;
-        let location: Location = location.parse().ok()?;
-        Some(NodeId::new(location, generation.parse().ok()?))
+        let mut parts = text.as_str()?.splitn(3, '@');
+        let location: Location = parts.next()?.parse().ok()?;
+        let generation = parts.next()?.parse().ok()?;
+        let zone = parts.next().map(|zone| u32::from_str_radix(zone, 16));
+        Some(NodeId {
+            zone: zone.transpose().ok()?,
+            ..NodeId::new(location, generation)
+        })
     };
     let nodes = |field: &str| {
         let nodes = state[field].as_array()?.iter();

@@ -305,6 +305,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::membership::Tags;
 
     const NOW: i64 = 1_700_000_000_000;
 
@@ -318,6 +319,7 @@ mod tests {
             incarnation,
             status,
             generation: 0,
+            tags: Tags::default(),
         }
     }
 
