@@ -221,6 +221,19 @@ impl<N: Clone + Ord + Display> HashRing<N> {
         starts.map(|entry| point_of(*entry) as u32)
     }
 
+    /// The share of all keys that have another owner on the ring `other`, from 0 to 1.
+    pub fn moved(&self, other: &HashRing<N>) -> f64 {
+        let starts = [self, other].map(|ring| ring.arc_starts(0..=u32::MAX));
+        let mut starts: Vec<u32> = iter::once(0).chain(starts.into_iter().flatten()).collect();
+        starts.sort_unstable();
+        let ends = starts.iter().skip(1).map(|start| u64::from(*start));
+        let ends = ends.chain([KEY_SPACE]);
+        let arcs = starts.iter().zip(ends);
+        let moved = arcs.filter(|(start, _)| self.owner_at(**start) != other.owner_at(**start));
+        let keys: u64 = moved.map(|(start, end)| end - u64::from(*start)).sum();
+        keys as f64 / KEY_SPACE as f64
+    }
+
     /// Each node with its share of all keys; the shares add up to 1.
     pub fn shares(&self) -> Vec<(&N, f64)> {
         let mut shares = vec![0.0; self.nodes.len()];
@@ -473,6 +486,36 @@ mod tests {
                 assert!((found - share).abs() < 0.02, "{node}: {found}, not {share}");
             }
         }
+    }
+
+    #[test]
+    fn the_share_that_moves_is_what_lookups_find() {
+        let rings = [
+            numbered(9),
+            numbered(10),
+            weighted(),
+            tied(),
+            HashRing::new(),
+        ];
+        let keys = 20_000u32;
+        for (one, other) in rings
+            .iter()
+            .flat_map(|one| rings.iter().map(move |other| (one, other)))
+        {
+            let has_moved = |key: &u32| {
+                let key = key.to_be_bytes();
+                one.owner(&key) != other.owner(&key)
+            };
+            let found = (0..keys).filter(has_moved).count() as f64 / f64::from(keys);
+            let (moved, back) = (one.moved(other), other.moved(one));
+            assert!(
+                (found - moved).abs() < 0.02 && moved == back,
+                "{found}, not {moved}"
+            );
+        }
+        assert_eq!(rings[0].moved(&rings[0]), 0.0);
+        assert_eq!(rings[0].moved(&rings[4]), 1.0);
+        assert!((rings[0].moved(&rings[1]) - 0.1).abs() < 0.05);
     }
 
     #[test]

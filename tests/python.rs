@@ -21,11 +21,12 @@ use thrifty_p2p::rpc::dialer::call;
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/python");
 
 const CLIENT: &str = r#"
-import sys
+import sys, time
 from thrift.transport import TSocket, TTransport
 from thrift.protocol import TBinaryProtocol
 from diststore import Store
 from locator import Locator
+from locator.ttypes import EventKind
 
 transport = TTransport.TBufferedTransport(TSocket.TSocket(sys.argv[1], int(sys.argv[2])))
 client = Store.Client(TBinaryProtocol.TBinaryProtocol(transport))
@@ -42,6 +43,13 @@ assert client.unset(b"acknowledged") and not client.unset(b"acknowledged")
 nodes = client.get_all()
 owner = client.get_node(b"a")
 assert owner in nodes
+last = client.events(-1, 0).last
+began = time.time()
+reply = client.events(last, 200)            # waits for an event
+assert 0.1 < time.time() - began < 10
+assert reply.events == [] and reply.last == last and not reply.is_gap
+kinds = [event.kind for event in client.events(0, 0).events]
+assert EventKind.JOINED in kinds and EventKind.RING_CHANGED in kinds, kinds
 print(" ".join("%s:%d" % (node.address, node.port & 0xffff) for node in nodes))
 transport.close()
 "#;

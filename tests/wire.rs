@@ -138,6 +138,9 @@ impl LocatorSyncHandler for Recorded {
     fn handle_declare_gone(&self, _: locator::Location) -> thrift::Result<bool> {
         Err("not recorded".into())
     }
+    fn handle_events(&self, _: i64, _: i32) -> thrift::Result<locator::Events> {
+        Err("not recorded".into())
+    }
 }
 
 impl StoreSyncHandler for Recorded {

@@ -55,6 +55,53 @@ struct Gossip {
     7: optional Location joins,
 }
 
+/** What has happened to a member, as the callee of `events` has seen it. */
+enum EventKind {
+    /** It was added to the ring. */
+    JOINED = 0,
+    /** It announced that it leaves, and is off the ring. */
+    LEFT = 1,
+    /** It does not reply, and has time to refute. */
+    SUSPECTED = 2,
+    /** It has refuted a suspicion. */
+    REFUTED = 3,
+    /** It could not be reached, and is off the ring. */
+    DOWN = 4,
+    /** Its process has restarted, or has returned after it was declared down. */
+    RESTARTED = 5,
+    /** It has other tags than the process there before it. */
+    TAGS_CHANGED = 6,
+    /** Keys have other owners: see `moved`. */
+    RING_CHANGED = 7,
+    /** Something else that the callee has logged about members: see `text`. */
+    NOTICE = 8,
+}
+
+/** An event. */
+struct Event {
+    /** One more than that of the event before. Numbers of other nodes and processes differ. */
+    1: i64 sequence,
+    /** When the callee logged it, in milliseconds since 1970. */
+    2: i64 at,
+    3: EventKind kind,
+    4: optional Location location,
+    /** Of a member that was added or removed, or has restarted, its tags. */
+    5: optional map<string, string> tags,
+    /** The share of all keys that have another owner, from 0 to 1. */
+    6: optional double moved,
+    /** The line of the callee's log. */
+    7: string text,
+}
+
+/** The events after a number. */
+struct Events {
+    1: list<Event> events,
+    /** The number of the last event: what to ask for next. */
+    2: i64 last,
+    /** Some are missing: ask for the `members`. */
+    3: bool is_gap,
+}
+
 service Base {
     void ping(),
     string service_type(),
@@ -89,4 +136,9 @@ service Locator extends Base {
      * ended: it never returns with what it held. False if the callee knows no such member.
      */
     bool declare_gone(1: Location location),
+    /**
+     * The events after that number, of the last 1,000. 0: all of them. Negative: none, but `last`. If
+     * there are none, waits for one, for that time, for 30 s at most. An error if 256 callers wait.
+     */
+    Events events(1: i64 after, 2: i32 timeout_ms),
 }

@@ -12,6 +12,7 @@ use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::locator::{LocatorSyncClient, Status, TBaseSyncClient, TLocatorSyncClient};
 use thrifty_p2p::rpc::dialer::{Dialer, Input, Output};
+use thrifty_p2p::status::follow::{Follower, Seen};
 use thrifty_p2p::status::network::NetworkStatus;
 
 type Client = LocatorSyncClient<Input, Output>;
@@ -57,6 +58,14 @@ struct Options {
     /// Without a terminal, print the summary once a second.
     #[arg(long, conflicts_with_all = ["json", "key"])]
     watch: bool,
+
+    /// Print a line for each event that a node sees, until ctrl-C: a member has joined, left, is
+    /// suspected, has refuted that, is down or has restarted; keys have other owners
+    ///
+    /// With --json an object in each line. If the node does not answer any more, another one is
+    /// followed.
+    #[arg(long, conflicts_with_all = ["key", "leave", "watch"])]
+    follow: bool,
 }
 
 fn main() -> ExitCode {
@@ -76,6 +85,20 @@ fn main() -> ExitCode {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             now.unwrap_or_default().as_millis() as i64
         };
+        if options.follow {
+            cli::end_with_success();
+            let mut follower = Follower::new(dialer, peer);
+            loop {
+                let seen = follower.next_seen()?;
+                let line = |seen: &Seen| match options.json {
+                    true => seen.json().to_string(),
+                    false => seen.text(),
+                };
+                if !cli::print_lines(seen.iter().map(line))? {
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+        }
         if options.watch {
             cli::watch(|| {
                 let status = NetworkStatus::ask_once(&dialer, &peer)?;

@@ -31,7 +31,7 @@ use common::CommonOptions;
 
 pub use limits::LimitOptions;
 pub use options::{ClientOptions, NodeOptions, TlsOptions};
-pub use signals::end_on_signals;
+pub use signals::{end_on_signals, end_with_success};
 pub use streams::{open, stdout};
 pub use watch::{View, watch};
 
@@ -86,6 +86,19 @@ pub fn print(parts: &[&[u8]]) -> Result<(), Error> {
     match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(e)),
         _ => Ok(()),
+    }
+}
+
+/// Writes lines to stdout. False if nobody reads it any more.
+///
+/// # Errors
+/// [`Error::Output`] if stdout is closed or cannot be written.
+pub fn print_lines(mut lines: impl Iterator<Item = String>) -> Result<bool, Error> {
+    let mut stdout = stdout()?;
+    let written = lines.try_for_each(|line| writeln!(stdout, "{line}"));
+    match written.and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).map_err(Error::Output),
     }
 }
 

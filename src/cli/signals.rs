@@ -31,7 +31,19 @@ pub fn end_on_signals(shutdown: &Shutdown, at_risk: impl Fn() -> String + Send +
         }
         shutdown.request();
     };
+    set_handler(on_signal);
+}
+
+/// Ends the program with status 0 at SIGINT (ctrl-C), SIGTERM or SIGHUP: it has nothing to finish.
+pub fn end_with_success() {
+    set_handler(|| {
+        super::log::flush();
+        std::process::exit(0);
+    });
+}
+
+fn set_handler(on_signal: impl FnMut() + Send + 'static) {
     if let Err(e) = ctrlc::set_handler(on_signal) {
-        error!("signals will end this process before it leaves the network: {e}");
+        error!("signals end this process at once: {e}");
     }
 }

@@ -3748,6 +3748,9 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   fn process_declare_gone(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TLocatorProcessFunctions::process_declare_gone(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
+  fn process_events(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    locator::TLocatorProcessFunctions::process_events(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
   fn process_ping(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     locator::TBaseProcessFunctions::process_ping(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
@@ -4849,6 +4852,9 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       },
       "declare_gone" => {
         self.process_declare_gone(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "events" => {
+        self.process_events(message_ident.sequence_number, i_prot, o_prot)
       },
       "ping" => {
         self.process_ping(message_ident.sequence_number, i_prot, o_prot)

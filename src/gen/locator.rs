@@ -83,6 +83,88 @@ impl From<&Status> for i32 {
   }
 }
 
+/// What has happened to a member, as the callee of `events` has seen it.
+#[derive(Copy, Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct EventKind(pub i32);
+
+impl EventKind {
+  /// It was added to the ring.
+  pub const JOINED: EventKind = EventKind(0);
+  /// It announced that it leaves, and is off the ring.
+  pub const LEFT: EventKind = EventKind(1);
+  /// It does not reply, and has time to refute.
+  pub const SUSPECTED: EventKind = EventKind(2);
+  /// It has refuted a suspicion.
+  pub const REFUTED: EventKind = EventKind(3);
+  /// It could not be reached, and is off the ring.
+  pub const DOWN: EventKind = EventKind(4);
+  /// Its process has restarted, or has returned after it was declared down.
+  pub const RESTARTED: EventKind = EventKind(5);
+  /// It has other tags than the process there before it.
+  pub const TAGS_CHANGED: EventKind = EventKind(6);
+  /// Keys have other owners: see `moved`.
+  pub const RING_CHANGED: EventKind = EventKind(7);
+  /// Something else that the callee has logged about members: see `text`.
+  pub const NOTICE: EventKind = EventKind(8);
+  pub const ENUM_VALUES: &'static [Self] = &[
+    Self::JOINED,
+    Self::LEFT,
+    Self::SUSPECTED,
+    Self::REFUTED,
+    Self::DOWN,
+    Self::RESTARTED,
+    Self::TAGS_CHANGED,
+    Self::RING_CHANGED,
+    Self::NOTICE,
+  ];
+}
+
+impl TSerializable for EventKind {
+  #[allow(clippy::trivially_copy_pass_by_ref)]
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    o_prot.write_i32(self.0)
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<EventKind> {
+    let enum_value = i_prot.read_i32()?;
+    Ok(EventKind::from(enum_value))
+  }
+}
+
+impl From<i32> for EventKind {
+  fn from(i: i32) -> Self {
+    match i {
+      0 => EventKind::JOINED,
+      1 => EventKind::LEFT,
+      2 => EventKind::SUSPECTED,
+      3 => EventKind::REFUTED,
+      4 => EventKind::DOWN,
+      5 => EventKind::RESTARTED,
+      6 => EventKind::TAGS_CHANGED,
+      7 => EventKind::RING_CHANGED,
+      8 => EventKind::NOTICE,
+      _ => EventKind(i)
+    }
+  }
+}
+
+impl From<&i32> for EventKind {
+  fn from(i: &i32) -> Self {
+    EventKind::from(*i)
+  }
+}
+
+impl From<EventKind> for i32 {
+  fn from(e: EventKind) -> i32 {
+    e.0
+  }
+}
+
+impl From<&EventKind> for i32 {
+  fn from(e: &EventKind) -> i32 {
+    e.0
+  }
+}
+
 //
 // Location
 //
@@ -466,6 +548,279 @@ impl Default for Gossip {
       full: Some(false),
       learned: Some(false),
       joins: None,
+    }
+  }
+}
+
+//
+// Event
+//
+
+/// An event.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Event {
+  /// One more than that of the event before. Numbers of other nodes and processes differ.
+  pub sequence: Option<i64>,
+  /// When the callee logged it, in milliseconds since 1970.
+  pub at: Option<i64>,
+  pub kind: Option<EventKind>,
+  pub location: Option<Location>,
+  /// Of a member that was added or removed, or has restarted, its tags.
+  pub tags: Option<BTreeMap<String, String>>,
+  /// The share of all keys that have another owner, from 0 to 1.
+  pub moved: Option<OrderedFloat<f64>>,
+  /// The line of the callee's log.
+  pub text: Option<String>,
+}
+
+impl Event {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7>(sequence: F1, at: F2, kind: F3, location: F4, tags: F5, moved: F6, text: F7) -> Event where F1: Into<Option<i64>>, F2: Into<Option<i64>>, F3: Into<Option<EventKind>>, F4: Into<Option<Location>>, F5: Into<Option<BTreeMap<String, String>>>, F6: Into<Option<OrderedFloat<f64>>>, F7: Into<Option<String>> {
+    Event {
+      sequence: sequence.into(),
+      at: at.into(),
+      kind: kind.into(),
+      location: location.into(),
+      tags: tags.into(),
+      moved: moved.into(),
+      text: text.into(),
+    }
+  }
+}
+
+impl TSerializable for Event {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Event> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<i64> = Some(0);
+    let mut f_2: Option<i64> = Some(0);
+    let mut f_3: Option<EventKind> = None;
+    let mut f_4: Option<Location> = None;
+    let mut f_5: Option<BTreeMap<String, String>> = None;
+    let mut f_6: Option<OrderedFloat<f64>> = None;
+    let mut f_7: Option<String> = Some("".to_owned());
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_i64()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_i64()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = EventKind::read_from_in_protocol(i_prot)?;
+          f_3 = Some(val);
+        },
+        4 => {
+          let val = Location::read_from_in_protocol(i_prot)?;
+          f_4 = Some(val);
+        },
+        5 => {
+          let map_ident = i_prot.read_map_begin()?;
+          let mut val: BTreeMap<String, String> = BTreeMap::new();
+          for _ in 0..map_ident.size {
+            let map_key_3 = i_prot.read_string()?;
+            let map_val_4 = i_prot.read_string()?;
+            val.insert(map_key_3, map_val_4);
+          }
+          i_prot.read_map_end()?;
+          f_5 = Some(val);
+        },
+        6 => {
+          let val = OrderedFloat::from(i_prot.read_double()?);
+          f_6 = Some(val);
+        },
+        7 => {
+          let val = i_prot.read_string()?;
+          f_7 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = Event {
+      sequence: f_1,
+      at: f_2,
+      kind: f_3,
+      location: f_4,
+      tags: f_5,
+      moved: f_6,
+      text: f_7,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("Event");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(fld_var) = self.sequence {
+      o_prot.write_field_begin(&TFieldIdentifier::new("sequence", TType::I64, 1))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.at {
+      o_prot.write_field_begin(&TFieldIdentifier::new("at", TType::I64, 2))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.kind {
+      o_prot.write_field_begin(&TFieldIdentifier::new("kind", TType::I32, 3))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.location {
+      o_prot.write_field_begin(&TFieldIdentifier::new("location", TType::Struct, 4))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.tags {
+      o_prot.write_field_begin(&TFieldIdentifier::new("tags", TType::Map, 5))?;
+      o_prot.write_map_begin(&TMapIdentifier::new(TType::String, TType::String, fld_var.len() as i32))?;
+      for (k, v) in fld_var {
+        o_prot.write_string(k)?;
+        o_prot.write_string(v)?;
+      }
+      o_prot.write_map_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.moved {
+      o_prot.write_field_begin(&TFieldIdentifier::new("moved", TType::Double, 6))?;
+      o_prot.write_double(fld_var.into())?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.text {
+      o_prot.write_field_begin(&TFieldIdentifier::new("text", TType::String, 7))?;
+      o_prot.write_string(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for Event {
+  fn default() -> Self {
+    Event{
+      sequence: Some(0),
+      at: Some(0),
+      kind: None,
+      location: None,
+      tags: Some(BTreeMap::new()),
+      moved: Some(OrderedFloat::from(0.0)),
+      text: Some("".to_owned()),
+    }
+  }
+}
+
+//
+// Events
+//
+
+/// The events after a number.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Events {
+  pub events: Option<Vec<Event>>,
+  /// The number of the last event: what to ask for next.
+  pub last: Option<i64>,
+  /// Some are missing: ask for the `members`.
+  pub is_gap: Option<bool>,
+}
+
+impl Events {
+  pub fn new<F1, F2, F3>(events: F1, last: F2, is_gap: F3) -> Events where F1: Into<Option<Vec<Event>>>, F2: Into<Option<i64>>, F3: Into<Option<bool>> {
+    Events {
+      events: events.into(),
+      last: last.into(),
+      is_gap: is_gap.into(),
+    }
+  }
+}
+
+impl TSerializable for Events {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<Events> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<Event>> = Some(Vec::new());
+    let mut f_2: Option<i64> = Some(0);
+    let mut f_3: Option<bool> = Some(false);
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<Event> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_5 = Event::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_5);
+          }
+          i_prot.read_list_end()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_i64()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = i_prot.read_bool()?;
+          f_3 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = Events {
+      events: f_1,
+      last: f_2,
+      is_gap: f_3,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("Events");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.events {
+      o_prot.write_field_begin(&TFieldIdentifier::new("events", TType::List, 1))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.last {
+      o_prot.write_field_begin(&TFieldIdentifier::new("last", TType::I64, 2))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.is_gap {
+      o_prot.write_field_begin(&TFieldIdentifier::new("is_gap", TType::Bool, 3))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for Events {
+  fn default() -> Self {
+    Events{
+      events: Some(Vec::new()),
+      last: Some(0),
+      is_gap: Some(false),
     }
   }
 }
@@ -1104,8 +1459,8 @@ impl BaseServiceTypesResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<String> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_3 = i_prot.read_string()?;
-            val.push(list_elem_3);
+            let list_elem_6 = i_prot.read_string()?;
+            val.push(list_elem_6);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -1235,6 +1590,9 @@ pub trait TLocatorSyncClient : TBaseSyncClient {
   /// An operator declares a member gone that is down, and does not reply that its process has
   /// ended: it never returns with what it held. False if the callee knows no such member.
   fn declare_gone(&mut self, location: Location) -> thrift::Result<bool>;
+  /// The events after that number, of the last 1,000. 0: all of them. Negative: none, but `last`. If
+  /// there are none, waits for one, for that time, for 30 s at most. An error if 256 callers wait.
+  fn events(&mut self, after: i64, timeout_ms: i32) -> thrift::Result<Events>;
 }
 
 pub trait TLocatorSyncClientMarker {}
@@ -1493,6 +1851,33 @@ impl <C: TThriftClient + TLocatorSyncClientMarker + TBaseSyncClientMarker> TLoca
       result.ok_or()
     }
   }
+  fn events(&mut self, after: i64, timeout_ms: i32) -> thrift::Result<Events> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("events", TMessageType::Call, self.sequence_number());
+        let call_args = LocatorEventsArgs { after, timeout_ms };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("events", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = LocatorEventsResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
 }
 
 //
@@ -1519,6 +1904,9 @@ pub trait LocatorSyncHandler : BaseSyncHandler {
   /// An operator declares a member gone that is down, and does not reply that its process has
   /// ended: it never returns with what it held. False if the callee knows no such member.
   fn handle_declare_gone(&self, location: Location) -> thrift::Result<bool>;
+  /// The events after that number, of the last 1,000. 0: all of them. Negative: none, but `last`. If
+  /// there are none, waits for one, for that time, for 30 s at most. An error if 256 callers wait.
+  fn handle_events(&self, after: i64, timeout_ms: i32) -> thrift::Result<Events>;
 }
 
 pub struct LocatorSyncProcessor<H: LocatorSyncHandler> {
@@ -1560,6 +1948,9 @@ impl <H: LocatorSyncHandler> LocatorSyncProcessor<H> {
   }
   fn process_declare_gone(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TLocatorProcessFunctions::process_declare_gone(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_events(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TLocatorProcessFunctions::process_events(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_ping(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TBaseProcessFunctions::process_ping(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -1912,6 +2303,43 @@ impl TLocatorProcessFunctions {
       },
     }
   }
+  pub fn process_events<H: LocatorSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = LocatorEventsArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_events(args.after, args.timeout_ms) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("events", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = LocatorEventsResult { result_value: Some(handler_return) };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("events", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("events", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
 }
 
 impl <H: LocatorSyncHandler> TProcessor for LocatorSyncProcessor<H> {
@@ -1947,6 +2375,9 @@ impl <H: LocatorSyncHandler> TProcessor for LocatorSyncProcessor<H> {
       },
       "declare_gone" => {
         self.process_declare_gone(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "events" => {
+        self.process_events(message_ident.sequence_number, i_prot, o_prot)
       },
       "ping" => {
         self.process_ping(message_ident.sequence_number, i_prot, o_prot)
@@ -2056,8 +2487,8 @@ impl LocatorRemoveArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Location> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_4 = Location::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_4);
+            let list_elem_7 = Location::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_7);
           }
           i_prot.read_list_end()?;
           f_2 = Some(val);
@@ -2125,8 +2556,8 @@ impl LocatorAddArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Location> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_5 = Location::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_5);
+            let list_elem_8 = Location::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_8);
           }
           i_prot.read_list_end()?;
           f_2 = Some(val);
@@ -2238,8 +2669,8 @@ impl LocatorGetAllResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Location> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_6 = Location::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_6);
+            let list_elem_9 = Location::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_9);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -2920,6 +3351,128 @@ impl LocatorDeclareGoneResult {
     if let Some(fld_var) = self.result_value {
       o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Bool, 0))?;
       o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// LocatorEventsArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct LocatorEventsArgs {
+  after: i64,
+  timeout_ms: i32,
+}
+
+impl LocatorEventsArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorEventsArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<i64> = None;
+    let mut f_2: Option<i32> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_i64()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_i32()?;
+          f_2 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("LocatorEventsArgs.after", &f_1)?;
+    verify_required_field_exists("LocatorEventsArgs.timeout_ms", &f_2)?;
+    let ret = LocatorEventsArgs {
+      after: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      timeout_ms: f_2.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("events_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("after", TType::I64, 1))?;
+    o_prot.write_i64(self.after)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("timeout_ms", TType::I32, 2))?;
+    o_prot.write_i32(self.timeout_ms)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// LocatorEventsResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct LocatorEventsResult {
+  result_value: Option<Events>,
+}
+
+impl LocatorEventsResult {
+  fn ok_or(self) -> thrift::Result<Events> {
+    if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for LocatorEvents"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<LocatorEventsResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<Events> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = Events::read_from_in_protocol(i_prot)?;
+          f_0 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = LocatorEventsResult {
+      result_value: f_0,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("LocatorEventsResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
+      fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
     o_prot.write_field_stop()?;

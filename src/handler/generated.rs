@@ -1,6 +1,8 @@
 //! The generated handler traits of `locator.Base` and `locator.Locator`, implemented for all
 //! handlers: convert wire values and call the handler.
 
+use std::time::Duration;
+
 use log::warn;
 
 use super::{BaseHandler, LocatorHandler};
@@ -90,6 +92,12 @@ impl<H: LocatorHandler> LocatorSyncHandler for H {
     fn handle_declare_gone(&self, location: locator::Location) -> thrift::Result<bool> {
         let location = Location::try_from(&location).map_err(|e| e.to_string())?;
         Ok(self.node().declare_gone(&location))
+    }
+
+    fn handle_events(&self, after: i64, timeout_ms: i32) -> thrift::Result<locator::Events> {
+        let timeout = Duration::from_millis(timeout_ms.max(0) as u64);
+        let events = self.node().events(after, timeout);
+        events.ok_or_else(|| "too many callers wait for events".into())
     }
 
     fn handle_members(&self) -> thrift::Result<locator::Gossip> {

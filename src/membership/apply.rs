@@ -138,11 +138,12 @@ impl Membership {
     }
 
     fn add_to_ring(&mut self, before: Option<&Member>, member: &Member) {
+        let has_other_tags = before.is_some_and(|before| before.tags != member.tags);
         if self.ring.insert(member.location.clone()) {
             self.compare_legacy_soon();
-            self.push_change(&member.location, ChangeKind::Added);
+            self.push_change(&member.location, ChangeKind::Added, has_other_tags);
         } else if before.is_some_and(|before| before.generation != member.generation) {
-            self.push_change(&member.location, ChangeKind::Restarted);
+            self.push_change(&member.location, ChangeKind::Restarted, has_other_tags);
         }
     }
 
@@ -152,16 +153,17 @@ impl Membership {
         self.end_cut_link(location);
         if self.ring.remove(location) {
             self.compare_legacy_soon();
-            self.push_change(location, kind);
+            self.push_change(location, kind, false);
         }
     }
 
-    fn push_change(&mut self, location: &Location, kind: ChangeKind) {
+    fn push_change(&mut self, location: &Location, kind: ChangeKind, has_other_tags: bool) {
         let record = self.table.get(location);
         self.push_event(Event::RingChanged(Change {
             location: location.clone(),
             kind,
             tags: record.map_or_else(Tags::default, |member| member.tags.clone()),
+            has_other_tags,
         }));
     }
 

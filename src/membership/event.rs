@@ -15,6 +15,10 @@ pub enum Event {
     Refuted(i64),
     /// This node suspects the member itself: a call failed, and so did the indirect probe.
     Suspected(Location),
+    /// Others suspect the member.
+    SuspectedByOthers(Location),
+    /// The member has refuted a suspicion.
+    RefutedByMember(Location),
     /// The member does not reply to this node, but to this other one.
     LinkCut(Location, Location),
     /// The member replies to this node again.
@@ -44,6 +48,8 @@ pub struct Change {
     pub kind: ChangeKind,
     /// Its tags.
     pub tags: Tags,
+    /// The process there before it had other ones.
+    pub has_other_tags: bool,
 }
 
 /// What happened to a member of the ring.

@@ -149,7 +149,19 @@ impl Membership {
             self.apply(member.with_status(Status::Down));
             return Ok(Merge::Stale);
         }
-        Ok(self.apply(member.clone()))
+        let before = known.map(|known| known.status);
+        let merged = self.apply(member.clone());
+        let location = || member.location.clone();
+        match (before, member.status) {
+            (Some(Status::Alive), Status::Suspect) => {
+                self.push_event(Event::SuspectedByOthers(location()));
+            }
+            (Some(Status::Suspect), Status::Alive) => {
+                self.push_event(Event::RefutedByMember(location()));
+            }
+            _ => {}
+        }
+        Ok(merged)
     }
 
     /// Compares a record of this node with its own, and refutes it if it is larger.

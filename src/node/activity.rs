@@ -1,17 +1,16 @@
 //! `Activity`: what a node has done and seen so far, for those who look at it.
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use parking_lot::Mutex;
 use thrift::protocol::{TBinaryOutputProtocol, TSerializable};
 
 use super::Node;
-use crate::locator::Gossip;
+use super::history::History;
+use crate::locator::{Event, Gossip};
 
-/// Events kept before the oldest is dropped.
-const MAX_EVENTS: usize = 50;
+/// Events that are shown to people.
+const SHOWN_EVENTS: usize = 50;
 
 /// What a node counts since it started.
 #[derive(Debug, Clone, Copy)]
@@ -31,21 +30,19 @@ pub enum Count {
 }
 
 /// What a node has done so far. Shared by threads.
-#[derive(Default)]
 pub(super) struct Activity {
-    /// The last events, in order: when, in milliseconds since 1970, and the line of the log.
-    /// Locked to add one and to copy them.
-    events: Mutex<VecDeque<(i64, String)>>,
+    /// What it has logged about members.
+    pub history: History,
     counts: [AtomicU64; Count::Refutations as usize + 1],
 }
 
 impl Activity {
-    pub fn add_event(&self, at: i64, text: String) {
-        let mut events = self.events.lock();
-        if events.len() == MAX_EVENTS {
-            events.pop_front();
+    /// Nothing yet. `started` is the time of the start, in milliseconds since 1970.
+    pub fn new(started: i64) -> Activity {
+        Activity {
+            history: History::new(started),
+            counts: Default::default(),
         }
-        events.push_back((at, text));
     }
 
     pub fn add(&self, count: Count, number: u64) {
@@ -89,7 +86,14 @@ impl Node {
     /// The last 50 events that were logged, oldest first: when, in milliseconds since 1970, and
     /// the line. Never blocks for long.
     pub fn recent_events(&self) -> Vec<(i64, String)> {
-        self.shared.activity.events.lock().iter().cloned().collect()
+        let events = self
+            .shared
+            .activity
+            .history
+            .recent(SHOWN_EVENTS)
+            .into_iter();
+        let shown = |event: Event| (event.at.unwrap_or(0), event.text.unwrap_or_default());
+        events.map(shown).collect()
     }
 
     /// How often that has happened so far. Never blocks.

@@ -35,6 +35,7 @@ impl Node {
         self.shared.state.lock().stopped = true;
         self.shared.changed.notify_all();
         self.shared.event_added.notify_all();
+        self.shared.activity.history.stop();
         let threads = std::mem::take(&mut *self.shared.threads.lock());
         for thread in threads {
             if thread.join().is_err() {

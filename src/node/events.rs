@@ -18,34 +18,43 @@ const MAX_EVENTS: usize = 256;
 /// What has happened since the event thread last looked.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct PendingEvents {
-    /// Changes of the ring, in order.
-    pub changes: Vec<Change>,
-    /// All other events, in order.
-    pub events: VecDeque<Event>,
+    /// Changes of the ring, in order, each with its number among all events.
+    pub changes: Vec<(u64, Change)>,
+    /// All other events, likewise.
+    pub events: VecDeque<(u64, Event)>,
     /// Events that were dropped.
     pub dropped: u64,
 }
 
 impl PendingEvents {
     /// Adds an event other than a ring change. Never blocks.
-    pub fn add(&mut self, event: Event) {
+    pub fn add(&mut self, number: u64, event: Event) {
         if self.events.len() == MAX_EVENTS {
             self.events.pop_front();
             self.dropped += 1;
         }
-        self.events.push_back(event);
+        self.events.push_back((number, event));
     }
 
     /// Adds ring changes. Of too many, keeps the last one of each location. Never blocks.
-    pub fn add_changes(&mut self, changes: Vec<Change>) {
+    pub fn add_changes(&mut self, changes: Vec<(u64, Change)>) {
         self.changes.extend(changes);
         if self.changes.len() > MAX_CHANGES {
             let mut seen = BTreeSet::new();
             self.changes.reverse();
-            let is_last = |change: &Change| seen.insert(change.location.clone());
+            let is_last = |(_, change): &(u64, Change)| seen.insert(change.location.clone());
             self.changes.retain(is_last);
             self.changes.reverse();
         }
+    }
+
+    /// All events in the order in which they happened.
+    pub fn in_order(&self) -> Vec<Event> {
+        let changes = self.changes.iter().cloned();
+        let changes = changes.map(|(number, change)| (number, Event::RingChanged(change)));
+        let mut all: Vec<(u64, Event)> = changes.chain(self.events.iter().cloned()).collect();
+        all.sort_by_key(|(number, _)| *number);
+        all.into_iter().map(|(_, event)| event).collect()
     }
 }
 
@@ -76,11 +85,19 @@ mod tests {
                 location: Location::new("127.0.0.1", 1 + (number % 3) as u16).unwrap(),
                 kind: ChangeKind::Restarted,
                 tags: Tags::default(),
+                has_other_tags: false,
             };
-            pending.add_changes(vec![change]);
-            pending.add(Event::ProcessPaused(Duration::ZERO));
+            pending.add_changes(vec![(2 * number as u64, change)]);
+            pending.add(2 * number as u64 + 1, Event::ProcessPaused(Duration::ZERO));
         }
-        let ports = pending.changes.iter().map(|change| change.location.port());
+        let last = pending.in_order();
+        let is_change = |event: &Event| matches!(event, Event::RingChanged(_));
+        let order: Vec<bool> = last[last.len() - 4..].iter().map(is_change).collect();
+        assert_eq!(order, [true, false, true, false]);
+        let ports = pending
+            .changes
+            .iter()
+            .map(|(_, change)| change.location.port());
         let last_three = MAX_CHANGES - 2..=MAX_CHANGES;
         assert!(ports.eq(last_three.map(|number| 1 + (number % 3) as u16)));
         assert_eq!(pending.events.len(), MAX_EVENTS);
@@ -94,7 +111,7 @@ mod tests {
             let consumer = scope.spawn(|| node.next_events());
             let paused = Event::ProcessPaused(Duration::ZERO);
             node.stop();
-            node.shared.state.lock().events.add(paused);
+            node.shared.state.lock().events.add(1, paused);
             assert_eq!(consumer.join().unwrap(), None);
         });
         assert_eq!(node.next_events(), None);

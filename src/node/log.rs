@@ -1,17 +1,30 @@
 //! What a node logs about its network, in the original's words.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{Level, info, log, warn};
 
 use super::Node;
 use crate::location::Location;
+use crate::locator::{self, EventKind as Kind};
 use crate::membership::{Change, ChangeKind, Event, Member, Membership};
 use crate::plural::counted;
 
 /// Pauses that are shorter are usual where the machine is busy.
 const WORTH_A_WARNING: Duration = Duration::from_secs(1);
+
+/// An event without anything but its kind and text, which are added. (The generated default has zeros.)
+const NOTHING_MORE: locator::Event = locator::Event {
+    sequence: None,
+    at: None,
+    kind: None,
+    location: None,
+    tags: None,
+    moved: None,
+    text: None,
+};
 
 impl Node {
     /// Logs every known member, and when it was last heard.
@@ -48,27 +61,95 @@ impl Node {
         }
     }
 
-    /// Logs events and passes ring changes to the handler until the node stops.
+    /// Logs events, keeps them for those who follow, and passes ring changes to the handler, until
+    /// the node stops.
     pub(super) fn deliver_events(&self, on_change: impl Fn(&[Change])) {
+        let mut ring = self.ring();
         while let Some(pending) = self.next_events() {
             if pending.dropped > 0 {
-                warn!(
-                    "not logged: {}",
-                    counted(pending.dropped, "membership event")
-                );
+                let dropped = counted(pending.dropped, "membership event");
+                let text = format!("not logged: {dropped}");
+                warn!("{text}");
+                self.keep_event(Kind::NOTICE, text, NOTHING_MORE);
             }
-            let own = self.location();
-            let of_others = pending.changes.iter().filter(|c| c.location != *own);
-            let events = pending.events.iter().map(describe);
-            for (level, line) in of_others.map(describe_change).chain(events) {
-                log!(level, "{line}");
-                let at = self.shared.now().unix_millis;
-                self.shared.activity.add_event(at, line);
+            for event in pending.in_order() {
+                self.log_event(&event);
             }
-            if !pending.changes.is_empty() {
-                on_change(&pending.changes);
+            let before = std::mem::replace(&mut ring, self.ring());
+            if !Arc::ptr_eq(&before, &ring) {
+                let moved = before.moved(&ring);
+                let text = format!("{:.1} % of all keys have another owner", moved * 100.0);
+                let details = locator::Event {
+                    moved: Some(moved.into()),
+                    ..NOTHING_MORE
+                };
+                self.keep_event(Kind::RING_CHANGED, text, details);
+            }
+            let changes: Vec<Change> = pending.changes.into_iter().map(|(_, c)| c).collect();
+            if !changes.is_empty() {
+                on_change(&changes);
             }
         }
+    }
+
+    fn log_event(&self, event: &Event) {
+        let own = self.location();
+        let mut details = locator::Event {
+            location: Some(subject(event).unwrap_or(own).into()),
+            ..NOTHING_MORE
+        };
+        let (level, text) = describe(event);
+        let kind = match event {
+            Event::RingChanged(change) if change.location == *own => return,
+            Event::RingChanged(change) => {
+                details.tags = Some((*change.tags).clone());
+                match change.kind {
+                    ChangeKind::Added => Kind::JOINED,
+                    ChangeKind::Down => Kind::DOWN,
+                    ChangeKind::Left => Kind::LEFT,
+                    ChangeKind::Restarted => Kind::RESTARTED,
+                }
+            }
+            Event::Suspected(_) | Event::SuspectedByOthers(_) => Kind::SUSPECTED,
+            Event::Refuted(_) | Event::RefutedByMember(_) => Kind::REFUTED,
+            _ => Kind::NOTICE,
+        };
+        log!(level, "{text}");
+        self.keep_event(kind, text, details.clone());
+        if let Event::RingChanged(change) = event
+            && change.has_other_tags
+        {
+            let text = format!("{} has other tags: {}", change.location, change.tags);
+            self.keep_event(Kind::TAGS_CHANGED, text, details);
+        }
+    }
+
+    fn keep_event(&self, kind: Kind, text: String, details: locator::Event) {
+        self.shared.activity.history.add(locator::Event {
+            at: Some(self.shared.now().unix_millis),
+            kind: Some(kind),
+            text: Some(text),
+            ..details
+        });
+    }
+}
+
+/// The member that an event is about. None: this node.
+fn subject(event: &Event) -> Option<&Location> {
+    match event {
+        Event::RingChanged(change) => Some(&change.location),
+        Event::Suspected(peer)
+        | Event::SuspectedByOthers(peer)
+        | Event::RefutedByMember(peer)
+        | Event::LinkCut(peer, _)
+        | Event::LinkRestored(peer)
+        | Event::Exited(peer)
+        | Event::DeclaredGone(peer)
+        | Event::LegacyPeer(peer)
+        | Event::UpgradedPeer(peer)
+        | Event::ForeignNetwork(peer, _)
+        | Event::GossipRejected(peer, _) => Some(peer),
+        Event::Refuted(_) | Event::ProcessPaused(_) => None,
     }
 }
 
@@ -89,10 +170,13 @@ fn last_contact(membership: &Membership, location: &Location, now: Duration) -> 
 fn describe(event: &Event) -> (Level, String) {
     let info = |text| (Level::Info, text);
     let warn = |text| (Level::Warn, text);
+    let debug = |text| (Level::Debug, text);
     match event {
         Event::RingChanged(change) => describe_change(change),
         Event::Refuted(number) => info(format!("refuted suspicion; incarnation is now {number}")),
         Event::Suspected(peer) => info(format!("suspecting {peer}: no response")),
+        Event::SuspectedByOthers(peer) => debug(format!("others suspect {peer}: no response")),
+        Event::RefutedByMember(peer) => debug(format!("{peer} has refuted a suspicion")),
         Event::LinkCut(peer, other) => warn(format!(
             "the link to {peer} is cut: it does not reply to this node, but to {other}"
         )),

@@ -6,7 +6,8 @@
 //! * the **driver**, one for each node: wakes when the core asks for it and starts callers;
 //! * the **callers**, one for each call in flight: make the call and report its outcome. The
 //!   core limits their number;
-//! * the **event thread**, one for each node: logs what changed and informs the handler;
+//! * the **event thread**, one for each node: logs what changed, keeps it for those who follow, and
+//!   informs the handler;
 //! * the server's **connection threads**, which deliver what other nodes send.
 //!
 //! One lock guards the core. It is held to decide and never during a call, so nodes cannot
@@ -15,6 +16,7 @@
 mod activity;
 mod driver;
 mod events;
+mod history;
 mod join;
 mod log;
 mod shared;

@@ -71,8 +71,10 @@ pub(super) struct State {
     pub is_returning: bool,
     /// The last node met that belongs to another network.
     pub foreign_peer: Option<(Location, Arc<str>)>,
-    /// Changes that the driver has not applied to the ring yet.
-    changes: Vec<Change>,
+    /// Changes that the driver has not applied to the ring yet, each with its number among all events.
+    changes: Vec<(u64, Change)>,
+    /// Events so far.
+    seen: u64,
     /// Events for the log and the handler.
     pub events: PendingEvents,
     /// How often events were collected, and how many of these times were published.
@@ -108,6 +110,7 @@ impl Shared {
                 is_returning: false,
                 foreign_peer: None,
                 changes: Vec::new(),
+                seen: 0,
                 events: PendingEvents::default(),
                 collected: 0,
                 published: 0,
@@ -123,7 +126,7 @@ impl Shared {
             has_legacy: AtomicBool::new(false),
             silent: AtomicUsize::new(0),
             has_joined: AtomicBool::new(false),
-            activity: Activity::default(),
+            activity: Activity::new(now.unix_millis),
             threads: Mutex::default(),
         }
     }
@@ -138,9 +141,10 @@ impl Shared {
         self.generation
             .store(state.membership.generation(), Release);
         for event in events {
+            state.seen += 1;
             match &event {
                 Event::RingChanged(change) => {
-                    state.changes.push(change.clone());
+                    state.changes.push((state.seen, change.clone()));
                     continue;
                 }
                 Event::ForeignNetwork(peer, network) => {
@@ -157,7 +161,7 @@ impl Shared {
                 }
                 _ => (),
             }
-            state.events.add(event);
+            state.events.add(state.seen, event);
             self.event_added.notify_all();
         }
     }
@@ -194,10 +198,10 @@ impl Shared {
         state
     }
 
-    fn change_ring(&self, changes: &[Change]) {
+    fn change_ring(&self, changes: &[(u64, Change)]) {
         // Of several changes of one location the last one counts.
         let last: BTreeMap<&Location, ChangeKind> =
-            changes.iter().map(|c| (&c.location, c.kind)).collect();
+            changes.iter().map(|(_, c)| (&c.location, c.kind)).collect();
         let mut added = Vec::new();
         let mut removed = Vec::new();
         for (location, kind) in last {

@@ -434,6 +434,10 @@ impl LocatorSyncHandler for Handler {
     fn handle_declare_gone(&self, _location: locator::Location) -> thrift::Result<bool> {
         unreachable!("not a method of the original")
     }
+
+    fn handle_events(&self, _after: i64, _timeout_ms: i32) -> thrift::Result<locator::Events> {
+        unreachable!("not a method of the original")
+    }
 }
 
 impl StoreSyncHandler for Handler {

@@ -20,7 +20,7 @@ pub trait Decoder {
 }
 
 /// The methods that have a number of their own.
-const METHODS: [&str; 30] = [
+const METHODS: [&str; 31] = [
     "ping",
     "service_type",
     "service_types",
@@ -51,6 +51,7 @@ const METHODS: [&str; 30] = [
     "rebalance_status",
     "pull",
     "stats",
+    "events",
 ];
 
 /// The number of a method. All unknown methods share one number.

@@ -108,6 +108,7 @@ impl Replies {
                 Ok(())
             }
             "ping_req" => client.ping_req(locator::Location::default()).map(drop),
+            "events" => client.events(0, 0).map(drop),
             "get" => client.get(Vec::new()).map(drop),
             "write" => client.write(Vec::new(), Vec::new()).map(drop),
             "fetch" => client.fetch(Vec::new()).map(from_read_result).map(drop),

@@ -11,7 +11,9 @@ use thrifty_p2p::diststore::{
     ReadResult, RebalanceStatus, Refused, Rejection, ReplicateResult, Saved, ServerStats,
     StatusReply, StoreSyncClient, TStoreSyncClient, Topology, Write, WriteId, WriteResult,
 };
-use thrifty_p2p::locator::{Gossip, Location, Member, Status, TBaseSyncClient, TLocatorSyncClient};
+use thrifty_p2p::locator::{
+    Event, EventKind, Events, Gossip, Location, Member, Status, TBaseSyncClient, TLocatorSyncClient,
+};
 use thrifty_p2p::store::placement;
 
 /// A name and an input.
@@ -165,6 +167,7 @@ fn requests() -> Vec<Seed> {
         }),
         request("members", |c| c.members()),
         request("ping_req", |c| c.ping_req(location(9902))),
+        request("events", |c| c.events(-1, 1_000)),
         request("get", |c| c.get(key())),
         request("put", |c| c.put(key(), b"value".to_vec())),
         request("write", |c| c.write(key(), b"value".to_vec())),
@@ -259,6 +262,16 @@ fn replies() -> Vec<Seed> {
         8,
         vec![process(9901)],
     );
+    let event = Event {
+        sequence: Some(UNIX_MILLIS << 10),
+        at: Some(UNIX_MILLIS),
+        kind: Some(EventKind::RING_CHANGED),
+        location: Some(location(9902)),
+        tags: Some(tags()),
+        moved: Some(0.25.into()),
+        text: Some("a line".to_owned()),
+    };
+    let events = Events::new(vec![event], UNIX_MILLIS << 10, false);
     let page = Page::new(
         vec![pair(value()), pair(None)],
         Cursor::new(7, b"key".to_vec()),
@@ -324,6 +337,7 @@ fn replies() -> Vec<Seed> {
         record("get_node", &location(9901)),
         record("exchange", &reply_gossip()),
         record("members", &reply_gossip()),
+        record("events", &events),
         reply("ping_req", TType::Bool, &|o| o.write_bool(true)),
         reply("get", TType::String, &|o| o.write_bytes(b"value")),
         reply("write", TType::I64, &|o| o.write_i64(VERSION)),
