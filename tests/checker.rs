@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::checker::workload::Versioned;
 use common::checker::{CallError, KeyValueStore, Report, Workload};
 use common::stores::Stores;
 use common::{NodeProcess, SOON, eventually, example};
@@ -15,12 +16,17 @@ use common::{NodeProcess, SOON, eventually, example};
 /// All values of a key, and none where it was deleted. The last one is the current one.
 type Versions = Vec<Option<Vec<u8>>>;
 
+/// A value, or none, for some keys.
+type Swapped = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
 /// A store in memory with a fault. Clones share their content.
 #[derive(Clone)]
 struct FaultyStore {
     values: Arc<Mutex<HashMap<Vec<u8>, Versions>>>,
     fault: Fault,
     calls: usize,
+    /// What the last conditional write of each key wrote.
+    swapped: Arc<Mutex<Swapped>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,6 +42,10 @@ enum Fault {
     GoesBack,
     /// One read in ten comes after the write before the last one was made once more.
     WritesTwice,
+    /// One conditional write in ten is made whatever its condition is.
+    IgnoresConditions,
+    /// One read in ten comes after the last conditional write was made once more.
+    SwapsTwice,
     /// One write in ten is refused and has no effect.
     Refuses,
 }
@@ -43,7 +53,7 @@ enum Fault {
 impl FaultyStore {
     /// Does the fault affect this call?
     fn has_fault(&mut self, fault: Fault) -> bool {
-        self.calls += 1;
+        self.calls += usize::from(self.fault == fault);
         self.fault == fault && (fault == Fault::KeepsDeleted || self.calls.is_multiple_of(10))
     }
 }
@@ -55,8 +65,14 @@ impl KeyValueStore for FaultyStore {
         if self.has_fault(Fault::MissesKeys) {
             return Ok(None);
         }
+        let swaps_twice = self.has_fault(Fault::SwapsTwice);
         let mut values = self.values.lock().unwrap();
         let versions = values.entry(key.to_vec()).or_default();
+        if let Some(value) = self.swapped.lock().unwrap().get(key)
+            && swaps_twice
+        {
+            versions.push(value.clone());
+        }
         let before = versions.iter().rev().nth(1).cloned().flatten();
         if writes_twice {
             versions.push(before.clone());
@@ -82,6 +98,34 @@ impl KeyValueStore for FaultyStore {
         versions.push(value.map(<[u8]>::to_vec));
         Ok(())
     }
+
+    fn read(&mut self, key: &[u8]) -> Result<Option<Versioned>, CallError> {
+        let mut values = self.values.lock().unwrap();
+        let versions = values.entry(key.to_vec()).or_default();
+        let value = versions.last().cloned().flatten();
+        let version = value.as_ref().map_or(0, |_| versions.len() as i64);
+        Ok(Some((value, version)))
+    }
+
+    fn put_if(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        version: i64,
+    ) -> Result<bool, CallError> {
+        let is_ignored = self.has_fault(Fault::IgnoresConditions);
+        let mut values = self.values.lock().unwrap();
+        let versions = values.entry(key.to_vec()).or_default();
+        let has_value = versions.last().is_some_and(Option::is_some);
+        let held = if has_value { versions.len() as i64 } else { 0 };
+        if held != version && !is_ignored {
+            return Ok(false);
+        }
+        let value = value.map(<[u8]>::to_vec);
+        versions.push(value.clone());
+        self.swapped.lock().unwrap().insert(key.to_vec(), value);
+        Ok(true)
+    }
 }
 
 /// What the checker reports of a store with this fault.
@@ -90,6 +134,7 @@ fn report_of(fault: Fault) -> Report {
         values: Arc::default(),
         fault,
         calls: 0,
+        swapped: Arc::default(),
     };
     let load = Workload::start("key", 2, 2, || store.clone());
     eventually("the load continues", SOON, || load.report().writes > 1000);
@@ -106,6 +151,8 @@ fn the_checker_accepts_a_correct_store_and_finds_every_fault() {
         Fault::KeepsDeleted,
         Fault::GoesBack,
         Fault::WritesTwice,
+        Fault::IgnoresConditions,
+        Fault::SwapsTwice,
     ];
     for fault in faults {
         let report = report_of(fault);

@@ -107,6 +107,70 @@ fn a_dump_of_several_nodes_is_in_the_order_of_the_ring() {
 }
 
 #[test]
+fn a_write_that_depends_on_a_version_is_made_once_or_ends_with_5() {
+    let node = NodeProcess::start_bootstrap("storeserver");
+    let host = ["-h", node.at()];
+    let call = |name: &str, arguments: &[&str]| run(name, &[&host[..], arguments].concat());
+    let json = |key: &str| -> serde_json::Value {
+        let status = i32::from(key == "missing");
+        serde_json::from_str(&printed(call("storeget", &["--json", key]), status)).unwrap()
+    };
+    assert_eq!(json("missing")["version"], "0");
+    printed(call("storeput", &["--if-absent", "a", "1"]), 0);
+    let put = call("storeput", &["--if-absent", "a", "2"]);
+    let held = json("a");
+    let version = held["version"].as_str().unwrap();
+    let (code, stderr) = ended(&put);
+    assert_eq!((code, &held["value"]), (Some(5), &"1".into()));
+    assert!(
+        stderr.contains(&format!("a has version {version}")),
+        "{stderr}"
+    );
+
+    printed(call("storeput", &["--if-version", version, "a", "2"]), 0);
+    printed(call("storeput", &["--if-version", version, "a", "3"]), 5);
+    printed(call("storedel", &["--if-version", version, "a"]), 5);
+    let held = json("a");
+    assert_eq!(held["value"], "2");
+    let version = held["version"].as_str().unwrap();
+    printed(call("storedel", &["--if-version", version, "a"]), 0);
+    let again = call("storedel", &["--if-version", version, "a"]);
+    assert!(ended(&again).1.contains("a has no value"));
+    printed(again, 5);
+    printed(call("storeput", &["--if-version", "0", "a", "3"]), 0);
+    let both = ["--if-version", "0", "--if-absent", "a", "4"];
+    printed(call("storeput", &both), 2);
+}
+
+#[test]
+fn a_script_counts_with_conditional_writes() {
+    let node = NodeProcess::start_bootstrap("storeserver");
+    printed(run("storeput", &["-h", node.at(), "n", "0"]), 0);
+    let line = r#"for i in 1 2 3 4 5; do
+        until
+            json=$($get -h $n --json n) || exit 9
+            version=$(expr "$json" : '.*"version":"\([0-9]*\)"')
+            value=$(expr "$json" : '.*"value":"\([0-9]*\)"')
+            $p -h $n --if-version $version n $((value + 1)) 2>/dev/null
+        do
+            [ $? = 5 ] || exit 9
+        done
+    done"#;
+    let count = || {
+        let mut shell = Command::new("sh");
+        let env = [("p", program("storeput")), ("get", program("storeget"))];
+        shell.args(["-c", line]).envs(env).env("n", node.at());
+        shell.status().unwrap().code()
+    };
+    let codes = thread::scope(|scope| {
+        let both = [scope.spawn(count), scope.spawn(count)];
+        both.map(|one| one.join().unwrap())
+    });
+    assert_eq!(codes, [Some(0), Some(0)]);
+    assert_eq!(printed(run("storeget", &["-h", node.at(), "n"]), 0), "10\n");
+}
+
+#[test]
 fn several_keys_are_read_from_arguments_and_from_a_file() {
     let node = NodeProcess::start_bootstrap("storeserver");
     let host = ["-h", node.at()];

@@ -54,7 +54,8 @@ fn has_order(rest: &[Operation], value: Option<u64>) -> bool {
             Kind::Write(written) => Some(written),
             Kind::Delete => None,
             Kind::Read(read) if read == value => value,
-            Kind::Read(_) => return false,
+            Kind::Swap { from, to } if from == value => to,
+            Kind::Read(_) | Kind::Swap { .. } => return false,
         };
         has_order(&others, value)
     })
@@ -66,15 +67,29 @@ fn random_history(random: &mut Rng) -> Vec<Operation> {
     let span = 4 + random.below(40);
     let mut history: Vec<Operation> = Vec::new();
     for number in 0..length as u64 {
-        let kind = match random.below(8) {
+        let some = |random: &mut Rng| {
+            let value = random.below(length + 2) as u64;
+            (value < length as u64).then_some(value)
+        };
+        let kind = match random.below(12) {
             0..3 => Kind::Write(number),
+            8..11 => Kind::Swap {
+                from: some(random),
+                to: Some(number),
+            },
+            11 => Kind::Swap {
+                from: some(random),
+                to: None,
+            },
             3 => Kind::Delete,
             4 => Kind::Read(None),
             _ => Kind::Read(Some(random.below(length) as u64)),
         };
         let start = random.below(span) as u64;
         let is_read = matches!(kind, Kind::Read(_));
-        history.push(if !is_read && random.below(4) == 0 {
+        // Without a reply it counts as a deletion, which has more orders.
+        let is_deletion = matches!(kind, Kind::Swap { to: None, .. });
+        history.push(if !is_read && !is_deletion && random.below(4) == 0 {
             unknown(start, kind)
         } else {
             operation(start, start + random.below(12) as u64, kind)
@@ -167,6 +182,17 @@ struct Register {
 impl Register {
     /// `clients` clients make `length` operations in all. One write in `unknown` has no reply.
     fn run(seed: u64, clients: usize, length: usize, unknown: usize) -> Register {
+        Register::with_swaps(seed, clients, length, unknown, 2)
+    }
+
+    /// Of nine operations `swaps` are conditional.
+    fn with_swaps(
+        seed: u64,
+        clients: usize,
+        length: usize,
+        unknown: usize,
+        swaps: usize,
+    ) -> Register {
         let mut random = Rng::new(seed);
         // Each operation: the time of its effect, its start, its end, whether it has a reply.
         let mut calls: Vec<(u64, Operation)> = Vec::new();
@@ -177,9 +203,14 @@ impl Register {
                 let effect = start + random.below(100) as u64;
                 let end = effect + random.below(100) as u64;
                 let value = (number * clients + client) as u64;
-                let kind = match random.below(7) {
+                let kind = match random.below(9) {
                     0..3 => Kind::Write(value),
                     3 => Kind::Delete,
+                    // Of the current value, or of an earlier one.
+                    chosen if chosen > 3 && chosen < 4 + swaps => Kind::Swap {
+                        from: value.checked_sub(1 + random.below(2 * clients) as u64),
+                        to: (random.below(5) > 0).then_some(value),
+                    },
                     _ => Kind::Read(None),
                 };
                 let is_read = matches!(kind, Kind::Read(_));
@@ -207,6 +238,20 @@ impl Register {
                 Kind::Read(value) => *value = current,
                 Kind::Write(value) => register.changes.push((effect, Some(*value))),
                 Kind::Delete => register.changes.push((effect, None)),
+                Kind::Swap { from, to } => {
+                    if register.random.below(3) > 0 {
+                        *from = current;
+                    }
+                    if from.is_none() {
+                        *to = to.or(Some((1 << 40) + register.history.len() as u64));
+                    }
+                    if *from == current && effect < u64::MAX {
+                        register.changes.push((effect, *to));
+                    } else if call.end.is_some() {
+                        // The reply tells what the key has.
+                        call.kind = Kind::Read(current);
+                    }
+                }
             }
             register.history.push(call);
         }
@@ -370,6 +415,74 @@ fn an_unknown_deletion_takes_effect_once() {
 }
 
 #[test]
+fn a_swap_that_is_made_twice_or_without_its_value_is_rejected() {
+    use Kind::{Delete, Read, Swap, Write};
+    let swap = |from, to| Swap { from, to };
+    let lock = swap(None, Some(1));
+    assert!(is_accepted(&sequence([
+        lock,
+        Read(Some(1)),
+        Delete,
+        swap(None, Some(2))
+    ])));
+    assert_rejected(&sequence([lock, swap(None, Some(2))]), "two have the lock");
+    let counter = [Write(1), swap(Some(1), Some(2)), swap(Some(1), Some(3))];
+    assert_rejected(&sequence(counter), "one of two increments is lost");
+    let ignored = [Write(1), Write(2), swap(Some(1), Some(3))];
+    assert_rejected(&sequence(ignored), "the condition is not met");
+    let deleted = [Write(1), Write(2), swap(Some(1), None), Read(None)];
+    assert_rejected(&sequence(deleted), "the condition of a deletion is not met");
+
+    // An attempt without a reply is made again later, when the key has no value again.
+    let mut twice = sequence([Read(Some(1)), Delete, Read(None), Read(Some(1))]);
+    twice.push(unknown(0, lock));
+    assert_rejected(&twice, "a swap that was made twice");
+    // Its caller was told that it was not made.
+    let late = sequence([Write(2), Read(Some(2)), Delete, Read(Some(1))]);
+    assert_rejected(
+        &late,
+        "a swap that was made after its condition was not met",
+    );
+}
+
+#[test]
+fn a_swap_without_a_reply_is_made_once_when_its_value_is_there_or_never() {
+    use Kind::{Delete, Read, Swap, Write};
+    let swap = |from, to| Swap { from, to };
+    let mut history = sequence([Write(1), Read(Some(1)), Read(Some(3)), Read(Some(3))]);
+    let [second, third] = [(1, 2), (2, 3)].map(|(from, to)| swap(Some(from), Some(to)));
+    history.extend([unknown(5, third), unknown(6, second)]);
+    assert!(is_accepted(&history), "one follows the other");
+    history.pop();
+    assert_rejected(&history, "the value that it needs was never there");
+    history.pop();
+    history.push(unknown(5, swap(Some(1), Some(2))));
+    history.truncate(2);
+    history.push(unknown(5, second));
+    assert!(is_accepted(&history), "it is never made");
+
+    // In parts: the swap is sent in the first, and read in the second.
+    let mut checker = Checker::new(LIMIT);
+    let mut first = sequence([Write(1), Write(2)]);
+    first.extend([
+        unknown(3, swap(Some(1), Some(7))),
+        unknown(4, swap(None, Some(8))),
+    ]);
+    assert_eq!(checker.check(&first), Verdict::Linearizable);
+    let later = |kinds: &[Kind], at: u64| -> Vec<Operation> {
+        let kinds = sequence(kinds.iter().copied()).into_iter();
+        kinds
+            .map(|o| operation(o.start + at, o.end.unwrap() + at, o.kind))
+            .collect()
+    };
+    let mut other = checker.clone();
+    let second = later(&[Delete, Read(Some(8))], 100);
+    assert_eq!(checker.check(&second), Verdict::Linearizable);
+    let second = later(&[Read(Some(7))], 100);
+    assert!(matches!(other.check(&second), Verdict::Violation(_)));
+}
+
+#[test]
 fn a_counterexample_names_the_few_operations_that_have_no_order() {
     use Kind::{Read, Write};
     let kinds = (0..1000).flat_map(|value| [Write(value), Read(Some(value))]);
@@ -396,9 +509,11 @@ fn a_search_beyond_its_limit_is_undecided() {
 
 #[test]
 fn a_hundred_thousand_operations_of_sixteen_clients_take_seconds() {
-    let mut register = Register::run(1, 16, 100_000, 1000);
+    let mut register = Register::with_swaps(1, 16, 100_000, 1000, 0);
     let began = Instant::now();
     assert!(is_accepted(&register.history));
+    let with_swaps = Register::run(1, 16, 100_000, 1000);
+    assert!(is_accepted(&with_swaps.history));
     eprintln!("accepted after {:.1?}", began.elapsed());
     let middle = register.history.len() / 2;
     let lost = unknown(register.history[middle].start, Kind::Write(1_000_000));

@@ -66,6 +66,26 @@ fn check_readable(nodes: &[&NodeProcess], pairs: &[(String, String)]) {
     assert!(slowest < CALL_BOUND, "{slowest:?} to get a key");
 }
 
+#[test]
+fn a_write_that_depends_on_a_version_is_refused_beside_legacy_nodes() {
+    let legacy = LegacyNode::start_store(None);
+    let node = join_store(&legacy.location, &[], &[&legacy]);
+    let put = |option| run("storeput", &["-h", node.at(), option, "a", "1"]);
+    let mut refused = put("--if-absent");
+    eventually("the node serves", SOON, || {
+        refused = put("--if-absent");
+        String::from_utf8_lossy(&refused.stderr).contains("nodes of the original")
+    });
+    assert_eq!(refused.status.code(), Some(4));
+    assert!(put("-v").status.success(), "other writes are made");
+    legacy.leave();
+    eventually("the legacy node has left", SOON, || {
+        run("storeput", &["-h", node.at(), "--if-absent", "b", "1"])
+            .status
+            .success()
+    });
+}
+
 /// The pairs that a legacy node owns on the ring of `node`.
 fn owned_by<'a>(
     legacy: &LegacyNode,

@@ -71,6 +71,7 @@ fn pairs_of_one_call_that_have_no_room_are_refused_and_the_others_are_written() 
             false,
             None,
             None,
+            None,
         )
     };
     let results = call(StoreSyncClient::new, at, |node| {

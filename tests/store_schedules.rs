@@ -23,10 +23,13 @@ use thrifty_p2p::store::rebalance::{Rule, Rules};
 const STEPS: usize = 4000;
 
 /// What must have happened in the default run.
-const EVENTS: [&str; 31] = [
+const EVENTS: [&str; 34] = [
     "reads",
     "writes",
     "deletes",
+    "conditional writes",
+    "conditions not met",
+    "conditions noted everywhere",
     "scans",
     "reads refused",
     "scans refused",
@@ -146,6 +149,11 @@ fn reading_copies_of_writes_that_are_not_finished_breaks_a_promise() {
 #[test]
 fn executing_every_attempt_of_a_write_breaks_a_promise() {
     assert!(breaks_a_promise_without(Rule::RunOnce, 1500));
+}
+
+#[test]
+fn writing_without_regard_to_the_condition_breaks_a_promise() {
+    assert!(breaks_a_promise_without(Rule::MeetConditions, 100));
 }
 
 #[test]

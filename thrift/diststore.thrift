@@ -53,6 +53,8 @@ struct Write {
     /** When the first attempt started, or before, by the callee's clock. Without it a write with an
      * id takes longer after a change of the members: the callee asks all others. */
     6: optional i64 started,
+    /** Write only if the key has this version; 0: only if it has no value. */
+    7: optional i64 if_version,
 }
 
 /** The result of a write. */
@@ -66,6 +68,9 @@ struct WriteResult {
     2: bool existed,
     /** Why the write was refused, if it was. It has not taken effect and never will. */
     3: optional string refused,
+    /** The key has another version than the write depends on: nothing was written. `version` is the
+     * one that the key has, 0 without a value; `existed`: has it a value? */
+    4: bool differs,
 }
 
 /** The results of writes at their primary. */
@@ -91,6 +96,8 @@ struct Copy {
     7: bool is_undo,
     /** The owner must keep it whether it has room or not. */
     8: bool must_keep,
+    /** The write was not made, because the key has this version, which the owner may have. */
+    9: bool differs,
 }
 
 /** A copy that an owner did not keep: its index among those sent, from 0, and why. */
@@ -311,6 +318,15 @@ service Store extends locator.Locator {
     ReadResult fetch(1: binary key) throws (1: Refused refused),
     /** Deletes a key. Was there a value? */
     bool unset(1: binary key) throws (1: Refused refused),
+
+    /**
+     * `write` if the key has that version, as `fetch` returned it; 0: if it has no value. Otherwise
+     * the result `differs`. Refused beside nodes of the original, whose puts have no versions. Each
+     * call is a write of its own: to repeat a call that broke, give `write_many` an id.
+     */
+    WriteResult write_if(1: binary key, 2: binary value, 3: i64 version) throws (1: Refused refused),
+    /** `unset` on the same condition. */
+    WriteResult unset_if(1: binary key, 2: i64 version) throws (1: Refused refused),
 
     /** `write` or `unset` for each of these. Each takes effect by itself. */
     list<WriteResult> write_many(1: list<Write> writes) throws (1: Refused refused),

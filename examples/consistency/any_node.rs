@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use thrifty_p2p::client::StoreClient;
 use thrifty_p2p::client::ring::RingClient;
+use thrifty_p2p::client::{Conditional, StoreClient};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::location::Location;
 use thrifty_p2p::rpc::dialer::Dialer;
 use thrifty_p2p::store::placement::Key;
 
 use super::nodes::Nodes;
-use super::workload::{CallError, KeyValueStore, Write};
+use super::workload::{CallError, KeyValueStore, Versioned, Write};
 
 /// The calls after which a client changes to another node.
 const CALLS_PER_NODE: u32 = 50;
@@ -147,6 +147,24 @@ impl KeyValueStore for AnyNode {
 
     fn put(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), CallError> {
         self.call(false, |client| put(client, key, value))
+    }
+
+    fn read(&mut self, key: &[u8]) -> Result<Option<Versioned>, CallError> {
+        let read = self.call(true, |client| client.read(key))?;
+        Ok(Some((read.value, read.version)))
+    }
+
+    fn put_if(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        version: i64,
+    ) -> Result<bool, CallError> {
+        let result = self.call(false, |client| match value {
+            Some(value) => client.put_if(key, value, version),
+            None => client.delete_if(key, version),
+        })?;
+        Ok(matches!(result, Conditional::Written(_)))
     }
 
     fn get_many(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, CallError> {

@@ -131,6 +131,22 @@ impl History {
         self.end(started, Some(kind), is_acknowledged)
     }
 
+    /// Ends a write that was made only if the key had the value `from`, or none, and that replaced it
+    /// by that of the write with this number, or by none.
+    ///
+    /// # Errors
+    /// As for [`end_read`](History::end_read).
+    pub fn end_swap(
+        &self,
+        started: &Started,
+        from: Option<&[u8]>,
+        to: Option<u64>,
+        is_acknowledged: bool,
+    ) -> Result<(), Problem> {
+        let from = from.map(write_of);
+        self.end(started, Some(Kind::Swap { from, to }), is_acknowledged)
+    }
+
     fn end(&self, started: &Started, kind: Option<Kind>, has_reply: bool) -> Result<(), Problem> {
         let mut history = self.keys[started.key].lock();
         let now = self.now();

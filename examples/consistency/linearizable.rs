@@ -9,7 +9,8 @@
 //!
 //! * Each write has a value of its own, so a read names its write.
 //! * An operation without a reply may have taken effect at any time after its start, or never. A
-//!   read without a reply is dropped.
+//!   read without a reply is dropped. A [`Swap`](Kind::Swap) without a reply has taken effect only
+//!   if its value is read: otherwise the history has an order without it too.
 //! * If no operation is in progress, the history can be cut: of the operations before the cut only
 //!   the possible values and the writes without a reply matter for those after it. [`Checker`]
 //!   checks one part after another in bounded memory.
@@ -48,6 +49,9 @@ pub enum Kind {
     Delete,
     /// Returned this value, or none.
     Read(Option<u64>),
+    /// Found the value `from` and replaced it by `to` in one step: a conditional write. No other
+    /// write of the history has the value `to`. Without a reply, one to no value counts as a deletion.
+    Swap { from: Option<u64>, to: Option<u64> },
 }
 
 impl Kind {
@@ -57,6 +61,15 @@ impl Kind {
             Kind::Write(value) => Some(value),
             Kind::Delete => None,
             Kind::Read(value) => value,
+            Kind::Swap { to, .. } => to,
+        }
+    }
+
+    /// The value that the key must have before the operation, if it must have a certain one.
+    fn needs(self) -> Option<Option<u64>> {
+        match self {
+            Kind::Read(value) | Kind::Swap { from: value, .. } => Some(value),
+            Kind::Write(_) | Kind::Delete => None,
         }
     }
 }
@@ -94,6 +107,8 @@ struct Before {
     writes: BTreeMap<u64, u64>,
     /// The starts of the deletions without a reply, sorted.
     deletes: Vec<u64>,
+    /// The swaps without a reply whose value was not read yet: start and `from`, by `to`.
+    swaps: BTreeMap<u64, (u64, Option<u64>)>,
 }
 
 impl Checker {
@@ -146,7 +161,10 @@ impl Before {
         for operation in part.iter().filter(|operation| operation.end.is_none()) {
             match operation.kind {
                 Kind::Write(value) => drop(self.writes.insert(value, operation.start)),
-                Kind::Delete => self.deletes.push(operation.start),
+                Kind::Delete | Kind::Swap { to: None, .. } => self.deletes.push(operation.start),
+                Kind::Swap { from, to: Some(to) } => {
+                    self.swaps.insert(to, (operation.start, from));
+                }
                 Kind::Read(_) => (),
             }
         }
@@ -156,20 +174,46 @@ impl Before {
     /// Adds the operations of a part that was checked, except for the possible values.
     fn add(&mut self, part: &[Operation]) {
         self.add_unknown(part);
-        for operation in part.iter().filter(|operation| operation.end.is_some()) {
-            if let Kind::Read(Some(value)) = operation.kind {
+        for operation in self.certain(part) {
+            if let Some(Some(value)) = operation.kind.needs() {
                 self.writes.remove(&value);
+                self.swaps.remove(&value);
             }
         }
+    }
+
+    /// The operations of a part that have taken effect: those with a reply, and the swaps of this
+    /// part or an earlier one whose value another one of them needs. Such a swap ended at the latest
+    /// with the first of those.
+    fn certain(&self, part: &[Operation]) -> Vec<Operation> {
+        let with_reply = part.iter().filter(|operation| operation.end.is_some());
+        let mut certain: Vec<Operation> = with_reply.copied().collect();
+        let needs = |operation: &Operation| Some((operation.kind.needs()??, operation.end?));
+        let mut open: Vec<(u64, u64)> = certain.iter().filter_map(needs).collect();
+        let mut ends: BTreeMap<u64, u64> = BTreeMap::new();
+        while let Some((to, end)) = open.pop() {
+            let Some((_, from)) = self.swaps.get(&to) else {
+                continue;
+            };
+            if ends.get(&to).is_none_or(|known| end < *known) {
+                ends.insert(to, end);
+                open.extend(from.map(|from| (from, end)));
+            }
+        }
+        certain.extend(ends.into_iter().map(|(to, end)| {
+            let (start, from) = self.swaps[&to];
+            let (end, to) = (Some(end), Some(to));
+            let kind = Kind::Swap { from, to };
+            Operation { start, end, kind }
+        }));
+        certain
     }
 
     /// Adds every value of a part, and none, to the possible values.
     fn allow_any(&mut self, part: &[Operation]) {
         self.values.insert(None, 0);
         for operation in part.iter().filter(|operation| operation.end.is_some()) {
-            if let Kind::Write(value) | Kind::Read(Some(value)) = operation.kind {
-                self.values.insert(Some(value), 0);
-            }
+            self.values.insert(operation.kind.value(), 0);
         }
     }
 }

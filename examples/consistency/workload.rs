@@ -2,7 +2,7 @@
 //!
 //! Every key has several writers and several readers. A few hot keys get half of the calls, so
 //! that calls of one key overlap; many others get the rest. Some calls have one key, others
-//! several at once. Some writes delete the key.
+//! several at once. Some writes delete the key. Some depend on what the key has.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -29,11 +29,17 @@ const MAX_BATCH: usize = 8;
 /// One write in so many is a deletion.
 const DELETE_INTERVAL: usize = 7;
 
+/// One write of a single key in so many depends on what the key has, as far as the store can.
+const SWAP_INTERVAL: usize = 3;
+
 /// The pause of each thread after a call, so that the nodes have CPU time on the same machine.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// A key, and its new value, or none to delete it.
 pub type Write = (Vec<u8>, Option<Vec<u8>>);
+
+/// The value of a key, or none, with its version.
+pub type Versioned = (Option<Vec<u8>>, i64);
 
 /// A call that failed. A write may have taken effect.
 #[derive(Debug)]
@@ -68,6 +74,27 @@ pub trait KeyValueStore {
     /// The call failed. The write may have taken effect. The store must not be called again for
     /// the same write: it may then take effect twice.
     fn put(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), CallError>;
+
+    /// What `key` has. None if the store has no conditional writes.
+    ///
+    /// # Errors
+    /// The call failed.
+    fn read(&mut self, _key: &[u8]) -> Result<Option<Versioned>, CallError> {
+        Ok(None)
+    }
+
+    /// [`put`](KeyValueStore::put) if `key` has that version; 0: if it has no value. Has it?
+    ///
+    /// # Errors
+    /// As for [`put`](KeyValueStore::put).
+    fn put_if(
+        &mut self,
+        _key: &[u8],
+        _value: Option<&[u8]>,
+        _version: i64,
+    ) -> Result<bool, CallError> {
+        Err(CallError::new("there are no conditional writes"))
+    }
 
     /// The values of several keys.
     ///
@@ -258,6 +285,12 @@ impl Shared {
 
     /// Writes or deletes keys, and counts the call. Returns whether it succeeded.
     fn write(&self, keys: &[usize], random: &mut Rng, store: &mut impl KeyValueStore) -> bool {
+        if let [key] = keys
+            && random.below(SWAP_INTERVAL) == 0
+            && let Some(is_done) = self.swap(*key, random, store)
+        {
+            return is_done;
+        }
         let numbers: Vec<Option<u64>> = keys
             .iter()
             .map(|_| (random.below(DELETE_INTERVAL) > 0).then(|| self.history.next_write()))
@@ -277,6 +310,39 @@ impl Shared {
             self.record(*key, ended);
         }
         result.is_ok()
+    }
+
+    /// Reads a key, and writes or deletes it if it still has that, or if it has no value. Returns
+    /// whether the calls succeeded. None if the store has no conditional writes.
+    fn swap(&self, key: usize, random: &mut Rng, store: &mut impl KeyValueStore) -> Option<bool> {
+        let name = self.key(key);
+        let (started, began) = (self.history.start(key), Instant::now());
+        let Some(held) = store.read(&name).transpose() else {
+            self.end_read(key, &started, None);
+            return None;
+        };
+        self.count(Access::Read, &[key], began, held.as_ref().err());
+        let value = held.as_ref().ok().map(|(value, _)| value.as_deref());
+        self.end_read(key, &started, value);
+        let Ok((mut from, mut version)) = held else {
+            return Some(false);
+        };
+        if random.below(2) == 0 {
+            (from, version) = (None, 0);
+        }
+        let to = (random.below(DELETE_INTERVAL) > 0).then(|| self.history.next_write());
+        let (started, began) = (self.history.start(key), Instant::now());
+        let result = store.put_if(&name, to.map(value_of).as_deref(), version);
+        self.count(Access::Write, &[key], began, result.as_ref().err());
+        let ended = match result {
+            // The value that is in the way has no number yet if its write is in progress.
+            Ok(false) => self.history.end_read(&started, None),
+            _ => self
+                .history
+                .end_swap(&started, from.as_deref(), to, result.is_ok()),
+        };
+        self.record(key, ended);
+        Some(result.is_ok())
     }
 
     /// Reads keys, and counts the call.

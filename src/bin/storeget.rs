@@ -11,7 +11,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use thrifty_p2p::bulk::tsv::{decode_key, read_line};
 use thrifty_p2p::cli::{self, ClientOptions};
-use thrifty_p2p::client::StoreClient;
+use thrifty_p2p::client::{StoreClient, Versioned};
 use thrifty_p2p::error::Error;
 use thrifty_p2p::status::key::KeyStatus;
 
@@ -28,8 +28,8 @@ struct Options {
     #[arg(long)]
     raw: bool,
 
-    /// Print one JSON object a line: `key`, `found`, the bytes as `hex`, and `value` if they are text
-    /// (src/guide/schema/storeget.json)
+    /// Print one JSON object a line: `key`, `found`, `version` (0: no value), the bytes as `hex`, and
+    /// `value` if they are text (src/guide/schema/storeget.json)
     #[arg(long, conflicts_with = "raw")]
     json: bool,
 
@@ -61,19 +61,19 @@ fn main() -> ExitCode {
         let mut status = ExitCode::SUCCESS;
         for key in &keys {
             let began = Instant::now();
-            let value = store.get(key)?;
+            let read = store.read(key)?;
             if let Some((dialer, peer)) = &traced {
                 let time = began.elapsed();
                 let status = KeyStatus::ask(dialer, peer, key)?;
                 eprint!("{}{}", status.hops(peer, time), status.text());
             }
-            if value.is_none() {
+            if read.value.is_none() {
                 status = cli::status_of_key(key, false);
             }
             let output = if options.json {
-                json(key, value.as_deref()).to_string().into_bytes()
+                json(key, &read).to_string().into_bytes()
             } else {
-                value.unwrap_or_default()
+                read.value.unwrap_or_default()
             };
             cli::print(&[&output, if options.raw { b"" } else { b"\n" }])?;
         }
@@ -93,10 +93,13 @@ fn read_keys(mut input: impl BufRead) -> Result<Vec<Vec<u8>>, Error> {
 }
 
 /// The JSON object of a pair. `hex` represents any bytes, `value` only text.
-fn json(key: &[u8], value: Option<&[u8]>) -> Value {
+fn json(key: &[u8], read: &Versioned) -> Value {
+    let value = read.value.as_deref();
     let text = value.and_then(|bytes| std::str::from_utf8(bytes).ok());
     let key = String::from_utf8_lossy(key);
-    json!({ "key": key, "found": value.is_some(), "value": text, "hex": value.map(hex) })
+    // Text, because many programs read numbers of this size inexactly.
+    let (found, version) = (value.is_some(), read.version.to_string());
+    json!({ "key": key, "found": found, "version": version, "value": text, "hex": value.map(hex) })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -11,7 +11,7 @@ use thrifty_p2p::store::limits::MAX_VALUE;
 
 /// Writes VALUE for KEY; returns when all copies are in place
 #[derive(Parser)]
-#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::WRITE_STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,
@@ -19,6 +19,14 @@ struct Options {
     /// Read the value from stdin
     #[arg(long, conflicts_with = "value")]
     stdin: bool,
+
+    /// Write only if the key has this version, which `storeget --json` prints; 0: no value
+    #[arg(long, value_name = "VERSION")]
+    if_version: Option<i64>,
+
+    /// Write only if the key has no value
+    #[arg(long, conflicts_with = "if_version")]
+    if_absent: bool,
 
     /// The key; any bytes
     key: OsString,
@@ -40,6 +48,13 @@ fn main() -> ExitCode {
             },
         };
         let store = options.client.store()?;
-        store.put(&options.key.into_vec(), &value)
+        let key = options.key.into_vec();
+        match options.if_version.or(options.if_absent.then_some(0)) {
+            None => store.put(&key, &value).map(|()| ExitCode::SUCCESS),
+            Some(version) => {
+                let result = store.put_if(&key, &value, version)?;
+                Ok(cli::status_of_condition(&key, result))
+            }
+        }
     })
 }

@@ -23,6 +23,7 @@ use clap::{Args, Command, FromArgMatches, Parser};
 use parking_lot::Mutex;
 use thrift::server::TProcessor;
 
+use crate::client::Conditional;
 use crate::error::Error;
 use crate::handler::{LocatorHandler, serve};
 use crate::node::Node;
@@ -57,6 +58,10 @@ macro_rules! node_statuses {
     };
 }
 
+/// The same of a program that may write on a condition.
+pub const WRITE_STATUSES: &str = "Exit status: 0 done, 1 the key is missing, 2 wrong usage, 3 no \
+    peer, 4 the call failed, 5 the key has another version than --if-version or --if-absent says.";
+
 /// The signals and exit statuses of a node program, for its `--help`.
 pub const NODE_STATUSES: &str = node_statuses!("");
 
@@ -66,6 +71,9 @@ pub const STORE_STATUSES: &str =
 
 /// The exit status if the key is missing.
 const MISSING: u8 = 1;
+
+/// The exit status if a key has another version than the one that a write depends on.
+const DIFFERS: u8 = 5;
 
 /// The exit status if a call failed.
 pub const FAILED: u8 = 4;
@@ -222,6 +230,19 @@ pub fn status_of_key(key: &[u8], is_found: bool) -> ExitCode {
     }
     error!("there is no key {}", Key::new(key));
     ExitCode::from(MISSING)
+}
+
+/// The exit status of a program that wrote `key` on a condition. Logs an error if it did not.
+pub fn status_of_condition(key: &[u8], result: Conditional) -> ExitCode {
+    let Conditional::Differs(version) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let key = Key::new(key);
+    match version {
+        0 => error!("nothing was written: {key} has no value"),
+        _ => error!("nothing was written: {key} has version {version}"),
+    }
+    ExitCode::from(DIFFERS)
 }
 
 /// The exit status for an error.

@@ -23,7 +23,7 @@ use crate::store::key_writes::WriteReply;
 use crate::store::limits::MAX_VALUE;
 use crate::store::placement::NodeId;
 use crate::store::primary_clocks::PrimaryClocks;
-use crate::store::recent_writes::WriteIds;
+use crate::store::recent_writes::{WriteIds, WriteOutcome};
 use crate::store::types::Client;
 use crate::store::wire::refused;
 
@@ -35,6 +35,24 @@ const LEGACY_PUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pause between two reads of a value that was put to a legacy node.
 const LEGACY_PUT_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a key has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// The value, if there is one.
+    pub value: Option<Vec<u8>>,
+    /// Names this value among all that the key ever has. 0 without a value, and at a legacy node.
+    pub version: i64,
+}
+
+/// The result of a conditional write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conditional {
+    /// It was made and has this version.
+    Written(i64),
+    /// Nothing was written: the key has this version. 0: it has no value.
+    Differs(i64),
+}
 
 /// A client that calls one node of a store. The node forwards each call to the primary of its
 /// key. If it cannot be reached, the client calls the next node of its list from then on.
@@ -81,11 +99,27 @@ impl StoreClient {
     /// # Errors
     /// The peer cannot be called, or refuses.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.read(key)?.value)
+    }
+
+    /// The value of `key` with its version, on which a write can depend.
+    ///
+    /// # Errors
+    /// As for [`get`](StoreClient::get).
+    pub fn read(&self, key: &[u8]) -> Result<Versioned, Error> {
+        let of = |value: Option<Vec<u8>>, version| Versioned {
+            version: value.as_ref().map_or(0, |_| version),
+            value,
+        };
         self.or_legacy(
-            || self.at_any(|node| Ok(self.pool.call(node, |c| c.fetch(key.to_vec()))?.value)),
+            || {
+                let read = |client: &mut Client| client.fetch(key.to_vec());
+                let read = self.at_any(|node| self.pool.call(node, read))?;
+                Ok(of(read.value, read.version.unwrap_or(0)))
+            },
             || {
                 let value = self.call(|client| client.get(key.to_vec()))?;
-                Ok((!value.is_empty()).then_some(value))
+                Ok(of((!value.is_empty()).then_some(value), 0))
             },
         )
     }
@@ -96,14 +130,9 @@ impl StoreClient {
     /// The peer cannot be called, or refuses; a legacy peer does not return the value in time;
     /// the value is larger than the maximum.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        let size = value.len();
-        if size > MAX_VALUE {
-            return Err(Error::Usage(format!(
-                "a value of {size} bytes; at most {MAX_VALUE} are accepted"
-            )));
-        }
+        check_size(value)?;
         self.or_legacy(
-            || self.write(key, Some(value)).map(|_existed| ()),
+            || self.write(key, Some(value), None).map(drop),
             || {
                 self.call(|client| client.put(key.to_vec(), value.to_vec()))?;
                 self.wait_for(key, value)
@@ -116,16 +145,40 @@ impl StoreClient {
     /// # Errors
     /// The peer cannot be called, refuses, or is a legacy node, which cannot delete.
     pub fn delete(&self, key: &[u8]) -> Result<bool, Error> {
-        self.write(key, None)
+        Ok(self.write(key, None, None)?.existed)
+    }
+
+    /// Writes `value` for `key` if that has this version; 0: if it has no value. An attempt after a
+    /// broken connection is not made twice, and finds what became of the first one.
+    ///
+    /// # Errors
+    /// As for [`put`](StoreClient::put): then it may have been written. There are legacy nodes.
+    pub fn put_if(&self, key: &[u8], value: &[u8], version: i64) -> Result<Conditional, Error> {
+        check_size(value)?;
+        self.write(key, Some(value), Some(version)).map(Into::into)
+    }
+
+    /// Deletes `key` if it has this version.
+    ///
+    /// # Errors
+    /// As for [`put_if`](StoreClient::put_if).
+    pub fn delete_if(&self, key: &[u8], version: i64) -> Result<Conditional, Error> {
+        self.write(key, None, Some(version)).map(Into::into)
     }
 
     /// Writes by a name, so that an attempt after a broken connection does not write twice.
-    fn write(&self, key: &[u8], value: Option<&[u8]>) -> Result<bool, Error> {
+    fn write(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        if_version: Option<i64>,
+    ) -> Result<WriteOutcome, Error> {
         let (started, attempts) = (Instant::now(), Cell::new(0));
         let write = Write {
             key: Some(key.to_vec()),
             value: value.map(Vec::from),
             id: Some(self.ids.next().into()),
+            if_version,
             ..Write::default()
         };
         self.at_any(|node| self.write_at(node, &write, started, &attempts))
@@ -137,7 +190,7 @@ impl StoreClient {
         write: &Write,
         started: Instant,
         attempts: &Cell<usize>,
-    ) -> Result<bool, Error> {
+    ) -> Result<WriteOutcome, Error> {
         let node = NodeId::new(location.clone(), ANY_GENERATION);
         if self.clocks.is_needed(&node, Instant::now()) {
             let ask = |client: &mut Client| client.write_as_primary(Vec::new(), ANY_GENERATION);
@@ -157,7 +210,7 @@ impl StoreClient {
         })?;
         let reply = written.into_iter().next().map(WriteReply::from);
         let why = match reply {
-            Some(WriteReply::Done(outcome)) => return Ok(outcome.existed),
+            Some(WriteReply::Done(outcome)) => return Ok(outcome),
             Some(WriteReply::Refused(why)) => why,
             _ => "a write without its result".into(),
         };
@@ -223,4 +276,19 @@ impl StoreClient {
         }
         legacy()
     }
+}
+
+impl From<WriteOutcome> for Conditional {
+    fn from(outcome: WriteOutcome) -> Conditional {
+        match outcome.is_unmet {
+            true => Conditional::Differs(outcome.version),
+            false => Conditional::Written(outcome.version),
+        }
+    }
+}
+
+fn check_size(value: &[u8]) -> Result<(), Error> {
+    let size = value.len();
+    let why = format!("a value of {size} bytes; at most {MAX_VALUE} are accepted");
+    (size <= MAX_VALUE).then_some(()).ok_or(Error::Usage(why))
 }

@@ -446,10 +446,12 @@ pub struct Write {
   /// When the first attempt started, or before, by the callee's clock. Without it a write with an
   /// id takes longer after a change of the members: the callee asks all others.
   pub started: Option<i64>,
+  /// Write only if the key has this version; 0: only if it has no value.
+  pub if_version: Option<i64>,
 }
 
 impl Write {
-  pub fn new<F1, F2, F3, F4, F5, F6>(key: F1, value: F2, id: F3, is_retry: F4, deadline: F5, started: F6) -> Write where F1: Into<Option<Vec<u8>>>, F2: Into<Option<Vec<u8>>>, F3: Into<Option<WriteId>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<i64>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7>(key: F1, value: F2, id: F3, is_retry: F4, deadline: F5, started: F6, if_version: F7) -> Write where F1: Into<Option<Vec<u8>>>, F2: Into<Option<Vec<u8>>>, F3: Into<Option<WriteId>>, F4: Into<Option<bool>>, F5: Into<Option<i64>>, F6: Into<Option<i64>>, F7: Into<Option<i64>> {
     Write {
       key: key.into(),
       value: value.into(),
@@ -457,6 +459,7 @@ impl Write {
       is_retry: is_retry.into(),
       deadline: deadline.into(),
       started: started.into(),
+      if_version: if_version.into(),
     }
   }
 }
@@ -470,6 +473,7 @@ impl TSerializable for Write {
     let mut f_4: Option<bool> = Some(false);
     let mut f_5: Option<i64> = None;
     let mut f_6: Option<i64> = None;
+    let mut f_7: Option<i64> = None;
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -501,6 +505,10 @@ impl TSerializable for Write {
           let val = i_prot.read_i64()?;
           f_6 = Some(val);
         },
+        7 => {
+          let val = i_prot.read_i64()?;
+          f_7 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -515,6 +523,7 @@ impl TSerializable for Write {
       is_retry: f_4,
       deadline: f_5,
       started: f_6,
+      if_version: f_7,
     };
     Ok(ret)
   }
@@ -551,6 +560,11 @@ impl TSerializable for Write {
       o_prot.write_i64(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.if_version {
+      o_prot.write_field_begin(&TFieldIdentifier::new("if_version", TType::I64, 7))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -565,6 +579,7 @@ impl Default for Write {
       is_retry: Some(false),
       deadline: Some(0),
       started: Some(0),
+      if_version: Some(0),
     }
   }
 }
@@ -583,14 +598,18 @@ pub struct WriteResult {
   pub existed: Option<bool>,
   /// Why the write was refused, if it was. It has not taken effect and never will.
   pub refused: Option<String>,
+  /// The key has another version than the write depends on: nothing was written. `version` is the
+  /// one that the key has, 0 without a value; `existed`: has it a value?
+  pub differs: Option<bool>,
 }
 
 impl WriteResult {
-  pub fn new<F1, F2, F3>(version: F1, existed: F2, refused: F3) -> WriteResult where F1: Into<Option<i64>>, F2: Into<Option<bool>>, F3: Into<Option<String>> {
+  pub fn new<F1, F2, F3, F4>(version: F1, existed: F2, refused: F3, differs: F4) -> WriteResult where F1: Into<Option<i64>>, F2: Into<Option<bool>>, F3: Into<Option<String>>, F4: Into<Option<bool>> {
     WriteResult {
       version: version.into(),
       existed: existed.into(),
       refused: refused.into(),
+      differs: differs.into(),
     }
   }
 }
@@ -601,6 +620,7 @@ impl TSerializable for WriteResult {
     let mut f_1: Option<i64> = Some(0);
     let mut f_2: Option<bool> = Some(false);
     let mut f_3: Option<String> = None;
+    let mut f_4: Option<bool> = Some(false);
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -620,6 +640,10 @@ impl TSerializable for WriteResult {
           let val = i_prot.read_string()?;
           f_3 = Some(val);
         },
+        4 => {
+          let val = i_prot.read_bool()?;
+          f_4 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -631,6 +655,7 @@ impl TSerializable for WriteResult {
       version: f_1,
       existed: f_2,
       refused: f_3,
+      differs: f_4,
     };
     Ok(ret)
   }
@@ -652,6 +677,11 @@ impl TSerializable for WriteResult {
       o_prot.write_string(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.differs {
+      o_prot.write_field_begin(&TFieldIdentifier::new("differs", TType::Bool, 4))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -663,6 +693,7 @@ impl Default for WriteResult {
       version: Some(0),
       existed: Some(false),
       refused: Some("".to_owned()),
+      differs: Some(false),
     }
   }
 }
@@ -779,10 +810,12 @@ pub struct Copy {
   pub is_undo: Option<bool>,
   /// The owner must keep it whether it has room or not.
   pub must_keep: Option<bool>,
+  /// The write was not made, because the key has this version, which the owner may have.
+  pub differs: Option<bool>,
 }
 
 impl Copy {
-  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8>(key: F1, value: F2, version: F3, sequence: F4, id: F5, existed: F6, is_undo: F7, must_keep: F8) -> Copy where F1: Into<Option<Vec<u8>>>, F2: Into<Option<Vec<u8>>>, F3: Into<Option<i64>>, F4: Into<Option<i64>>, F5: Into<Option<WriteId>>, F6: Into<Option<bool>>, F7: Into<Option<bool>>, F8: Into<Option<bool>> {
+  pub fn new<F1, F2, F3, F4, F5, F6, F7, F8, F9>(key: F1, value: F2, version: F3, sequence: F4, id: F5, existed: F6, is_undo: F7, must_keep: F8, differs: F9) -> Copy where F1: Into<Option<Vec<u8>>>, F2: Into<Option<Vec<u8>>>, F3: Into<Option<i64>>, F4: Into<Option<i64>>, F5: Into<Option<WriteId>>, F6: Into<Option<bool>>, F7: Into<Option<bool>>, F8: Into<Option<bool>>, F9: Into<Option<bool>> {
     Copy {
       key: key.into(),
       value: value.into(),
@@ -792,6 +825,7 @@ impl Copy {
       existed: existed.into(),
       is_undo: is_undo.into(),
       must_keep: must_keep.into(),
+      differs: differs.into(),
     }
   }
 }
@@ -807,6 +841,7 @@ impl TSerializable for Copy {
     let mut f_6: Option<bool> = Some(false);
     let mut f_7: Option<bool> = Some(false);
     let mut f_8: Option<bool> = Some(false);
+    let mut f_9: Option<bool> = Some(false);
     loop {
       let field_ident = i_prot.read_field_begin()?;
       if field_ident.field_type == TType::Stop {
@@ -846,6 +881,10 @@ impl TSerializable for Copy {
           let val = i_prot.read_bool()?;
           f_8 = Some(val);
         },
+        9 => {
+          let val = i_prot.read_bool()?;
+          f_9 = Some(val);
+        },
         _ => {
           i_prot.skip(field_ident.field_type)?;
         },
@@ -862,6 +901,7 @@ impl TSerializable for Copy {
       existed: f_6,
       is_undo: f_7,
       must_keep: f_8,
+      differs: f_9,
     };
     Ok(ret)
   }
@@ -908,6 +948,11 @@ impl TSerializable for Copy {
       o_prot.write_bool(fld_var)?;
       o_prot.write_field_end()?
     }
+    if let Some(fld_var) = self.differs {
+      o_prot.write_field_begin(&TFieldIdentifier::new("differs", TType::Bool, 9))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
     o_prot.write_field_stop()?;
     o_prot.write_struct_end()
   }
@@ -924,6 +969,7 @@ impl Default for Copy {
       existed: Some(false),
       is_undo: Some(false),
       must_keep: Some(false),
+      differs: Some(false),
     }
   }
 }
@@ -3036,6 +3082,12 @@ pub trait TStoreSyncClient : locator::TLocatorSyncClient {
   fn fetch(&mut self, key: Vec<u8>) -> thrift::Result<ReadResult>;
   /// Deletes a key. Was there a value?
   fn unset(&mut self, key: Vec<u8>) -> thrift::Result<bool>;
+  /// `write` if the key has that version, as `fetch` returned it; 0: if it has no value. Otherwise
+  /// the result `differs`. Refused beside nodes of the original, whose puts have no versions. Each
+  /// call is a write of its own: to repeat a call that broke, give `write_many` an id.
+  fn write_if(&mut self, key: Vec<u8>, value: Vec<u8>, version: i64) -> thrift::Result<WriteResult>;
+  /// `unset` on the same condition.
+  fn unset_if(&mut self, key: Vec<u8>, version: i64) -> thrift::Result<WriteResult>;
   /// `write` or `unset` for each of these. Each takes effect by itself.
   fn write_many(&mut self, writes: Vec<Write>) -> thrift::Result<Vec<WriteResult>>;
   /// `fetch` for each key.
@@ -3217,6 +3269,60 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       }
       verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
       let result = StoreUnsetResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
+  fn write_if(&mut self, key: Vec<u8>, value: Vec<u8>, version: i64) -> thrift::Result<WriteResult> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("write_if", TMessageType::Call, self.sequence_number());
+        let call_args = StoreWriteIfArgs { key, value, version };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("write_if", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreWriteIfResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
+  fn unset_if(&mut self, key: Vec<u8>, version: i64) -> thrift::Result<WriteResult> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("unset_if", TMessageType::Call, self.sequence_number());
+        let call_args = StoreUnsetIfArgs { key, version };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("unset_if", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreUnsetIfResult::read_from_in_protocol(self.i_prot_mut())?;
       self.i_prot_mut().read_message_end()?;
       result.ok_or()
     }
@@ -3614,6 +3720,12 @@ pub trait StoreSyncHandler : locator::LocatorSyncHandler {
   fn handle_fetch(&self, key: Vec<u8>) -> thrift::Result<ReadResult>;
   /// Deletes a key. Was there a value?
   fn handle_unset(&self, key: Vec<u8>) -> thrift::Result<bool>;
+  /// `write` if the key has that version, as `fetch` returned it; 0: if it has no value. Otherwise
+  /// the result `differs`. Refused beside nodes of the original, whose puts have no versions. Each
+  /// call is a write of its own: to repeat a call that broke, give `write_many` an id.
+  fn handle_write_if(&self, key: Vec<u8>, value: Vec<u8>, version: i64) -> thrift::Result<WriteResult>;
+  /// `unset` on the same condition.
+  fn handle_unset_if(&self, key: Vec<u8>, version: i64) -> thrift::Result<WriteResult>;
   /// `write` or `unset` for each of these. Each takes effect by itself.
   fn handle_write_many(&self, writes: Vec<Write>) -> thrift::Result<Vec<WriteResult>>;
   /// `fetch` for each key.
@@ -3675,6 +3787,12 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   }
   fn process_unset(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_unset(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_write_if(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_write_if(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_unset_if(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_unset_if(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_write_many(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_write_many(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -4003,6 +4121,126 @@ impl TStoreProcessFunctions {
               )
             };
             let message_ident = TMessageIdentifier::new("unset", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
+  pub fn process_write_if<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreWriteIfArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_write_if(args.key, args.value, args.version) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("write_if", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreWriteIfResult { result_value: Some(handler_return), refused: None };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::User(usr_err) => {
+            if usr_err.downcast_ref::<Refused>().is_some() {
+              let err = usr_err.downcast::<Refused>().expect("downcast already checked");
+              let ret_err = StoreWriteIfResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("write_if", TMessageType::Reply, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              ret_err.write_to_out_protocol(o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            } else {
+              let ret_err = {
+                ApplicationError::new(
+                  ApplicationErrorKind::Unknown,
+                  usr_err.to_string()
+                )
+              };
+              let message_ident = TMessageIdentifier::new("write_if", TMessageType::Exception, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            }
+          },
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("write_if", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("write_if", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
+  pub fn process_unset_if<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreUnsetIfArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_unset_if(args.key, args.version) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("unset_if", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreUnsetIfResult { result_value: Some(handler_return), refused: None };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::User(usr_err) => {
+            if usr_err.downcast_ref::<Refused>().is_some() {
+              let err = usr_err.downcast::<Refused>().expect("downcast already checked");
+              let ret_err = StoreUnsetIfResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("unset_if", TMessageType::Reply, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              ret_err.write_to_out_protocol(o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            } else {
+              let ret_err = {
+                ApplicationError::new(
+                  ApplicationErrorKind::Unknown,
+                  usr_err.to_string()
+                )
+              };
+              let message_ident = TMessageIdentifier::new("unset_if", TMessageType::Exception, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            }
+          },
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("unset_if", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("unset_if", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -4781,6 +5019,12 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       "unset" => {
         self.process_unset(message_ident.sequence_number, i_prot, o_prot)
       },
+      "write_if" => {
+        self.process_write_if(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "unset_if" => {
+        self.process_unset_if(message_ident.sequence_number, i_prot, o_prot)
+      },
       "write_many" => {
         self.process_write_many(message_ident.sequence_number, i_prot, o_prot)
       },
@@ -5430,6 +5674,289 @@ impl StoreUnsetResult {
     if let Some(fld_var) = self.result_value {
       o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Bool, 0))?;
       o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.refused {
+      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreWriteIfArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreWriteIfArgs {
+  key: Vec<u8>,
+  value: Vec<u8>,
+  version: i64,
+}
+
+impl StoreWriteIfArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWriteIfArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<u8>> = None;
+    let mut f_2: Option<Vec<u8>> = None;
+    let mut f_3: Option<i64> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_bytes()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_bytes()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = i_prot.read_i64()?;
+          f_3 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("StoreWriteIfArgs.key", &f_1)?;
+    verify_required_field_exists("StoreWriteIfArgs.value", &f_2)?;
+    verify_required_field_exists("StoreWriteIfArgs.version", &f_3)?;
+    let ret = StoreWriteIfArgs {
+      key: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      value: f_2.expect("auto-generated code should have checked for presence of required fields"),
+      version: f_3.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("write_if_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("key", TType::String, 1))?;
+    o_prot.write_bytes(&self.key)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("value", TType::String, 2))?;
+    o_prot.write_bytes(&self.value)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("version", TType::I64, 3))?;
+    o_prot.write_i64(self.version)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreWriteIfResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreWriteIfResult {
+  result_value: Option<WriteResult>,
+  refused: Option<Refused>,
+}
+
+impl StoreWriteIfResult {
+  fn ok_or(self) -> thrift::Result<WriteResult> {
+    if self.refused.is_some() {
+      Err(thrift::Error::User(Box::new(self.refused.unwrap())))
+    } else if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreWriteIf"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreWriteIfResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<WriteResult> = None;
+    let mut f_1: Option<Refused> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = WriteResult::read_from_in_protocol(i_prot)?;
+          f_0 = Some(val);
+        },
+        1 => {
+          let val = Refused::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreWriteIfResult {
+      result_value: f_0,
+      refused: f_1,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreWriteIfResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.refused {
+      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreUnsetIfArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreUnsetIfArgs {
+  key: Vec<u8>,
+  version: i64,
+}
+
+impl StoreUnsetIfArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreUnsetIfArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<u8>> = None;
+    let mut f_2: Option<i64> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_bytes()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_i64()?;
+          f_2 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("StoreUnsetIfArgs.key", &f_1)?;
+    verify_required_field_exists("StoreUnsetIfArgs.version", &f_2)?;
+    let ret = StoreUnsetIfArgs {
+      key: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      version: f_2.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("unset_if_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("key", TType::String, 1))?;
+    o_prot.write_bytes(&self.key)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("version", TType::I64, 2))?;
+    o_prot.write_i64(self.version)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreUnsetIfResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreUnsetIfResult {
+  result_value: Option<WriteResult>,
+  refused: Option<Refused>,
+}
+
+impl StoreUnsetIfResult {
+  fn ok_or(self) -> thrift::Result<WriteResult> {
+    if self.refused.is_some() {
+      Err(thrift::Error::User(Box::new(self.refused.unwrap())))
+    } else if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreUnsetIf"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreUnsetIfResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<WriteResult> = None;
+    let mut f_1: Option<Refused> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = WriteResult::read_from_in_protocol(i_prot)?;
+          f_0 = Some(val);
+        },
+        1 => {
+          let val = Refused::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreUnsetIfResult {
+      result_value: f_0,
+      refused: f_1,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreUnsetIfResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
+      fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
     if let Some(ref fld_var) = self.refused {

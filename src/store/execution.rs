@@ -11,7 +11,7 @@ use super::write_locks::WriteGuard;
 /// Writes of one key in progress.
 pub(super) struct Execution {
     pub writes: KeyWrites,
-    /// When they are given up. None for a replay.
+    /// When they are given up. None for a replay and for a note.
     pub deadline: Option<Instant>,
     /// The indexes of the requests.
     pub indexes: Vec<usize>,
@@ -37,10 +37,24 @@ impl Execution {
         }
     }
 
+    /// Tells the owners of a locked key the outcome of the request with that index.
+    pub fn of_note(writes: KeyWrites, index: usize, lock: WriteGuard) -> Execution {
+        Execution {
+            appended: Default::default(),
+            writes,
+            deadline: None,
+            indexes: vec![index],
+            lock: Some(lock),
+            replay_of: None,
+        }
+    }
+
     /// Notes the version that is being written: a copy of another process with a smaller one is
     /// told so, because this one may be undone by what the key had before.
     pub fn note_version(&self) {
-        if let (Some(lock), Some(last)) = (&self.lock, self.writes.last()) {
+        if let (Some(lock), Some(last)) = (&self.lock, self.writes.last())
+            && !self.writes.is_replay()
+        {
             lock.set_version(last.version);
         }
     }

@@ -260,6 +260,23 @@ impl StoreSyncHandler for StoreHandler {
         Ok(outcome.existed)
     }
 
+    fn handle_write_if(
+        &self,
+        key: Vec<u8>,
+        value: Vec<u8>,
+        version: i64,
+    ) -> thrift::Result<wire::WriteResult> {
+        self.store.throttle.record_call();
+        let outcome = self.store.write_if(&key, Some(value), version);
+        Ok(WriteReply::Done(outcome.map_err(refused)?).into())
+    }
+
+    fn handle_unset_if(&self, key: Vec<u8>, version: i64) -> thrift::Result<wire::WriteResult> {
+        self.store.throttle.record_call();
+        let outcome = self.store.write_if(&key, None, version);
+        Ok(WriteReply::Done(outcome.map_err(refused)?).into())
+    }
+
     fn handle_write_many(
         &self,
         writes: Vec<wire::Write>,

@@ -19,6 +19,10 @@ use super::types::Refusal;
 use super::unfinished_copies::UnfinishedCopy;
 use super::versions::{Entry, Value, undo_of};
 
+/// Why a conditional write is given up.
+const OVERTAKEN: &str = "the key was written by another node at the same time, while keys move: \
+                         read it and try again";
+
 /// Writes of one key that go to its owners together.
 #[derive(Debug)]
 pub struct KeyWrites {
@@ -29,6 +33,8 @@ pub struct KeyWrites {
     before: Option<Entry>,
     /// In the order in which they take effect.
     writes: Vec<PendingWrite>,
+    /// What the key had before was the condition of the only write.
+    is_conditional: bool,
     stage: Stage,
     /// Another process has written the key since they began, or before a replay did.
     has_overtaken: bool,
@@ -77,8 +83,37 @@ pub struct WriteRequest {
     pub started: Instant,
     /// The write must not start later. One that is not finished then is given up.
     pub deadline: Instant,
-    /// Write only if the key has this version.
-    pub condition: Option<i64>,
+    /// Nothing is written unless it is met.
+    pub condition: Option<Condition>,
+}
+
+/// On what a write depends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// A client's: the key has this version; 0: it has no value. A tombstone counts as no value.
+    Version(i64),
+    /// That of a copy from a legacy node: nothing has been written since this version.
+    Unchanged(i64),
+}
+
+impl Condition {
+    /// The outcome of a write if this is not met by what the key has. None if it is met.
+    ///
+    /// The version of an entry never returns, so only "no value" can be met after it was not.
+    pub fn unmet(self, held: Option<&Entry>) -> Option<WriteOutcome> {
+        let version = held.map_or(0, |entry| entry.version);
+        let existed = held.is_some_and(|entry| !entry.is_tombstone());
+        let is_met = match self {
+            Condition::Version(0) => !existed,
+            Condition::Version(wanted) | Condition::Unchanged(wanted) => wanted == version,
+        };
+        (!is_met).then_some(WriteOutcome {
+            version: if existed { version } else { 0 },
+            existed,
+            is_undone: false,
+            is_unmet: true,
+        })
+    }
 }
 
 /// The reply of a primary to a write.
@@ -112,7 +147,7 @@ impl KeyWrites {
             let outcome = WriteOutcome {
                 version: newest,
                 existed,
-                is_undone: false,
+                ..WriteOutcome::default()
             };
             existed = value.is_some();
             PendingWrite {
@@ -132,6 +167,7 @@ impl KeyWrites {
             point: key.point,
             ticket,
             before,
+            is_conditional: false,
             stage: Stage::Writing,
             has_overtaken: false,
             kept_by: Vec::new(),
@@ -145,6 +181,7 @@ impl KeyWrites {
             point: Key::new(&copy.key).point,
             ticket,
             before: None,
+            is_conditional: false,
             writes: vec![PendingWrite {
                 id: copy.id,
                 sequence,
@@ -156,6 +193,32 @@ impl KeyWrites {
             stage: Stage::Replaying,
             has_overtaken: false,
             kept_by: Vec::new(),
+        }
+    }
+
+    /// Tells all owners that the condition of a write was not met by `entry`, so that no other
+    /// attempt of it runs. The key does not change: what they have is replayed.
+    pub fn note(
+        key: Key<'_>,
+        ticket: WriteTicket,
+        entry: Entry,
+        id: WriteId,
+        outcome: WriteOutcome,
+    ) -> KeyWrites {
+        let copy = UnfinishedCopy {
+            key: key.bytes.to_vec(),
+            version: entry.version,
+            id: Some(id),
+            outcome,
+        };
+        KeyWrites::replay(copy, entry, ticket)
+    }
+
+    /// The only write depends on what the key had before: it must not overtake what others write.
+    pub fn conditional(self) -> KeyWrites {
+        KeyWrites {
+            is_conditional: true,
+            ..self
         }
     }
 
@@ -206,12 +269,16 @@ impl KeyWrites {
     /// An owner has this version of the key, which is larger, of another coordinator. The writes
     /// get larger ones, and all owners get them once more: what is acknowledged must be the newest
     /// of all that any owner has, whatever the clocks say. An undo needs nothing more there, and a
-    /// replay is superseded, perhaps by the undo of its write: it must not be shown.
+    /// replay is superseded, perhaps by the undo of its write: it must not be shown. A conditional
+    /// write is given up, because what it depends on is being replaced: the larger version stays.
     pub fn on_newer(&mut self, owner: &NodeId, version: i64, now: i64, routing: &Routing) {
         if self.is_replay() {
             self.has_overtaken = true;
             self.ticket.add_ack(owner.clone());
             return;
+        }
+        if self.stage == Stage::Writing && self.is_conditional {
+            self.restore(OVERTAKEN.into());
         }
         if self.stage != Stage::Writing || !routing.has_rule(Rule::OvertakeOwners) {
             self.ticket.add_ack(owner.clone());
@@ -231,6 +298,15 @@ impl KeyWrites {
         self.ticket.forget_acks();
     }
 
+    /// This process has that version of the key itself, as an owner. Called before the writes are
+    /// finished: a conditional write is given up if another one has come meanwhile.
+    pub fn on_own(&mut self, version: i64) {
+        let is_overtaken = version > self.version();
+        if self.is_conditional && self.stage == Stage::Writing && is_overtaken {
+            self.restore(OVERTAKEN.into());
+        }
+    }
+
     /// Gives the writes up for this reason: from now on what the key had before is restored.
     /// False for an undo or a replay, which are not given up, and for writes that may not be
     /// undone: then the owners must keep them.
@@ -248,6 +324,12 @@ impl KeyWrites {
                 .for_each(|write| write.must_keep = true);
             return false;
         }
+        self.restore(reason);
+        true
+    }
+
+    /// From now on what the key had before is restored.
+    fn restore(&mut self, reason: Refusal) {
         let newest = self.version();
         let before = self.before.take().unwrap_or_default();
         let entry = Entry {
@@ -262,7 +344,6 @@ impl KeyWrites {
         }
         self.ticket.forget_acks();
         self.stage = Stage::Undoing(reason);
-        true
     }
 
     /// Why the writes were given up, if they were.

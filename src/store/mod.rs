@@ -16,7 +16,8 @@
 //! 2. The primary locks the key (`write_locks`): writes of one key follow one another. A write
 //!    that is known by its id is answered ([`recent_writes`], [`recent_placements`]). Otherwise
 //!    the primary reads the latest version where the key is read and assigns a larger one
-//!    ([`versions`], [`key_writes`]). A deletion is the write of a tombstone.
+//!    ([`versions`], [`key_writes`]). A deletion is the write of a tombstone. A write may depend
+//!    on the version that it finds, 0 for no value; beside legacy nodes that is refused.
 //! 3. It sends copies to the owners in *every* placement of its list ([`rebalance`]). An
 //!    owner keeps a copy whatever placement it has itself, unless it has no room or takes the
 //!    primary for gone, and answers with its own current placement. If the primary does not

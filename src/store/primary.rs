@@ -13,13 +13,14 @@ use log::debug;
 
 use super::durable::committer::Ticket;
 use super::execution::Execution;
-use super::key_writes::{KeyWrites, WriteReply, WriteRequest};
+use super::key_writes::{Condition, KeyWrites, WriteReply, WriteRequest};
 use super::placement::{Key, NodeId};
 use super::rebalance::{Rule, WriteTicket};
 use super::recent_writes::{Recall, WriteId, WriteOutcome};
 use super::replicator::{ReplicaResult, ReplicaWrite};
 use super::store::Store;
 use super::types::unix_millis;
+use super::versions::Entry;
 use super::write_locks::WriteGuard;
 use crate::diststore::TStoreSyncClient;
 use crate::parallel::parallel_map;
@@ -35,6 +36,10 @@ const ROUNDS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long a write waits until this node's routing accounts for new members.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a conditional write is refused in a mixed network.
+const MIXED: &str = "there are nodes of the original, whose puts have no versions: a write cannot \
+    depend on one";
 
 /// Peers asked at the same time for what became of a write.
 const PARALLEL: usize = 8;
@@ -186,14 +191,13 @@ impl Store {
             let results = reply.ok()?;
             for (id, result) in ids.iter().zip(results) {
                 match WriteReply::from(result) {
-                    WriteReply::Done(outcome) if outcome.version == 0 => (),
+                    WriteReply::Done(outcome) if outcome == WriteOutcome::default() => (),
                     WriteReply::Done(outcome) => drop(known.insert(*id, outcome)),
                     WriteReply::Refused(_) => {
                         let is_undone = true;
                         let outcome = WriteOutcome {
-                            version: 0,
-                            existed: false,
                             is_undone,
+                            ..WriteOutcome::default()
                         };
                         known.insert(*id, outcome);
                     }
@@ -206,13 +210,8 @@ impl Store {
 
     /// What became of these writes, as far as this node knows. Blocks for a second at most.
     pub(super) fn recall_writes(&self, ids: impl Iterator<Item = WriteId>) -> Vec<WriteReply> {
-        let unknown = WriteOutcome {
-            version: 0,
-            existed: false,
-            is_undone: false,
-        };
         ids.map(|id| match self.recent.recall(id, self.clock_ms()) {
-            Recall::Unknown => WriteReply::Done(unknown),
+            Recall::Unknown => WriteReply::Done(WriteOutcome::default()),
             Recall::Forgotten | Recall::Running => WriteReply::Unfinished,
             Recall::Known(outcome) if self.unfinished.has_version(outcome.version) => {
                 WriteReply::Unfinished
@@ -284,21 +283,29 @@ impl Store {
         }
         let (mut open, mut used) = (Vec::new(), self.table.bytes());
         for ((mut locked, ticket), before) in begun.into_iter().zip(latest) {
-            let version = before.as_ref().map_or(0, |entry| entry.version);
-            locked.indexes.retain(|index| {
-                let condition = requests[*index].condition;
-                let is_met = condition.is_none_or(|wanted| wanted == version);
-                if !is_met {
-                    let other = format!("the key has version {version}");
-                    replies[*index] = WriteReply::Refused(other);
-                }
-                is_met
-            });
+            let noted = self.choose(&mut locked, requests, before.as_ref(), replies);
+            if let (Some((index, outcome)), Some(entry)) = (noted, &before) {
+                let id = requests[index].id;
+                let note = KeyWrites::note(locked.key, ticket, entry.clone(), id, outcome);
+                self.recent.begin(id, self.clock_ms());
+                open.push(Execution::of_note(note, index, locked.lock));
+                continue;
+            }
+            if locked.indexes.is_empty() {
+                self.end(ticket);
+                continue;
+            }
             let chosen = locked.indexes.iter().map(|index| &requests[*index]);
             let deadline = chosen.clone().map(|request| request.deadline).min();
-            let is_from_client = chosen.clone().any(|request| request.condition.is_none());
+            let is_copy =
+                |request: &WriteRequest| matches!(request.condition, Some(Condition::Unchanged(_)));
+            let is_from_client = chosen.clone().any(|request| !is_copy(request));
+            let is_conditional =
+                |request: &WriteRequest| matches!(request.condition, Some(Condition::Version(_)));
+            let is_conditional = chosen.clone().any(is_conditional);
             let own = self.table.version(locked.key).unwrap_or_default();
-            let writes = KeyWrites::new(
+            let read = before.as_ref().map_or(0, |entry| entry.version);
+            let mut writes = KeyWrites::new(
                 locked.key,
                 ticket,
                 (before, own),
@@ -306,6 +313,16 @@ impl Store {
                 now,
                 &self.routing(),
             );
+            if is_conditional {
+                writes = writes.conditional();
+                // From now on copies of others are told of this write. One that came before is waited
+                // for: the condition is looked at again when it is finished.
+                locked.lock.set_version(writes.version());
+                if self.table.version(locked.key).unwrap_or_default() > read {
+                    self.end(writes.finish());
+                    continue;
+                }
+            }
             let entries = writes.writes().iter().map(|write| &write.entry);
             let entries: Vec<_> = entries.map(|entry| (locked.key, entry)).collect();
             if let Err(why) = self.check_room_beside(&mut used, entries.iter().copied()) {
@@ -331,6 +348,49 @@ impl Store {
             });
         }
         open
+    }
+
+    /// Leaves only the requests for a key that are to be executed now. Those whose condition is
+    /// not met are answered, or returned with the outcome if earlier attempts may have gone to
+    /// other processes: all owners must know it first.
+    fn choose(
+        &self,
+        locked: &mut LockedKey<'_>,
+        requests: &[WriteRequest],
+        before: Option<&Entry>,
+        replies: &mut [WriteReply],
+    ) -> Option<(usize, WriteOutcome)> {
+        for index in std::mem::take(&mut locked.indexes) {
+            let request = &requests[index];
+            let Some(condition) = request.condition else {
+                locked.indexes.push(index);
+                continue;
+            };
+            if !locked.indexes.is_empty() {
+                // It depends on a write that may still be undone: it is asked again, after that.
+                break;
+            }
+            let is_version = matches!(condition, Condition::Version(_));
+            if is_version && self.node.has_legacy() {
+                replies[index] = WriteReply::Refused(MIXED.into());
+                continue;
+            }
+            match condition.unmet(before) {
+                None => {
+                    // Alone: it is given up if others write the key.
+                    locked.indexes.push(index);
+                    break;
+                }
+                Some(unmet) if request.is_retry && condition == Condition::Version(0) => {
+                    return Some((index, unmet));
+                }
+                Some(unmet) => {
+                    self.recent.record(request.id, unmet, self.clock_ms());
+                    replies[index] = WriteReply::Done(unmet);
+                }
+            }
+        }
+        None
     }
 
     /// Brings the writes to their owners, and finishes those that arrive everywhere soon. The
@@ -435,12 +495,12 @@ impl Store {
             if !routing.coordinates(execution.writes.ticket()) {
                 // It was declared down: those that have copies finish them.
                 drop(routing);
-                for id in execution.writes.writes().iter().filter_map(|one| one.id) {
-                    self.recent.abandon(id);
-                }
+                self.abandon(&execution);
                 self.end(execution.writes.into_ticket());
                 continue;
             }
+            let own = self.table.version(execution.writes.key());
+            execution.writes.on_own(own.unwrap_or_default());
             let has_all = execution.writes.targets(&routing).is_empty();
             if has_all && execution.writes.is_superseded() {
                 if execution.writes.is_kept(&routing) {
@@ -452,6 +512,7 @@ impl Store {
                 }
                 let is_owner = routing.is_owner(routing.me(), execution.writes.key());
                 drop(routing);
+                self.abandon(&execution);
                 // An owner gets what is newer too, and may replay the copy until then.
                 if !is_owner {
                     self.end_replay(&execution);
@@ -465,6 +526,13 @@ impl Store {
             } else {
                 open.push(execution);
             }
+        }
+    }
+
+    /// Writes are not executed here any more, and are not finished.
+    fn abandon(&self, execution: &Execution) {
+        for id in execution.writes.writes().iter().filter_map(|one| one.id) {
+            self.recent.abandon(id);
         }
     }
 

@@ -6,6 +6,12 @@
 //! Linearizability at Large Scale and Low Latency", SOSP 2015), with a time instead of
 //! acknowledgements to bound the memory: no attempt is made as long after the first as
 //! it is remembered.
+//!
+//! That a condition was not met is remembered too: a late attempt of a write whose caller was told
+//! so must not find the condition met. The primary remembers it; if earlier attempts may have gone
+//! to other processes, all owners do before the caller is told ([`KeyWrites::note`]).
+//!
+//! [`KeyWrites::note`]: super::key_writes::KeyWrites::note
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -51,14 +57,17 @@ impl WriteIds {
 }
 
 /// What became of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WriteOutcome {
-    /// The version that it wrote, or that its undo wrote.
+    /// The version that it wrote, or that its undo wrote. If its condition was not met, the one
+    /// that the key had, 0 without a value.
     pub version: i64,
     /// Was there a value before?
     pub existed: bool,
     /// It was given up, and what the key had before was restored.
     pub is_undone: bool,
+    /// Its condition was not met, and nothing was written.
+    pub is_unmet: bool,
 }
 
 /// What is known of a write.
@@ -162,8 +171,7 @@ mod tests {
     fn outcome(version: i64) -> WriteOutcome {
         WriteOutcome {
             version,
-            existed: false,
-            is_undone: false,
+            ..WriteOutcome::default()
         }
     }
 

@@ -161,7 +161,7 @@ mod tests {
             outcome: WriteOutcome {
                 version,
                 existed: false,
-                is_undone: false,
+                ..WriteOutcome::default()
             },
         }
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::key_writes::{PendingWrite, WriteReply, WriteRequest};
+use super::key_writes::{Condition, PendingWrite, WriteReply, WriteRequest};
 use super::placement::{Key, NodeId, Placement};
 use super::rebalance::{Phase, PlacementHistory, Pull, RebalanceStatus, Saved};
 use super::recent_writes::{WriteId, WriteIds, WriteOutcome};
@@ -337,7 +337,7 @@ pub fn to_requests(
                 false => Instant::now(),
             },
             deadline: until.unwrap_or(deadline).min(deadline),
-            condition: None,
+            condition: write.if_version.map(Condition::Version),
         })
     };
     writes.into_iter().map(request).collect()
@@ -352,17 +352,23 @@ pub fn from_request(request: &WriteRequest, (started, deadline): (i64, i64)) -> 
         is_retry: Some(request.is_retry),
         deadline: Some(deadline),
         started: Some(started),
+        if_version: match request.condition {
+            Some(Condition::Version(version)) => Some(version),
+            Some(Condition::Unchanged(_)) | None => None,
+        },
     }
 }
 
 impl From<WriteReply> for wire::WriteResult {
     fn from(reply: WriteReply) -> wire::WriteResult {
-        let code = |version| wire::WriteResult::new(version, false, None);
+        let code = |version| wire::WriteResult::new(version, false, None, false);
         match reply {
-            WriteReply::Done(done) => wire::WriteResult::new(done.version, done.existed, None),
+            WriteReply::Done(done) => {
+                wire::WriteResult::new(done.version, done.existed, None, done.is_unmet)
+            }
             WriteReply::NotPrimary => code(NOT_PRIMARY),
             WriteReply::Unfinished => code(UNFINISHED),
-            WriteReply::Refused(reason) => wire::WriteResult::new(0, false, reason),
+            WriteReply::Refused(reason) => wire::WriteResult::new(0, false, reason, false),
         }
     }
 }
@@ -377,6 +383,7 @@ impl From<wire::WriteResult> for WriteReply {
                 version,
                 existed: result.existed.unwrap_or(false),
                 is_undone: false,
+                is_unmet: result.differs.unwrap_or(false),
             }),
         }
     }
@@ -393,6 +400,7 @@ pub fn to_copy(key: Vec<u8>, write: &PendingWrite) -> wire::Copy {
         existed: Some(write.outcome.existed),
         is_undo: Some(write.outcome.is_undone),
         must_keep: Some(write.must_keep),
+        differs: Some(write.outcome.is_unmet),
     }
 }
 
@@ -410,6 +418,7 @@ pub fn from_copy(
         version: entry.version,
         existed: copy.existed.unwrap_or(false),
         is_undone: copy.is_undo.unwrap_or(false),
+        is_unmet: copy.differs.unwrap_or(false),
     };
     let write = PendingWrite {
         id: copy.id.map(WriteId::from),

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::durable::row::Change;
-use super::key_writes::{WriteReply, WriteRequest};
+use super::key_writes::{Condition, WriteReply, WriteRequest};
 use super::limits::MAX_VALUE;
 use super::placement::{Key, NodeId};
 use super::rebalance::Rule;
@@ -34,8 +34,34 @@ impl Store {
     /// The key or the value is too long, an owner has no room, or no primary could be reached
     /// in that time. Unless the reason says so, the write has not taken effect and never will.
     pub fn write(&self, key: &[u8], value: Option<Vec<u8>>) -> Result<WriteOutcome, Refusal> {
+        self.write_one(key, value, None)
+    }
+
+    /// [`write`](Store::write) if the key has that version; 0: if it has no value. Otherwise nothing
+    /// is written, and the outcome `is_unmet`.
+    ///
+    /// # Errors
+    /// As for [`write`](Store::write); there are legacy nodes.
+    pub fn write_if(
+        &self,
+        key: &[u8],
+        value: Option<Vec<u8>>,
+        version: i64,
+    ) -> Result<WriteOutcome, Refusal> {
+        self.write_one(key, value, Some(Condition::Version(version)))
+    }
+
+    fn write_one(
+        &self,
+        key: &[u8],
+        value: Option<Vec<u8>>,
+        condition: Option<Condition>,
+    ) -> Result<WriteOutcome, Refusal> {
         let value = value.map(|value| Value::of(key, &value));
-        let request = self.request((key.to_vec(), value), Store::deadline());
+        let request = WriteRequest {
+            condition,
+            ..self.request((key.to_vec(), value), Store::deadline())
+        };
         let mut results = self.write_requests(vec![request])?;
         results.pop().unwrap_or(Err(String::new()))
     }
@@ -214,21 +240,26 @@ impl Store {
         let (now, clock) = (unix_millis(), self.clock_ms());
         let routing = self.routing().clone();
         let mut changes = Vec::new();
+        // Before a copy is kept, and afterwards: a write that begins meanwhile has looked for it.
+        let check_pending = |key: Key<'_>, version: i64| {
+            let pending = self.write_locks.pending_version(key);
+            if pending < version || !routing.has_rule(Rule::OvertakeOwners) {
+                return Ok(());
+            }
+            let why = "this node is writing a newer version".to_owned();
+            Err(Rejection::new(0, why, pending, None))
+        };
         let mut apply = |copy| -> Result<(), Rejection> {
             let rejected = |why: Refusal| Rejection::new(0, why, None, None);
             let (key, write) = from_copy(copy, now).map_err(rejected)?;
             let (key, version) = (Key::new(&key), write.entry.version);
-            let pending = self.write_locks.pending_version(key);
-            if pending >= version && routing.has_rule(Rule::OvertakeOwners) {
-                let why = "this node is writing a newer version".to_owned();
-                return Err(Rejection::new(0, why, pending, None));
-            }
+            check_pending(key, version)?;
             if !write.must_keep {
                 self.check_room([(key, &write.entry)]).map_err(rejected)?;
             }
             let stored = write.id.map(|id| (id, write.outcome));
             let is_durable = self.disk.is_durable();
-            let change = is_durable.then(|| Change::write(key, &write.entry, stored));
+            let mut change = is_durable.then(|| Change::write(key, &write.entry, stored));
             self.note_recovered(key, &write.entry);
             let is_new = match self.table.apply_copy(key, write.entry) {
                 Applied::Older(newer) => {
@@ -240,7 +271,11 @@ impl Store {
                     return Err(Rejection::new(0, why, newer, finished));
                 }
                 Applied::Kept => true,
-                Applied::Known(is_finished) => !is_finished,
+                Applied::Known(is_finished) => {
+                    // Its row has the id of the write that it comes from.
+                    change.take_if(|_| write.outcome.is_unmet);
+                    !is_finished
+                }
             };
             changes.extend(change);
             if let Some(id) = write.id {
@@ -255,7 +290,7 @@ impl Store {
             if is_new && !unfinished.add(write.sequence, copy) {
                 self.table.finish(key, version);
             }
-            Ok(())
+            check_pending(key, version)
         };
         let rejected = |(index, copy)| {
             let rejection = apply(copy).err()?;

@@ -482,6 +482,23 @@ impl StoreSyncHandler for Handler {
         unreachable!("not a method of the original")
     }
 
+    fn handle_write_if(
+        &self,
+        _key: Vec<u8>,
+        _value: Vec<u8>,
+        _version: i64,
+    ) -> thrift::Result<diststore::WriteResult> {
+        unreachable!("not a method of the original")
+    }
+
+    fn handle_unset_if(
+        &self,
+        _key: Vec<u8>,
+        _version: i64,
+    ) -> thrift::Result<diststore::WriteResult> {
+        unreachable!("not a method of the original")
+    }
+
     fn handle_write_many(
         &self,
         _writes: Vec<diststore::Write>,

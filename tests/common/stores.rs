@@ -191,6 +191,7 @@ pub fn write_in_one_call(
             false,
             None,
             None,
+            None,
         )
     };
     let writes = || pairs.iter().map(write).collect();

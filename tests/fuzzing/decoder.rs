@@ -20,7 +20,7 @@ pub trait Decoder {
 }
 
 /// The methods that have a number of their own.
-const METHODS: [&str; 31] = [
+const METHODS: [&str; 33] = [
     "ping",
     "service_type",
     "service_types",
@@ -39,6 +39,8 @@ const METHODS: [&str; 31] = [
     "write",
     "fetch",
     "unset",
+    "write_if",
+    "unset_if",
     "write_many",
     "fetch_many",
     "topology",

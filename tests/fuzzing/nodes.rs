@@ -235,6 +235,8 @@ pub fn joiner() -> Box<dyn Decoder> {
         "write",
         "fetch",
         "unset",
+        "write_if",
+        "unset_if",
         "write_many",
         "fetch_many",
         "write_as_primary",

@@ -113,6 +113,8 @@ impl Replies {
             "write" => client.write(Vec::new(), Vec::new()).map(drop),
             "fetch" => client.fetch(Vec::new()).map(from_read_result).map(drop),
             "unset" => client.unset(Vec::new()).map(drop),
+            "write_if" => client.write_if(Vec::new(), Vec::new(), 0).map(drop),
+            "unset_if" => client.unset_if(Vec::new(), 0).map(drop),
             "write_many" => client.write_many(Vec::new()).map(drop),
             "fetch_many" => client.fetch_many(Vec::new()).map(drop),
             "topology" => client.topology().map(drop),

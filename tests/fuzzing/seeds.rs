@@ -108,12 +108,23 @@ fn write(value: Option<Vec<u8>>) -> Write {
         true,
         10_000,
         9_000,
+        VERSION,
     )
 }
 
 fn copy(value: Option<Vec<u8>>) -> Copy {
     let id = WriteId::new(1, 2);
-    Copy::new(b"key".to_vec(), value, VERSION, 7, id, true, false, false)
+    Copy::new(
+        b"key".to_vec(),
+        value,
+        VERSION,
+        7,
+        id,
+        true,
+        false,
+        false,
+        false,
+    )
 }
 
 type Client<'a> =
@@ -173,6 +184,10 @@ fn requests() -> Vec<Seed> {
         request("write", |c| c.write(key(), b"value".to_vec())),
         request("fetch", |c| c.fetch(key())),
         request("unset", |c| c.unset(key())),
+        request("write_if", |c| {
+            c.write_if(key(), b"value".to_vec(), VERSION)
+        }),
+        request("unset_if", |c| c.unset_if(key(), VERSION)),
         request("write_many", |c| {
             c.write_many(vec![write(value()), write(None)])
         }),
@@ -343,11 +358,13 @@ fn replies() -> Vec<Seed> {
         reply("write", TType::I64, &|o| o.write_i64(VERSION)),
         record("fetch", &ReadResult::new(value(), VERSION)),
         reply("unset", TType::Bool, &|o| o.write_bool(true)),
+        record("write_if", &WriteResult::new(VERSION, true, None, true)),
+        record("unset_if", &WriteResult::new(VERSION, true, None, false)),
         records(
             "write_many",
             &[
-                WriteResult::new(VERSION, true, None),
-                WriteResult::new(0, false, "full".to_owned()),
+                WriteResult::new(VERSION, true, None, true),
+                WriteResult::new(0, false, "full".to_owned(), false),
             ],
         ),
         records(
@@ -367,14 +384,14 @@ fn replies() -> Vec<Seed> {
             "write_as_primary",
             &PrimaryReply::new(
                 vec![
-                    WriteResult::new(VERSION, true, None),
-                    WriteResult::new(-1, false, None),
+                    WriteResult::new(VERSION, true, None, false),
+                    WriteResult::new(-1, false, None, false),
                 ],
                 77,
             ),
         ),
         reply("wait_until_finished", TType::Bool, &|o| o.write_bool(true)),
-        records("recall_writes", &[WriteResult::new(-2, false, None)]),
+        records("recall_writes", &[WriteResult::new(-2, false, None, false)]),
         record("replicate", &result),
         records("fetch_as_owner", &[ReadResult::new(None, VERSION)]),
         record("rebalance_status", &StatusReply::new(status(), history)),

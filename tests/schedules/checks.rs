@@ -105,8 +105,9 @@ impl World {
     }
 
     /// Every process that answers for the key, as an owner in a placement by which some
-    /// serving process reads, must hold that version or a newer one.
-    pub fn check_copies(&mut self, key: &[u8], version: i64) {
+    /// serving process reads, must hold that version or a newer one. For the undo of a write it is
+    /// enough that the process is writing a newer one: it holds what was restored.
+    pub fn check_copies(&mut self, key: &[u8], version: i64, is_undo: bool) {
         let key = Key::new(key);
         for read in self.read_placements() {
             for id in self.running() {
@@ -116,6 +117,8 @@ impl World {
                     && routing.may_read_at(read.id())
                     && process.is_current(routing);
                 let held = process.table.version(key).unwrap_or_default();
+                let pending = process.locked_keys.get(key.bytes).filter(|_| is_undo);
+                let held = held.max(pending.copied().unwrap_or_default());
                 if is_asked && held < version {
                     let why = format!("{} has {held}, not {version}", process.location);
                     self.log_statuses();

@@ -231,3 +231,29 @@ fn a_replay_shows_no_write_whose_undo_another_owner_has() {
     blue.try_again(&store);
     assert_eq!(store.write(next, &blue), Reply::Refused);
 }
+
+/// "red" is there, so a client is told that its "blue" was not written. It had sent it twice: the
+/// first attempt is still on its way by way of another node. The primary dies, and "red" is deleted.
+/// Then the first attempt arrives. It must not have effect.
+fn a_late_attempt_of_a_write_whose_condition_was_not_met_changes_nothing(rules: Rules) -> bool {
+    let store = SmallStore::settled(3, 3, rules);
+    let [dies, next, last] = store.ranked();
+    let mut blue = store.request_if_absent("blue");
+    blue.try_again(&store);
+    assert_eq!(store.write(dies, &blue), Reply::Unmet);
+    store.set_silent(dies, true);
+    for node in [next, last] {
+        store.declare_down(node, dies);
+    }
+    store.network.exchange(&[next, last], &[next, last]);
+    assert_eq!(store.write(next, &store.deletion()), Reply::Done);
+    store.write(next, &blue) == Reply::Unmet && store.read(next).is_none()
+}
+
+#[test]
+fn conditions_that_were_not_met_must_be_known_to_all_owners() {
+    needs(
+        Rule::NoteUnmet,
+        a_late_attempt_of_a_write_whose_condition_was_not_met_changes_nothing,
+    );
+}

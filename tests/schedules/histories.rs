@@ -19,13 +19,24 @@ pub struct Histories {
 }
 
 impl Histories {
-    /// A client begins to write this value, or to delete the key.
-    pub fn begin_write(&mut self, key: &[u8], value: Option<&[u8]>, now: i64) -> InProgress {
-        self.begin(
-            key,
-            value.map_or(Kind::Delete, |value| Kind::Write(number(value))),
-            now,
-        )
+    /// A client begins to write this value, or to delete the key, perhaps only if it has the value
+    /// `from`.
+    pub fn begin_write(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        from: Option<Option<&[u8]>>,
+        now: i64,
+    ) -> InProgress {
+        let to = value.map(number);
+        let kind = match from {
+            Some(from) => Kind::Swap {
+                from: from.map(number),
+                to,
+            },
+            None => to.map_or(Kind::Delete, Kind::Write),
+        };
+        self.begin(key, kind, now)
     }
 
     /// A client begins to read.
@@ -47,7 +58,7 @@ impl Histories {
         }
     }
 
-    /// A read returned this value.
+    /// A read returned this value, or a condition was not met by it.
     pub fn end_read(&mut self, operation: &InProgress, value: Option<&[u8]>, now: i64) {
         if let Some(operation) = self.operation(operation) {
             operation.kind = Kind::Read(value.map(number));

@@ -62,6 +62,12 @@ impl Promises {
         Ok(())
     }
 
+    /// The value that was assigned to this version. None for a deletion, and for version 0.
+    pub fn value_of(&self, key: &[u8], version: i64) -> Option<Vec<u8>> {
+        let assigned = &self.keys.get(key)?.assigned;
+        assigned.get(&version).cloned().flatten()
+    }
+
     /// A read that started at `floor` returned `entry`.
     pub fn returned(
         &mut self,

@@ -22,8 +22,9 @@ const WAIT_FOR_WRITE: usize = 100;
 #[derive(Debug, Clone, Copy)]
 pub struct Refused;
 
-/// A client reads a key through some process, and checks the result.
-pub async fn read(net: Net, through: Id, key: Vec<u8>) {
+/// A client reads a key through some process, and checks the result. Returns what it has, if that
+/// could be read.
+pub async fn read(net: Net, through: Id, key: Vec<u8>) -> Option<Entry> {
     let (floor, location) = {
         let world = net.borrow();
         let location = world.processes[through].location.clone();
@@ -43,7 +44,7 @@ pub async fn read(net: Net, through: Id, key: Vec<u8>) {
     let mut world = net.borrow_mut();
     let Ok(Ok(entry)) = result else {
         world.count("reads refused");
-        return;
+        return None;
     };
     world.count("reads");
     let value = entry.as_ref().and_then(|entry| entry.value.as_deref());
@@ -51,6 +52,7 @@ pub async fn read(net: Net, through: Id, key: Vec<u8>) {
     world.histories.end_read(&operation, value, now);
     let result = world.promises.returned(&key, floor, entry.as_ref());
     world.check(result, "a stale read");
+    entry
 }
 
 /// A client scans the primary of a key for it, and checks the result.

@@ -16,7 +16,7 @@ use super::rebalancer::{exchange_status, pull_page, update_rebalance};
 use super::sweeper::sweep;
 use super::tasks::{Task, pause};
 use super::world::{Counts, Net, World};
-use super::writes::write;
+use super::writes::{write, write_if};
 
 /// Keys that are read and written.
 const KEYS: [&[u8]; 4] = [b"apple", b"pear", b"plum", b"fig"];
@@ -211,15 +211,17 @@ impl Schedule {
             return;
         };
         let key = KEYS[world.rng.below(KEYS.len())].to_vec();
-        let what = world.rng.below(11);
+        let what = world.rng.below(16);
         let value = world.rng.bits().to_be_bytes().to_vec().into();
         drop(world);
         let net = self.net.clone();
         match what {
-            0..5 => self.spawn(None, read(net, through, key)),
-            5..9 => self.spawn(None, write(net, through, key, Some(value))),
+            0..5 => self.spawn(None, async move { drop(read(net, through, key).await) }),
+            5..9 => self.spawn(None, write(net, through, key, Some(value), None)),
             9 => self.spawn(None, scan(net, through, key)),
-            _ => self.spawn(None, write(net, through, key, None)),
+            10 => self.spawn(None, write(net, through, key, None, None)),
+            11..15 => self.spawn(None, write_if(net, through, key, Some(value))),
+            _ => self.spawn(None, write_if(net, through, key, None)),
         }
     }
 

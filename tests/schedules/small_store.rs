@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use thrifty_p2p::store::key_writes::KeyWrites;
+use thrifty_p2p::store::key_writes::{Condition, KeyWrites};
 use thrifty_p2p::store::placement::NodeId;
 use thrifty_p2p::store::rebalance::{MemberSnapshot, ReadRoute, Routing, Rule, Rules};
 use thrifty_p2p::store::recent_writes::{Recall, RecentWrites, WriteId};
@@ -51,7 +51,9 @@ struct Node {
 /// A write of the key.
 pub struct Request {
     id: WriteId,
-    value: Value,
+    /// None to delete the key.
+    value: Option<Value>,
+    condition: Option<Condition>,
     /// Another process may have executed an earlier attempt.
     is_retry: bool,
     deadline: u64,
@@ -72,6 +74,8 @@ pub enum Reply {
     NotPrimary,
     Unfinished,
     Refused,
+    /// Its condition was not met.
+    Unmet,
 }
 
 impl SmallStore {
@@ -193,13 +197,30 @@ impl SmallStore {
 
     /// A client wants to write this value.
     pub fn request(&self, value: &str) -> Request {
+        Request {
+            value: Some(value.as_bytes().to_vec().into()),
+            ..self.deletion()
+        }
+    }
+
+    /// A client wants to write this value if the key has none.
+    pub fn request_if_absent(&self, value: &str) -> Request {
+        Request {
+            condition: Some(Condition::Version(0)),
+            ..self.request(value)
+        }
+    }
+
+    /// A client wants to delete the key.
+    pub fn deletion(&self) -> Request {
         self.last.set(self.last.get() + 1);
         Request {
             id: WriteId {
                 origin: 1,
                 number: self.last.get(),
             },
-            value: value.as_bytes().to_vec().into(),
+            value: None,
+            condition: None,
             is_retry: false,
             deadline: self.now.get() + TIMEOUT,
         }
@@ -228,9 +249,23 @@ impl SmallStore {
         let ticket = routing.begin_write(key).ok_or(Reply::NotPrimary)?;
         let before = self.read_entry(node).ok_or(Reply::Unfinished)?;
         let own = self.network.table(node).version(key).unwrap_or_default();
-        let write = (request.id, Some(request.value.clone()));
+        if let Some(condition) = request.condition
+            && let Some(outcome) = condition.unmet(before.as_ref())
+        {
+            let is_noted = request.is_retry && self.rules.has(Rule::NoteUnmet);
+            if let Some(entry) = before.filter(|_| is_noted) {
+                return Ok(KeyWrites::note(key, ticket, entry, request.id, outcome));
+            }
+            let recent = &self.nodes[node].recent;
+            recent.record(request.id, outcome, self.now.get());
+            return Err(Reply::Unmet);
+        }
+        let write = (request.id, request.value.clone());
         let millis = self.millis(node);
-        let writes = KeyWrites::new(key, ticket, (before, own), [write], millis, &routing);
+        let mut writes = KeyWrites::new(key, ticket, (before, own), [write], millis, &routing);
+        if request.condition.is_some() {
+            writes = writes.conditional();
+        }
         self.nodes[node].recent.begin(request.id, self.now.get());
         Ok(writes)
     }
@@ -256,6 +291,7 @@ impl SmallStore {
             Recall::Known(outcome) if self.read_local(node).is_some() => {
                 Err(match outcome.is_undone {
                     true => Reply::Refused,
+                    false if outcome.is_unmet => Reply::Unmet,
                     false => Reply::Done,
                 })
             }
@@ -368,6 +404,7 @@ impl SmallStore {
             drop(writes.finish());
             match is_undone {
                 true => Reply::Refused,
+                false if write.outcome.is_unmet => Reply::Unmet,
                 false => Reply::Done,
             }
         };
@@ -408,7 +445,7 @@ impl SmallStore {
         }
     }
 
-    /// A client reads the key through `node`. None if the read is refused.
+    /// A client reads the key through `node`. None if the read is refused, or if it has no value.
     pub fn read(&self, node: usize) -> Option<String> {
         let entry = self.read_entry(node)??;
         Some(String::from_utf8_lossy(&entry.value?).into_owned())

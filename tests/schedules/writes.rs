@@ -1,7 +1,7 @@
 //! Writes, step by step as the product executes them: a client's attempts, forwarding, the
 //! primary, and what goes on in the background.
 
-use thrifty_p2p::store::key_writes::KeyWrites;
+use thrifty_p2p::store::key_writes::{Condition, KeyWrites};
 use thrifty_p2p::store::placement::{Key, NodeId};
 use thrifty_p2p::store::rebalance::{Rule, WriteTicket};
 use thrifty_p2p::store::recent_writes::{Recall, WriteId, WriteOutcome};
@@ -13,7 +13,7 @@ use super::copies::{Sent, begin_replay, send_copies};
 use super::guard;
 use super::membership::{push_pull, wait_for_members};
 use super::process::Id;
-use super::reads::{CALL_TIMEOUT, is_finished, read_latest};
+use super::reads::{CALL_TIMEOUT, is_finished, read, read_latest};
 use super::rebalancer::on_failed_call;
 use super::tasks::pause;
 use super::world::{Net, World};
@@ -29,6 +29,7 @@ const ATTEMPTS: usize = 3;
 struct Request {
     key: Vec<u8>,
     value: Option<Value>,
+    condition: Option<Condition>,
     id: WriteId,
     is_retry: bool,
     /// When the first attempt started.
@@ -46,13 +47,36 @@ enum Reply {
     Refused,
 }
 
+/// A client reads a key through some process, and writes or deletes it if it still has what was
+/// read, or if it has no value.
+pub async fn write_if(net: Net, through: Id, key: Vec<u8>, value: Option<Value>) {
+    let held = read(net.clone(), through, key.clone()).await;
+    let mut condition = (0, None);
+    if let Some(entry) = held
+        && net.borrow_mut().once_in(2)
+    {
+        let version = entry.value.as_ref().map_or(0, |_| entry.version);
+        condition = (version, entry.value);
+    }
+    write(net, through, key, value, Some(condition)).await;
+}
+
 /// A client writes a key through some process, or deletes it, again through another one if it
-/// gets no reply, and checks the result.
-pub async fn write(net: Net, through: Id, key: Vec<u8>, value: Option<Value>) {
+/// gets no reply, and checks the result. `expected`: only if the key has this version and value.
+pub async fn write(
+    net: Net,
+    through: Id,
+    key: Vec<u8>,
+    value: Option<Value>,
+    expected: Option<(i64, Option<Value>)>,
+) {
     let (floor, id, operation) = {
         let mut world = net.borrow_mut();
         let (number, now) = (world.rng.bits() as i64, world.now);
-        let operation = world.histories.begin_write(&key, value.as_deref(), now);
+        let from = expected.as_ref().map(|(_, value)| value.as_deref());
+        let operation = world
+            .histories
+            .begin_write(&key, value.as_deref(), from, now);
         (
             world.promises.floor(&key),
             WriteId { origin: 1, number },
@@ -63,6 +87,7 @@ pub async fn write(net: Net, through: Id, key: Vec<u8>, value: Option<Value>) {
     let mut request = Request {
         key,
         value,
+        condition: expected.map(|(version, _)| Condition::Version(version)),
         id,
         is_retry: false,
         started: net.borrow().now,
@@ -80,6 +105,16 @@ pub async fn write(net: Net, through: Id, key: Vec<u8>, value: Option<Value>) {
                 world.count("writes refused");
                 return world.histories.never_happened(&operation);
             };
+            if outcome.is_unmet {
+                world.count("conditions not met");
+                let found = world.promises.value_of(&request.key, outcome.version);
+                let now = world.now;
+                world.histories.end_read(&operation, found.as_deref(), now);
+                return;
+            }
+            if request.condition.is_some() {
+                world.count("conditional writes");
+            }
             world.count(if is_delete { "deletes" } else { "writes" });
             if request.is_retry {
                 world.count("writes acknowledged to a retry");
@@ -206,7 +241,36 @@ async fn prepare(
     let own = world.processes[me].table.version(key).unwrap_or_default();
     let write = (request.id, request.value.clone());
     let routing = world.routing(me);
-    let writes = KeyWrites::new(key, ticket, (before, own), [write], millis, &routing);
+    let condition = request
+        .condition
+        .filter(|_| rules.has(Rule::MeetConditions));
+    if let Some(outcome) = condition.and_then(|condition| condition.unmet(before.as_ref())) {
+        let now = world.now as u64;
+        let recent = world.processes[me].recent.clone();
+        let is_noted = request.is_retry && rules.has(Rule::NoteUnmet);
+        if let (Some(Condition::Version(0)), true, Some(entry)) = (condition, is_noted, before) {
+            world.count("conditions noted everywhere");
+            recent.begin(request.id, now);
+            return Ok(KeyWrites::note(key, ticket, entry, request.id, outcome));
+        }
+        recent.record(request.id, outcome, now);
+        drop(world);
+        end(net, me, ticket).await;
+        return Err(Reply::Done(outcome));
+    }
+    let read = before.as_ref().map_or(0, |entry| entry.version);
+    let mut writes = KeyWrites::new(key, ticket, (before, own), [write], millis, &routing);
+    if condition.is_some() {
+        writes = writes.conditional();
+        let locked = &mut world.processes[me].locked_keys;
+        locked.insert(request.key.clone(), writes.version());
+        if own > read {
+            world.count("conditions looked at again");
+            drop(world);
+            end(net, me, writes.finish()).await;
+            return Err(Reply::Unfinished);
+        }
+    }
     world.check_assigned(me, &writes);
     let now = world.now as u64;
     world.processes[me].recent.begin(request.id, now);
@@ -294,7 +358,7 @@ async fn run(net: &Net, me: Id, mut writes: KeyWrites, request: Request) -> Repl
     let until = net.borrow().now + SHORT;
     loop {
         let all_reached = replicate_round(net, me, &mut writes).await;
-        writes = match finish_if_done(net, me, writes).await {
+        writes = match finish_if_done(net, me, writes, true).await {
             Ok(reply) => return reply,
             Err(writes) => writes,
         };
@@ -324,7 +388,7 @@ pub async fn finish_later(net: &Net, me: Id, mut writes: KeyWrites, deadline: Op
             }
         }
         replicate_round(net, me, &mut writes).await;
-        writes = match finish_if_done(net, me, writes).await {
+        writes = match finish_if_done(net, me, writes, deadline.is_some()).await {
             Ok(_) => return,
             Err(writes) => writes,
         };
@@ -386,20 +450,25 @@ async fn replicate_round(net: &Net, me: Id, writes: &mut KeyWrites) -> bool {
     all_reached
 }
 
-/// Finishes a write that all other owners have.
-async fn finish_if_done(net: &Net, me: Id, mut writes: KeyWrites) -> Result<Reply, KeyWrites> {
+/// Finishes a write that all other owners have. A replay `has_lock` of the key if it is a note.
+async fn finish_if_done(
+    net: &Net,
+    me: Id,
+    mut writes: KeyWrites,
+    has_lock: bool,
+) -> Result<Reply, KeyWrites> {
     let routing = net.borrow().routing(me);
     let key = writes.key().bytes.to_vec();
     if !routing.coordinates(writes.ticket()) {
         net.borrow_mut()
             .count("writes left to those that have copies");
-        for id in writes.writes().iter().filter_map(|write| write.id) {
-            net.borrow().processes[me].recent.abandon(id);
-        }
+        abandon(net, me, &writes);
         end(net, me, writes.into_ticket()).await;
         net.borrow_mut().processes[me].locked_keys.remove(&key);
         return Ok(Reply::Unfinished);
     }
+    let own = net.borrow().processes[me].table.version(writes.key());
+    writes.on_own(own.unwrap_or_default());
     let has_all = writes.targets(&routing).is_empty();
     if has_all && writes.is_superseded() {
         net.borrow_mut().count("replays that were superseded");
@@ -408,11 +477,16 @@ async fn finish_if_done(net: &Net, me: Id, mut writes: KeyWrites) -> Result<Repl
             end(net, me, ticket).await;
             return Err(writes);
         }
-        if !routing.is_owner(routing.me(), writes.key()) {
+        abandon(net, me, &writes);
+        if !has_lock && !routing.is_owner(routing.me(), writes.key()) {
             end_replay(net, me, &writes);
         }
         end(net, me, writes.finish()).await;
-        net.borrow_mut().processes[me].replays.remove(&key);
+        let process = &mut net.borrow_mut().processes[me];
+        match has_lock {
+            true => drop(process.locked_keys.remove(&key)),
+            false => drop(process.replays.remove(&key)),
+        }
         return Ok(Reply::Unfinished);
     }
     let is_current = net.borrow().processes[me].is_current(&routing);
@@ -421,7 +495,7 @@ async fn finish_if_done(net: &Net, me: Id, mut writes: KeyWrites) -> Result<Repl
     }
     pause().await;
     let last = writes.last().cloned().expect("there is a write");
-    if writes.is_replay() {
+    if !has_lock {
         end_replay(net, me, &writes);
     } else {
         apply(net, me, &key, last.clone()).await;
@@ -434,15 +508,14 @@ async fn finish_if_done(net: &Net, me: Id, mut writes: KeyWrites) -> Result<Repl
         if let Some(id) = writes.writes()[0].id {
             world.processes[me].recent.record(id, outcome, now);
         }
-        world.check_copies(&key, last.version);
+        world.check_copies(&key, last.version, writes.refusal().is_some());
         world.log(format_args!("{me} finishes {} of {key:?}", last.version));
     }
     pause().await;
-    let is_replay = writes.is_replay();
     let is_undone = writes.refusal().is_some();
     end(net, me, writes.finish()).await;
     let mut world = net.borrow_mut();
-    if is_replay {
+    if !has_lock {
         world.processes[me].replays.remove(&key);
         world.count("copies replayed");
     } else {
@@ -452,6 +525,13 @@ async fn finish_if_done(net: &Net, me: Id, mut writes: KeyWrites) -> Result<Repl
         true => Reply::Refused,
         false => Reply::Done(outcome),
     })
+}
+
+/// Writes are not executed here any more, and are not finished.
+fn abandon(net: &Net, me: Id, writes: &KeyWrites) {
+    for id in writes.writes().iter().filter_map(|write| write.id) {
+        net.borrow().processes[me].recent.abandon(id);
+    }
 }
 
 /// The copy that was replayed is finished here.

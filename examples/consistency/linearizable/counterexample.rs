@@ -5,8 +5,9 @@
 //!
 //! * what starts after some time, if what is in progress at that time has no reply,
 //! * a read,
-//! * a write with all reads of its value,
-//! * a deletion that no read can have seen, because another write came between them.
+//! * a write with all that needs its value, and what needs the value of a swap among those,
+//! * a deletion that no read can have seen, because another write came between them,
+//! * the condition of a swap.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,9 +69,13 @@ impl Counterexample {
             return None;
         }
         reduction.cut_at(time);
-        reduction.remove_all(Reduction::groups);
-        reduction.remove_all(Reduction::reads);
-        reduction.remove_all(Reduction::groups);
+        let mut size = usize::MAX;
+        while reduction.size() < size {
+            size = reduction.size();
+            reduction.remove_all(Reduction::groups);
+            reduction.remove_all(Reduction::reads);
+            reduction.drop_conditions();
+        }
         reduction.add_earlier();
         Some(Counterexample {
             before: before.values.keys().copied().collect(),
@@ -93,7 +98,7 @@ impl Reduction<'_> {
             let kept_ones: BTreeSet<usize> = last[..kept].iter().copied().collect();
             let is_kept = |group: &&Vec<usize>| group.iter().any(|i| kept_ones.contains(i));
             let removed = groups.iter().filter(|group| !is_kept(group));
-            self.remove(&removed.flatten().copied().collect::<Vec<usize>>());
+            self.remove(&removed.cloned().collect::<Vec<_>>());
             kept *= 2;
         }
     }
@@ -119,7 +124,7 @@ impl Reduction<'_> {
                 let Some(rest) = all.get(first..).filter(|rest| !rest.is_empty()) else {
                     break;
                 };
-                let removed = rest[..size.min(rest.len())].concat();
+                let removed = rest[..size.min(rest.len())].to_vec();
                 if self.searches >= MAX_SEARCHES {
                     return;
                 }
@@ -133,22 +138,52 @@ impl Reduction<'_> {
         }
     }
 
-    /// Each write with the reads of its value, each read of no value and each deletion.
+    /// How many operations and conditions there are.
+    fn size(&self) -> usize {
+        let is_swap = |operation: &&Operation| matches!(operation.kind, Kind::Swap { .. });
+        self.operations.len() + self.operations.iter().filter(is_swap).count()
+    }
+
+    /// Makes plain writes and deletions of as many swaps as possible.
+    fn drop_conditions(&mut self) {
+        for index in 0..self.operations.len() {
+            let Kind::Swap { to, .. } = self.operations[index].kind else {
+                continue;
+            };
+            let mut operations = self.operations.clone();
+            operations[index].kind = to.map_or(Kind::Delete, Kind::Write);
+            if self.searches < MAX_SEARCHES {
+                self.replace(operations);
+            }
+        }
+    }
+
+    /// Each write with all that needs its value, each read of no value and each deletion.
     fn groups(&self) -> Vec<Vec<usize>> {
         let mut of_value: BTreeMap<u64, usize> = BTreeMap::new();
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for (index, operation) in self.operations.iter().enumerate() {
-            match operation.kind {
-                Kind::Write(value) | Kind::Read(Some(value)) => {
-                    let group = *of_value.entry(value).or_insert(groups.len());
-                    if group == groups.len() {
-                        groups.push(Vec::new());
-                    }
-                    groups[group].push(index);
-                }
-                Kind::Delete | Kind::Read(None) => groups.push(vec![index]),
+            let kind = operation.kind;
+            let values = [kind.value(), kind.needs().flatten()];
+            let mut known = values
+                .iter()
+                .flatten()
+                .filter_map(|value| of_value.get(value));
+            let group = known.next().copied().unwrap_or(groups.len());
+            let other = known.next().copied().filter(|other| *other != group);
+            if group == groups.len() {
+                groups.push(Vec::new());
             }
+            groups[group].push(index);
+            if let Some(other) = other {
+                let moved = std::mem::take(&mut groups[other]);
+                groups[group].extend(moved);
+                let of_other = of_value.values_mut().filter(|of| **of == other);
+                of_other.for_each(|of| *of = group);
+            }
+            of_value.extend(values.into_iter().flatten().map(|value| (value, group)));
         }
+        groups.retain(|group| !group.is_empty());
         groups
     }
 
@@ -159,31 +194,48 @@ impl Reduction<'_> {
         reads.map(|index| vec![index]).collect()
     }
 
-    /// Removes operations if the rest has no order. Deletions that a read may have seen stay.
-    fn remove(&mut self, indexes: &[usize]) {
-        let mut is_removed = vec![false; self.operations.len()];
-        let is_delete = |index: usize| self.operations[index].kind == Kind::Delete;
-        for &index in indexes.iter().filter(|index| !is_delete(**index)) {
-            is_removed[index] = true;
-        }
+    /// Removes groups if the rest has no order. A group stays with a deletion that a read may have
+    /// seen.
+    fn remove(&mut self, groups: &[Vec<usize>]) {
         let all = || self.operations.iter().enumerate();
-        let misses = all()
-            .filter(|(index, operation)| operation.kind == Kind::Read(None) && !is_removed[*index]);
-        let misses: Vec<Operation> = misses.map(|(_, operation)| *operation).collect();
-        for &index in indexes.iter().filter(|index| is_delete(**index)) {
-            let delete = &self.operations[index];
+        let is_deletion = |index: &usize| {
+            let operation = &self.operations[*index];
+            operation.kind.value().is_none() && !is_read(operation)
+        };
+        let mut is_removed = vec![false; self.operations.len()];
+        let (deletions, others): (Vec<_>, Vec<_>) = groups
+            .iter()
+            .partition(|group| group.iter().any(is_deletion));
+        for index in others.into_iter().flatten() {
+            is_removed[*index] = true;
+        }
+        let misses = all().filter(|(index, operation)| {
+            operation.kind.needs() == Some(None) && !is_removed[*index]
+        });
+        let misses: Vec<(usize, Operation)> = misses.map(|(index, miss)| (index, *miss)).collect();
+        for group in deletions {
             // A deletion that was removed hides no other one.
-            let is_removed_one = |other| is_delete(other) && is_removed[other];
-            let writes = all().filter(|(_, operation)| !is_read(operation));
-            let writes = writes.filter(|(other, _)| !is_removed_one(*other));
+            let hides = |index: &usize| !is_deletion(index) || !is_removed[*index];
+            let writes = all().filter(|(index, operation)| !is_read(operation) && hides(index));
             let writes: Vec<&Operation> = writes.map(|(_, operation)| operation).collect();
-            let is_seen = |miss: &Operation| {
-                !is_before(miss, delete)
-                    && !writes
-                        .iter()
-                        .any(|write| is_before(delete, write) && is_before(write, miss))
+            let is_seen = |index: &usize| {
+                let delete = &self.operations[*index];
+                let is_between = |miss: &Operation| {
+                    let hides =
+                        |write: &&Operation| is_before(delete, write) && is_before(write, miss);
+                    writes.iter().any(hides)
+                };
+                let sees = |(other, miss): &(usize, Operation)| {
+                    other != index && !is_before(miss, delete) && !is_between(miss)
+                };
+                misses.iter().any(sees)
             };
-            is_removed[index] = !misses.iter().any(is_seen);
+            if !group
+                .iter()
+                .any(|index| is_deletion(index) && is_seen(index))
+            {
+                group.iter().for_each(|index| is_removed[*index] = true);
+            }
         }
         let rest = all().filter(|(index, _)| !is_removed[*index]);
         let rest: Vec<Operation> = rest.map(|(_, operation)| *operation).collect();
@@ -195,14 +247,19 @@ impl Reduction<'_> {
     /// Adds the operations of earlier parts that have no reply, as far as a read may have seen
     /// them.
     fn add_earlier(&mut self) {
-        let is_returned = |value| {
-            let mut all = self.operations.iter();
-            all.any(|operation| operation.kind == Kind::Read(value))
-        };
         let unknown = |start: u64, kind| Operation {
             start,
             end: None,
             kind,
+        };
+        let certain = self.before.certain(&self.operations);
+        let with_reply = self.operations.iter().filter(|o| o.end.is_some()).count();
+        let swaps = certain[with_reply..].iter();
+        self.operations
+            .extend(swaps.map(|swap| unknown(swap.start, swap.kind)));
+        let is_returned = |value| {
+            let mut all = self.operations.iter();
+            all.any(|operation| operation.kind.needs() == Some(value))
         };
         let writes = self.before.writes.iter();
         let writes = writes.filter(|(value, _)| is_returned(Some(**value)));
@@ -244,6 +301,7 @@ impl fmt::Display for Counterexample {
                 Kind::Write(value) => format!("write {value}"),
                 Kind::Delete => "delete".into(),
                 Kind::Read(value) => format!("read: {}", name(*value)),
+                Kind::Swap { from, to } => format!("from {} to {}", name(*from), name(*to)),
             };
             write!(f, "\n  {} to {end}: {kind}", start - began)?;
         }

@@ -14,6 +14,9 @@
 //! * A write that nobody reads comes directly before another write that hides it, as soon as
 //!   there is one, or when it is the first one to end. Or it is the last write of the part, and
 //!   later parts may read it.
+//! * A swap hides no write, because it needs the value before it. If the current value is needed by a
+//!   swap, that comes next: the value never returns. A swap of no value comes directly before its
+//!   first reader too, and of several that nobody reads the one that ends first is used first.
 //! * Of several deletions the one that ends first is used first, and one without a reply last.
 
 use std::cmp::Reverse;
@@ -44,7 +47,7 @@ pub struct Search {
     operations: Vec<Known>,
     /// The index of the write of each value.
     writes: HashMap<u64, usize>,
-    /// The index of the last read of each value.
+    /// The index of the last operation that needs each value.
     last_reads: HashMap<u64, usize>,
 }
 
@@ -94,7 +97,8 @@ struct Step {
 impl Search {
     /// The search for an order of `part`. `before` has the part's operations without a reply.
     pub fn new(before: Before, part: &[Operation]) -> Search {
-        let known = part.iter().filter_map(|operation| {
+        let certain = before.certain(part);
+        let known = certain.iter().filter_map(|operation| {
             Some(Known {
                 start: operation.start,
                 end: operation.end?,
@@ -110,6 +114,10 @@ impl Search {
                 Kind::Write(value) => drop(writes.insert(value, index)),
                 Kind::Read(Some(value)) => drop(last_reads.insert(value, index)),
                 Kind::Delete | Kind::Read(None) => (),
+                Kind::Swap { from, to } => {
+                    writes.extend(to.map(|to| (to, index)));
+                    last_reads.extend(from.map(|from| (from, index)));
+                }
             }
         }
         mark_readers(&mut operations, &last_reads);
@@ -187,7 +195,7 @@ impl Search {
         values.extend(
             read.filter(|value| value.is_some_and(|v| self.before.writes.contains_key(&v))),
         );
-        let is_missed = |operation: &Known| operation.kind == Kind::Read(None);
+        let is_missed = |operation: &Known| operation.kind.needs() == Some(None);
         if !self.before.deletes.is_empty() && self.operations.iter().any(is_missed) {
             values.insert(None);
         }
@@ -234,17 +242,55 @@ impl Search {
             is_last: false,
         };
         let mut steps = Vec::new();
+        let pending = || state.pending.iter().copied();
+        let needs = |index: &usize| self.operations[*index].kind.needs();
+        let swaps: Vec<usize> = pending()
+            .filter(|index| needs(index) == Some(state.value))
+            .collect();
+        let swap = |index: usize| step(Some(index), self.operations[index].kind.value());
+        match swaps[..] {
+            [only] if state.value.is_some() => return vec![swap(only)],
+            // After one of them, the value that the others need never returns.
+            [_, _, ..] if state.value.is_some() => return Vec::new(),
+            _ => (),
+        }
+        let unread = swaps
+            .iter()
+            .filter(|index| self.operations[**index].readers == Readers::None);
+        let first_unread = unread.min_by_key(|index| self.operations[**index].end);
+        let is_chosen = |index: &usize| {
+            let operation = &self.operations[*index];
+            match operation.readers {
+                Readers::None => first_unread == Some(index),
+                Readers::Later => true,
+                Readers::Here => {
+                    let is_read = |other| needs(&other) == Some(operation.kind.value());
+                    operation.end == first_end || pending().any(is_read)
+                }
+            }
+        };
+        steps.extend(
+            swaps
+                .iter()
+                .filter(|index| is_chosen(index))
+                .map(|index| swap(*index)),
+        );
         let mut misses = false;
         let mut delete: Option<usize> = None;
         for &index in &state.pending {
             let operation = &self.operations[index];
             match operation.kind {
-                Kind::Read(None) => misses = true,
-                Kind::Read(Some(value)) => match self.writes.get(&value) {
-                    Some(write) if state.pending.contains(write) => {
-                        steps.push(step(Some(*write), Some(value)));
+                Kind::Read(None) | Kind::Swap { from: None, .. } => misses = true,
+                Kind::Read(Some(value))
+                | Kind::Swap {
+                    from: Some(value), ..
+                } => match self.writes.get(&value) {
+                    Some(write) => {
+                        let is_write = self.operations[*write].kind.needs().is_none();
+                        if is_write && state.pending.contains(write) {
+                            steps.push(step(Some(*write), Some(value)));
+                        }
                     }
-                    Some(_) => (),
                     None => {
                         let start = self.before.writes.get(&value);
                         if start.is_some_and(|start| *start <= first_end) {
@@ -285,9 +331,9 @@ impl Search {
 
     /// The first end of the operations that `step` lets come next.
     fn deadline(&self, state: &State, step: &Step) -> Option<u64> {
-        let read = Kind::Read(step.value);
         let next = state.pending.iter().filter(|index| {
-            step.operation == Some(**index) || self.operations[**index].kind == read
+            let needs = self.operations[**index].kind.needs();
+            step.operation == Some(**index) || needs == Some(step.value)
         });
         next.map(|index| self.operations[*index].end).min()
     }
@@ -301,12 +347,17 @@ impl Search {
         kept: Option<usize>,
     ) -> (State, Vec<usize>) {
         let mut may_be_last = Vec::new();
+        let needs = |index: usize| self.operations[index].kind.needs();
+        if step.operation.and_then(needs).is_some() {
+            return (state, may_be_last);
+        }
         loop {
             let before = state.pending.len();
             state.pending.retain(|index| {
                 let readers = self.operations[*index].readers;
-                let stays =
-                    readers == Readers::Here || [step.operation, kept].contains(&Some(*index));
+                let stays = readers == Readers::Here
+                    || needs(*index).is_some()
+                    || [step.operation, kept].contains(&Some(*index));
                 if !stays && readers == Readers::Later {
                     may_be_last.push(*index);
                 }
@@ -372,20 +423,28 @@ fn mark_readers(operations: &mut [Known], last_reads: &HashMap<u64, usize>) {
     let mut last_start = None;
     let mut last_miss = None;
     for operation in operations.iter() {
-        match operation.kind {
-            Kind::Read(Some(_)) => (),
-            Kind::Read(None) => last_miss = last_miss.max(Some(operation.end)),
-            Kind::Write(_) | Kind::Delete => last_start = Some(operation.start),
+        if operation.kind.needs() == Some(None) {
+            last_miss = last_miss.max(Some(operation.end));
+        }
+        if !matches!(operation.kind, Kind::Read(_)) {
+            last_start = Some(operation.start);
         }
     }
     for operation in operations {
         let may_be_last = last_start <= Some(operation.end);
         operation.readers = match operation.kind {
-            Kind::Write(value) if last_reads.contains_key(&value) => Readers::Here,
-            Kind::Write(_) if may_be_last => Readers::Later,
-            Kind::Delete if may_be_last || last_miss >= Some(operation.start) => Readers::Here,
-            Kind::Write(_) | Kind::Delete => Readers::None,
             Kind::Read(_) => Readers::Here,
+            Kind::Write(value)
+            | Kind::Swap {
+                to: Some(value), ..
+            } if last_reads.contains_key(&value) => Readers::Here,
+            Kind::Write(_) | Kind::Swap { to: Some(_), .. } if may_be_last => Readers::Later,
+            Kind::Delete | Kind::Swap { to: None, .. }
+                if may_be_last || last_miss >= Some(operation.start) =>
+            {
+                Readers::Here
+            }
+            Kind::Write(_) | Kind::Delete | Kind::Swap { .. } => Readers::None,
         };
     }
 }

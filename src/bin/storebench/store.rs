@@ -111,8 +111,9 @@ impl Connection for Client {
             TStoreSyncClient::write(self, key.to_vec(), value.to_vec())?;
             return Ok(1);
         }
-        let write =
-            |key: &KeyBytes| Write::new(key.to_vec(), value.to_vec(), None, false, None, None);
+        let write = |key: &KeyBytes| {
+            Write::new(key.to_vec(), value.to_vec(), None, false, None, None, None)
+        };
         Ok(self.write_many(keys.iter().map(write).collect())?.len())
     }
 }

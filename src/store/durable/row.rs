@@ -47,8 +47,9 @@ pub struct Stored<'a> {
 }
 
 impl Change {
-    /// Writes `entry`, which comes from that write.
+    /// Writes `entry`, which comes from that write, unless that has only met it.
     pub fn write(key: Key<'_>, entry: &Entry, write: Option<(WriteId, WriteOutcome)>) -> Change {
+        let write = write.filter(|(_, outcome)| !outcome.is_unmet);
         let mut flags = if entry.is_tombstone() { TOMBSTONE } else { 0 };
         if let Some((_, outcome)) = write {
             flags |= HAS_ID | if outcome.existed { EXISTED } else { 0 };
@@ -116,6 +117,7 @@ pub fn decode<'a>(key: &'a [u8], row: &[u8]) -> Option<Stored<'a>> {
             version,
             existed: flags & EXISTED != 0,
             is_undone: flags & UNDONE != 0,
+            is_unmet: false,
         };
         write = Some((id, outcome));
     }
@@ -143,7 +145,7 @@ mod tests {
             let outcome = WriteOutcome {
                 version: entry.version,
                 existed: true,
-                is_undone: false,
+                ..WriteOutcome::default()
             };
             for write in [None, Some((id, outcome))] {
                 let change = Change::write(key, &entry, write);

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::locator::{self, TLocatorSyncClient};
 use crate::plural::counted;
-use crate::store::key_writes::WriteRequest;
+use crate::store::key_writes::{Condition, WriteRequest};
 use crate::store::placement::Key;
 use crate::store::rebalance::{DEFAULT_REPLICAS, Phase};
 use crate::store::store::Store;
@@ -198,7 +198,7 @@ impl Store {
                 is_retry: false,
                 started: Instant::now(),
                 deadline: Instant::now() + COPY_TIMEOUT,
-                condition: Some(seen),
+                condition: Some(Condition::Unchanged(seen)),
             };
             let me = self.routing().me().clone();
             self.write_as_primary(&me, &[request]);

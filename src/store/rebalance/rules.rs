@@ -24,6 +24,10 @@ pub enum Rule {
     TellWhoIsGone,
     /// Answer a write that is known by its id, instead of running it again.
     RunOnce,
+    /// Write only if the condition of a write is met.
+    MeetConditions,
+    /// Tell all owners that a condition was not met before the caller of a repeated write is told.
+    NoteUnmet,
     /// Do not start a write after its caller has given up.
     RefuseTheLate,
     /// Undo a write that was given up.
