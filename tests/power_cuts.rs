@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 
 use disk::Disk as CutDisk;
-use thrifty_p2p::store::durable::committer::Disk;
+use thrifty_p2p::store::durable::committer::{Disk, PATIENCE};
 use thrifty_p2p::store::durable::engine::{Engine, Fjall, OnStored, SyncMode};
 use thrifty_p2p::store::durable::row::Change;
 use thrifty_p2p::store::placement::Key;
@@ -99,7 +99,8 @@ fn the_traced_process_writes() {
     let known = table.clone();
     let newest = Box::new(move |key: Key<'_>| known.version(key).unwrap_or(0));
     let on_failure = Box::new(|why| panic!("{why}"));
-    let kept = Disk::start(engine, directory, SyncMode::Always, newest, on_failure).unwrap();
+    let mode = SyncMode::Always;
+    let kept = Disk::start(engine, directory, mode, PATIENCE, newest, on_failure).unwrap();
     let acks = File::options()
         .append(true)
         .create(true)
