@@ -14,7 +14,7 @@ share=$prefix/share
 bash=$share/bash-completion/completions fish=$share/fish/vendor_completions.d zsh=$share/zsh/site-functions
 mkdir -p "$prefix/bin" "$share/man/man1" "$bash" "$fish" "$zsh"
 for program in location storeserver storeput storeget storedel storeprimer storetest \
-    locationstatus storestatus storeload storedump storebench; do
+    locationstatus storestatus storeload storedump storelist storebench; do
     file=$PROGRAMS/$program
     install -m 755 "$file" "$prefix/bin/$program"
     "$file" --man-page >"$share/man/man1/$program.1"

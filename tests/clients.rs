@@ -38,6 +38,8 @@ write = diststore.Write(key="b", value="banana")
 assert client.write_many([write])[0].version > 0
 assert [found.value for found in client.fetch_many(["a", "b"])] in (
     ["apple", "banana"], [b"apple", b"banana"])
+page = client.list_keys("", "", 10)
+assert [listed.key for listed in page.keys] in (["a", "b"], [b"a", b"b"]) and page.cursor is None
 assert client.unset("a") and not client.unset("a")
 client.put("c", "cherry")
 client.close()

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::{NodeProcess, ended, program, run, run_with_input};
 use thrifty_p2p::hash_ring::point;
 
-const PROGRAMS: [&str; 12] = [
+const PROGRAMS: [&str; 13] = [
     "location",
     "storeserver",
     "storeput",
@@ -26,6 +26,7 @@ const PROGRAMS: [&str; 12] = [
     "storestatus",
     "storeload",
     "storedump",
+    "storelist",
     "storebench",
 ];
 
@@ -54,6 +55,7 @@ fn a_program_whose_stdout_or_stdin_is_closed_exits_with_4_and_stores_nothing() {
         ("storeget", "$p -h $n a >&-", "stdout is closed"),
         ("storestatus", "$p -h $n >&-", "stdout is closed"),
         ("storedump", "$p -h $n >&-", "stdout is closed"),
+        ("storelist", "$p -h $n >&-", "stdout is closed"),
         ("storeput", "$p -h $n --stdin a <&-", "stdin is closed"),
         ("storeput", "$p -h $n a @- <&-", "stdin is closed"),
         ("storeload", "$p -h $n <&-", "stdin is closed"),

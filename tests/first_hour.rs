@@ -51,7 +51,7 @@ fn an_answer_that_cannot_be_written_is_told() {
             .open("/dev/full")
             .unwrap()
     };
-    for name in ["storeget", "storestatus", "storedump"] {
+    for name in ["storeget", "storestatus", "storedump", "storelist"] {
         let key = ["a"].into_iter().filter(|_| name == "storeget");
         let mut command = Command::new(program(name));
         let output = command
@@ -260,6 +260,7 @@ fn each_help_names_only_the_exit_statuses_of_its_program() {
         ("storestatus", "0 1 2 3 4"),
         ("storeload", "0 2 3 4"),
         ("storedump", "0 2 3 4"),
+        ("storelist", "0 2 3 4"),
         ("storebench", "0 2 3 4 130"),
     ] {
         let help = text(&run(name, &["--help"]));

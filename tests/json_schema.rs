@@ -87,6 +87,8 @@ fn the_json_of_each_program_conforms_to_its_schema() {
     };
     let get = include_str!("../src/guide/schema/storeget.json");
     check("storeget", get, &["a", "missing"], true);
+    let list = include_str!("../src/guide/schema/storelist.json");
+    check("storelist", list, &[], true);
     let bench = include_str!("../src/guide/schema/storebench.json");
     let short = [
         "--operations",

@@ -161,6 +161,7 @@ fn h_is_the_host_and_help_has_no_short_option() {
         "storestatus",
         "storeload",
         "storedump",
+        "storelist",
         "storebench",
     ] {
         let help = done(run(program, &["--help"]));

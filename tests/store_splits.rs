@@ -80,6 +80,14 @@ fn both_sides_of_a_split_tell_of_it_refuse_what_they_cannot_know_and_count_what_
     assert!(refused > 0, "every key is on both sides");
     let (status, error) = ended(&run("storeget", &["-h", nodes[0].at(), "no such key"]));
     assert_eq!(status, Some(4), "{error}");
+    for name in ["storelist", "storedump"] {
+        let (status, error) = ended(&run(name, &["-h", nodes[5].at()]));
+        assert_eq!(status, Some(4), "{error}");
+        assert!(
+            error.contains("may be on the other side of a split"),
+            "{error}"
+        );
+    }
     // A key that is deleted on one side, with a value there or without one, stays deleted.
     for number in 0..KEYS / 2 {
         one.delete(&key(number)).unwrap();

@@ -176,6 +176,23 @@ impl StoreSyncHandler for Recorded {
     fn handle_topology(&self) -> thrift::Result<Topology> {
         Err("not recorded".into())
     }
+    fn handle_list_keys(
+        &self,
+        _: Vec<u8>,
+        _: Vec<u8>,
+        _: i32,
+    ) -> thrift::Result<diststore::KeyPage> {
+        Err("not recorded".into())
+    }
+    fn handle_scan_keys(
+        &self,
+        _: i64,
+        _: Cursor,
+        _: diststore::KeyRange,
+        _: bool,
+    ) -> thrift::Result<diststore::ScannedKeys> {
+        Err("not recorded".into())
+    }
     fn handle_scan(&self, _: i64, _: Cursor) -> thrift::Result<Page> {
         Err("not recorded".into())
     }

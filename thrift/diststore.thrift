@@ -298,6 +298,39 @@ struct Topology {
     3: list<NodeId> read_members,
 }
 
+/** A key that has a value. */
+struct ListedKey {
+    /** Always present. Optional so that a missing field is not read as the empty key. */
+    1: optional binary key,
+    /** The size of the value. */
+    2: i64 bytes,
+    3: i64 version,
+}
+
+/** Keys in the order of their bytes. */
+struct KeyPage {
+    1: list<ListedKey> keys,
+    /** The cursor of the next page. Absent in the last one. */
+    2: optional binary cursor,
+}
+
+/** The keys with that prefix from `first` on, and before `limit` if there is one. */
+struct KeyRange {
+    1: binary prefix,
+    2: binary first,
+    3: optional binary limit,
+}
+
+/** The keys of a range in some stripes, stripe after stripe. Without `next_page`, the last ones. */
+struct ScannedKeys {
+    1: list<ListedKey> keys,
+    /** The number of keys of each stripe, from the cursor's on. */
+    2: list<i32> counts,
+    3: optional Cursor next_page,
+    /** The callee is busy with clients: scan slowly. */
+    4: bool busy,
+}
+
 /** What a node holds of a key. */
 struct HeldCopy {
     /** 0: nothing. */
@@ -332,6 +365,14 @@ service Store extends locator.Locator {
     list<WriteResult> write_many(1: list<Write> writes) throws (1: Refused refused),
     /** `fetch` for each key. */
     list<ReadResult> fetch_many(1: list<binary> keys) throws (1: Refused refused),
+    /**
+     * The next keys of the network with that prefix, in the order of their bytes: at most `limit`,
+     * 65,536 or 4 MiB of them. The first page has an empty cursor, any other that of the page
+     * before. A key that has a value all the while is in exactly one page, a deleted one in none.
+     * A page of any size takes a walk through all keys of the network: ask for large ones. Refused
+     * if a member does not answer within ten seconds, or in a split may have other keys.
+     */
+    KeyPage list_keys(1: binary prefix, 2: binary cursor, 3: i32 limit) throws (1: Refused refused),
     Topology topology(),
     /**
      * A page of the pairs whose primary the callee is in that placement. Refused unless the
@@ -339,6 +380,9 @@ service Store extends locator.Locator {
      * placement sees every key once.
      */
     Page scan(1: i64 placement_id, 2: Cursor cursor) throws (1: Refused refused),
+    /** `scan` of keys without their values, or of their numbers only. */
+    ScannedKeys scan_keys(1: i64 placement_id, 2: Cursor cursor, 3: KeyRange range, 4: bool counts_only)
+        throws (1: Refused refused),
 
     /**
      * Forwards writes to their primary, the process of that generation, which assigns their

@@ -1,7 +1,7 @@
 //! `storedump`: writes all pairs of a store into a file, in the format of `storeload`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -35,15 +35,10 @@ fn main() -> ExitCode {
         let client = options.client.ring()?;
         let file = options.file.filter(|file| file.as_os_str() != "-");
         let progress = Progress::of(Some(STRIPES as u64));
-        let dumped = match file {
+        cli::until_closed(match file {
             None => dump_to(&client, BufWriter::new(cli::stdout()?), &progress),
             Some(path) => dump_into(&client, &path, &progress),
-        };
-        match dumped {
-            // The reader of the pipe has read all that it wants.
-            Err(Error::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            dumped => dumped,
-        }
+        })
     })
 }
 

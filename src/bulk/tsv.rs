@@ -68,6 +68,26 @@ pub fn encode(key: &[u8], value: &[u8], lines: &mut Vec<u8>) {
     lines.push(b'\n');
 }
 
+/// Appends the escaped bytes, which are text, to `line`.
+pub fn escape(bytes: &[u8], line: &mut Vec<u8>) {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
+    if bytes.iter().all(is_plain) {
+        return line.extend_from_slice(bytes);
+    }
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let mut buffer = [0; 4];
+            let bytes = character.encode_utf8(&mut buffer).as_bytes();
+            if character.is_control() || matches!(character, '\\' | '\u{feff}') {
+                line.extend(bytes.escape_ascii());
+            } else {
+                line.extend_from_slice(bytes);
+            }
+        }
+        line.extend(chunk.invalid().escape_ascii());
+    }
+}
+
 /// The pair of a line, which is given without its newline.
 ///
 /// # Errors
@@ -116,25 +136,6 @@ pub fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<boo
         line.pop();
     }
     Ok(has_line)
-}
-
-fn escape(bytes: &[u8], line: &mut Vec<u8>) {
-    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b'\\';
-    if bytes.iter().all(is_plain) {
-        return line.extend_from_slice(bytes);
-    }
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            let mut buffer = [0; 4];
-            let bytes = character.encode_utf8(&mut buffer).as_bytes();
-            if character.is_control() || matches!(character, '\\' | '\u{feff}') {
-                line.extend(bytes.escape_ascii());
-            } else {
-                line.extend_from_slice(bytes);
-            }
-        }
-        line.extend(chunk.invalid().escape_ascii());
-    }
 }
 
 fn unescape(text: &[u8]) -> Result<Cow<'_, [u8]>, BadLine> {

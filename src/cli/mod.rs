@@ -87,13 +87,17 @@ const PORTS: u16 = 40;
 /// [`Error::Output`] if stdout is closed or cannot be written.
 pub fn print(parts: &[&[u8]]) -> Result<(), Error> {
     let mut stdout = stdout()?;
-    let written = parts
-        .iter()
-        .try_for_each(|part| stdout.write_all(part))
-        .and_then(|()| stdout.flush());
+    let mut parts = parts.iter();
+    let written = parts.try_for_each(|part| stdout.write_all(part));
+    let written = written.and_then(|()| stdout.flush());
+    until_closed(written.map_err(Error::Output))
+}
+
+/// The same result, but a closed pipe is not an error: its reader has read all that it wants.
+pub fn until_closed(written: Result<(), Error>) -> Result<(), Error> {
     match written {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output(e)),
-        _ => Ok(()),
+        Err(Error::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 

@@ -21,6 +21,7 @@ use crate::rpc::pool::Pool;
 use crate::store::forwarder::ANY_GENERATION;
 use crate::store::key_writes::WriteReply;
 use crate::store::limits::MAX_VALUE;
+use crate::store::list::KeyPage;
 use crate::store::placement::NodeId;
 use crate::store::primary_clocks::PrimaryClocks;
 use crate::store::recent_writes::{WriteIds, WriteOutcome};
@@ -164,6 +165,25 @@ impl StoreClient {
     /// As for [`put_if`](StoreClient::put_if).
     pub fn delete_if(&self, key: &[u8], version: i64) -> Result<Conditional, Error> {
         self.write(key, None, Some(version)).map(Into::into)
+    }
+
+    /// The next keys of the store with that prefix, in the order of their bytes, from `cursor` on: at
+    /// most `limit`, 65,536 or 4 MiB of them. The first page has an empty cursor, any other that of
+    /// the page before. A key that has a value all the while is in exactly one page. The node walks
+    /// through all keys of the store: ask for large pages.
+    ///
+    /// # Errors
+    /// The peer cannot be called, or refuses: a member does not answer, or keys may be on the other
+    /// side of a split.
+    pub fn list(&self, prefix: &[u8], cursor: &[u8], limit: usize) -> Result<KeyPage, Error> {
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        self.at_any(|node| {
+            self.pool.call(node, |client| {
+                client
+                    .list_keys(prefix.to_vec(), cursor.to_vec(), limit)?
+                    .try_into()
+            })
+        })
     }
 
     /// Writes by a name, so that an attempt after a broken connection does not write twice.

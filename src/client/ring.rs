@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use log::warn;
 use parking_lot::Mutex;
 
 use super::batched::{self, ReadCall};
@@ -25,11 +26,16 @@ use crate::rpc::pool::Pool;
 use crate::store::forwarder::{ANY_GENERATION, Forwarder};
 use crate::store::key_writes::{WriteReply, WriteRequest};
 use crate::store::limits::StoreLimits;
+use crate::store::list::{KeyPage, count, list};
+use crate::store::network_scan::{Network, SETTLE_TIMEOUT};
 use crate::store::placement::{Key, NodeId, Placement};
 use crate::store::recent_writes::{WriteId, WriteIds};
 use crate::store::types::{CLIENT_TIMEOUT, Client, PRIMARY_TIMEOUTS};
 use crate::store::versions::Value;
 use crate::store::wire::{from_request, refused};
+
+/// The most bytes of keys in a page of a listing.
+const MAX_LISTED_BYTES: usize = 256 * 1024 * 1024;
 
 /// A client of a store of many nodes. Shared by threads.
 ///
@@ -245,6 +251,28 @@ impl RingClient {
         Ok(replies.into_iter().map(result).collect())
     }
 
+    /// The keys with that prefix, in the order of their bytes, from `cursor` on: at most
+    /// `max_keys`, or 256 MiB of them. The first page has an empty cursor, any other that of the
+    /// page before. A key that has a value all the while is in exactly one page. Walks through all
+    /// keys of the store: ask for large pages. Waits for two minutes at most while keys move.
+    ///
+    /// # Errors
+    /// A member does not answer, or is not settled; keys may be on the other side of a split.
+    pub fn list(&self, prefix: &[u8], cursor: &[u8], max_keys: usize) -> Result<KeyPage, Error> {
+        let limits = (max_keys, MAX_LISTED_BYTES);
+        list(self, (prefix, cursor), limits, || {
+            Instant::now() + SETTLE_TIMEOUT
+        })
+    }
+
+    /// The number of keys with that prefix. Waits as [`list`](RingClient::list).
+    ///
+    /// # Errors
+    /// As for [`list`](RingClient::list).
+    pub fn count(&self, prefix: &[u8]) -> Result<u64, Error> {
+        count(self, prefix, || Instant::now() + SETTLE_TIMEOUT)
+    }
+
     /// The primary of `key` as far as the client knows. None while nodes route every call.
     pub fn primary(&self, key: &[u8]) -> Option<Location> {
         let primary = self.router.primary(Key::new(key), Access::Write)?;
@@ -255,22 +283,23 @@ impl RingClient {
     pub fn nodes(&self) -> Vec<Location> {
         self.router.topology().nodes().to_vec()
     }
+}
 
-    /// Fetches the current placement; if no node replies, returns the known one.
-    pub(crate) fn refresh(&self) -> Placement {
+impl Network for RingClient {
+    fn placement(&self) -> Placement {
         self.router.refresh().placement().clone()
     }
 
-    /// Makes the calls of `body` to one node, on a pooled connection.
-    ///
-    /// # Errors
-    /// See [`Error`]; it names the node.
-    pub(crate) fn call<T>(
+    fn call<T>(
         &self,
-        node: &Location,
+        member: &Location,
         body: impl Fn(&mut Client) -> thrift::Result<T>,
     ) -> Result<T, Error> {
-        self.router.primaries.call(node, body)
+        self.router.primaries.call(member, body)
+    }
+
+    fn on_wait(&self, why: &Error) {
+        warn!("waiting until all keys can be read: {why}");
     }
 }
 

@@ -2973,6 +2973,417 @@ impl Default for Topology {
 }
 
 //
+// ListedKey
+//
+
+/// A key that has a value.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ListedKey {
+  /// Always present. Optional so that a missing field is not read as the empty key.
+  pub key: Option<Vec<u8>>,
+  /// The size of the value.
+  pub bytes: Option<i64>,
+  pub version: Option<i64>,
+}
+
+impl ListedKey {
+  pub fn new<F1, F2, F3>(key: F1, bytes: F2, version: F3) -> ListedKey where F1: Into<Option<Vec<u8>>>, F2: Into<Option<i64>>, F3: Into<Option<i64>> {
+    ListedKey {
+      key: key.into(),
+      bytes: bytes.into(),
+      version: version.into(),
+    }
+  }
+}
+
+impl TSerializable for ListedKey {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<ListedKey> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<u8>> = None;
+    let mut f_2: Option<i64> = Some(0);
+    let mut f_3: Option<i64> = Some(0);
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_bytes()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_i64()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = i_prot.read_i64()?;
+          f_3 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = ListedKey {
+      key: f_1,
+      bytes: f_2,
+      version: f_3,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("ListedKey");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.key {
+      o_prot.write_field_begin(&TFieldIdentifier::new("key", TType::String, 1))?;
+      o_prot.write_bytes(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.bytes {
+      o_prot.write_field_begin(&TFieldIdentifier::new("bytes", TType::I64, 2))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.version {
+      o_prot.write_field_begin(&TFieldIdentifier::new("version", TType::I64, 3))?;
+      o_prot.write_i64(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for ListedKey {
+  fn default() -> Self {
+    ListedKey{
+      key: Some(Vec::new()),
+      bytes: Some(0),
+      version: Some(0),
+    }
+  }
+}
+
+//
+// KeyPage
+//
+
+/// Keys in the order of their bytes.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct KeyPage {
+  pub keys: Option<Vec<ListedKey>>,
+  /// The cursor of the next page. Absent in the last one.
+  pub cursor: Option<Vec<u8>>,
+}
+
+impl KeyPage {
+  pub fn new<F1, F2>(keys: F1, cursor: F2) -> KeyPage where F1: Into<Option<Vec<ListedKey>>>, F2: Into<Option<Vec<u8>>> {
+    KeyPage {
+      keys: keys.into(),
+      cursor: cursor.into(),
+    }
+  }
+}
+
+impl TSerializable for KeyPage {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<KeyPage> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<ListedKey>> = Some(Vec::new());
+    let mut f_2: Option<Vec<u8>> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<ListedKey> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_17 = ListedKey::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_17);
+          }
+          i_prot.read_list_end()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_bytes()?;
+          f_2 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = KeyPage {
+      keys: f_1,
+      cursor: f_2,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("KeyPage");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.keys {
+      o_prot.write_field_begin(&TFieldIdentifier::new("keys", TType::List, 1))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.cursor {
+      o_prot.write_field_begin(&TFieldIdentifier::new("cursor", TType::String, 2))?;
+      o_prot.write_bytes(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for KeyPage {
+  fn default() -> Self {
+    KeyPage{
+      keys: Some(Vec::new()),
+      cursor: Some(Vec::new()),
+    }
+  }
+}
+
+//
+// KeyRange
+//
+
+/// The keys with that prefix from `first` on, and before `limit` if there is one.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct KeyRange {
+  pub prefix: Option<Vec<u8>>,
+  pub first: Option<Vec<u8>>,
+  pub limit: Option<Vec<u8>>,
+}
+
+impl KeyRange {
+  pub fn new<F1, F2, F3>(prefix: F1, first: F2, limit: F3) -> KeyRange where F1: Into<Option<Vec<u8>>>, F2: Into<Option<Vec<u8>>>, F3: Into<Option<Vec<u8>>> {
+    KeyRange {
+      prefix: prefix.into(),
+      first: first.into(),
+      limit: limit.into(),
+    }
+  }
+}
+
+impl TSerializable for KeyRange {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<KeyRange> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<u8>> = Some(Vec::new());
+    let mut f_2: Option<Vec<u8>> = Some(Vec::new());
+    let mut f_3: Option<Vec<u8>> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_bytes()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_bytes()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = i_prot.read_bytes()?;
+          f_3 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = KeyRange {
+      prefix: f_1,
+      first: f_2,
+      limit: f_3,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("KeyRange");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.prefix {
+      o_prot.write_field_begin(&TFieldIdentifier::new("prefix", TType::String, 1))?;
+      o_prot.write_bytes(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.first {
+      o_prot.write_field_begin(&TFieldIdentifier::new("first", TType::String, 2))?;
+      o_prot.write_bytes(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.limit {
+      o_prot.write_field_begin(&TFieldIdentifier::new("limit", TType::String, 3))?;
+      o_prot.write_bytes(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for KeyRange {
+  fn default() -> Self {
+    KeyRange{
+      prefix: Some(Vec::new()),
+      first: Some(Vec::new()),
+      limit: Some(Vec::new()),
+    }
+  }
+}
+
+//
+// ScannedKeys
+//
+
+/// The keys of a range in some stripes, stripe after stripe. Without `next_page`, the last ones.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ScannedKeys {
+  pub keys: Option<Vec<ListedKey>>,
+  /// The number of keys of each stripe, from the cursor's on.
+  pub counts: Option<Vec<i32>>,
+  pub next_page: Option<Cursor>,
+  /// The callee is busy with clients: scan slowly.
+  pub busy: Option<bool>,
+}
+
+impl ScannedKeys {
+  pub fn new<F1, F2, F3, F4>(keys: F1, counts: F2, next_page: F3, busy: F4) -> ScannedKeys where F1: Into<Option<Vec<ListedKey>>>, F2: Into<Option<Vec<i32>>>, F3: Into<Option<Cursor>>, F4: Into<Option<bool>> {
+    ScannedKeys {
+      keys: keys.into(),
+      counts: counts.into(),
+      next_page: next_page.into(),
+      busy: busy.into(),
+    }
+  }
+}
+
+impl TSerializable for ScannedKeys {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<ScannedKeys> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<ListedKey>> = Some(Vec::new());
+    let mut f_2: Option<Vec<i32>> = Some(Vec::new());
+    let mut f_3: Option<Cursor> = None;
+    let mut f_4: Option<bool> = Some(false);
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<ListedKey> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_18 = ListedKey::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_18);
+          }
+          i_prot.read_list_end()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let list_ident = i_prot.read_list_begin()?;
+          let mut val: Vec<i32> = Vec::with_capacity(list_ident.size as usize);
+          for _ in 0..list_ident.size {
+            let list_elem_19 = i_prot.read_i32()?;
+            val.push(list_elem_19);
+          }
+          i_prot.read_list_end()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = Cursor::read_from_in_protocol(i_prot)?;
+          f_3 = Some(val);
+        },
+        4 => {
+          let val = i_prot.read_bool()?;
+          f_4 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = ScannedKeys {
+      keys: f_1,
+      counts: f_2,
+      next_page: f_3,
+      busy: f_4,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("ScannedKeys");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.keys {
+      o_prot.write_field_begin(&TFieldIdentifier::new("keys", TType::List, 1))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::Struct, fld_var.len() as i32))?;
+      for e in fld_var {
+        e.write_to_out_protocol(o_prot)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.counts {
+      o_prot.write_field_begin(&TFieldIdentifier::new("counts", TType::List, 2))?;
+      o_prot.write_list_begin(&TListIdentifier::new(TType::I32, fld_var.len() as i32))?;
+      for e in fld_var {
+        o_prot.write_i32(*e)?;
+      }
+      o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.next_page {
+      o_prot.write_field_begin(&TFieldIdentifier::new("next_page", TType::Struct, 3))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(fld_var) = self.busy {
+      o_prot.write_field_begin(&TFieldIdentifier::new("busy", TType::Bool, 4))?;
+      o_prot.write_bool(fld_var)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+impl Default for ScannedKeys {
+  fn default() -> Self {
+    ScannedKeys{
+      keys: Some(Vec::new()),
+      counts: Some(Vec::new()),
+      next_page: None,
+      busy: Some(false),
+    }
+  }
+}
+
+//
 // HeldCopy
 //
 
@@ -3092,11 +3503,19 @@ pub trait TStoreSyncClient : locator::TLocatorSyncClient {
   fn write_many(&mut self, writes: Vec<Write>) -> thrift::Result<Vec<WriteResult>>;
   /// `fetch` for each key.
   fn fetch_many(&mut self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<ReadResult>>;
+  /// The next keys of the network with that prefix, in the order of their bytes: at most `limit`,
+  /// 65,536 or 4 MiB of them. The first page has an empty cursor, any other that of the page
+  /// before. A key that has a value all the while is in exactly one page, a deleted one in none.
+  /// A page of any size takes a walk through all keys of the network: ask for large ones. Refused
+  /// if a member does not answer within ten seconds, or in a split may have other keys.
+  fn list_keys(&mut self, prefix: Vec<u8>, cursor: Vec<u8>, limit: i32) -> thrift::Result<KeyPage>;
   fn topology(&mut self) -> thrift::Result<Topology>;
   /// A page of the pairs whose primary the callee is in that placement. Refused unless the
   /// callee is settled in it (see `stats`), so that a client that scans all members at one
   /// placement sees every key once.
   fn scan(&mut self, placement_id: i64, cursor: Cursor) -> thrift::Result<Page>;
+  /// `scan` of keys without their values, or of their numbers only.
+  fn scan_keys(&mut self, placement_id: i64, cursor: Cursor, range: KeyRange, counts_only: bool) -> thrift::Result<ScannedKeys>;
   /// Forwards writes to their primary, the process of that generation, which assigns their
   /// versions. A process that was declared down since then refuses: the caller has turned
   /// to another primary. Without writes only the clock is returned.
@@ -3381,6 +3800,33 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       result.ok_or()
     }
   }
+  fn list_keys(&mut self, prefix: Vec<u8>, cursor: Vec<u8>, limit: i32) -> thrift::Result<KeyPage> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("list_keys", TMessageType::Call, self.sequence_number());
+        let call_args = StoreListKeysArgs { prefix, cursor, limit };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("list_keys", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreListKeysResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
   fn topology(&mut self) -> thrift::Result<Topology> {
     (
       {
@@ -3431,6 +3877,33 @@ impl <C: TThriftClient + TStoreSyncClientMarker + locator::TLocatorSyncClientMar
       }
       verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
       let result = StoreScanResult::read_from_in_protocol(self.i_prot_mut())?;
+      self.i_prot_mut().read_message_end()?;
+      result.ok_or()
+    }
+  }
+  fn scan_keys(&mut self, placement_id: i64, cursor: Cursor, range: KeyRange, counts_only: bool) -> thrift::Result<ScannedKeys> {
+    (
+      {
+        self.increment_sequence_number();
+        let message_ident = TMessageIdentifier::new("scan_keys", TMessageType::Call, self.sequence_number());
+        let call_args = StoreScanKeysArgs { placement_id, cursor, range, counts_only };
+        self.o_prot_mut().write_message_begin(&message_ident)?;
+        call_args.write_to_out_protocol(self.o_prot_mut())?;
+        self.o_prot_mut().write_message_end()?;
+        self.o_prot_mut().flush()
+      }
+    )?;
+    {
+      let message_ident = self.i_prot_mut().read_message_begin()?;
+      verify_expected_sequence_number(self.sequence_number(), message_ident.sequence_number)?;
+      verify_expected_service_call("scan_keys", &message_ident.name)?;
+      if message_ident.message_type == TMessageType::Exception {
+        let remote_error = thrift::Error::read_application_error_from_in_protocol(self.i_prot_mut())?;
+        self.i_prot_mut().read_message_end()?;
+        return Err(thrift::Error::Application(remote_error))
+      }
+      verify_expected_message_type(TMessageType::Reply, message_ident.message_type)?;
+      let result = StoreScanKeysResult::read_from_in_protocol(self.i_prot_mut())?;
       self.i_prot_mut().read_message_end()?;
       result.ok_or()
     }
@@ -3730,11 +4203,19 @@ pub trait StoreSyncHandler : locator::LocatorSyncHandler {
   fn handle_write_many(&self, writes: Vec<Write>) -> thrift::Result<Vec<WriteResult>>;
   /// `fetch` for each key.
   fn handle_fetch_many(&self, keys: Vec<Vec<u8>>) -> thrift::Result<Vec<ReadResult>>;
+  /// The next keys of the network with that prefix, in the order of their bytes: at most `limit`,
+  /// 65,536 or 4 MiB of them. The first page has an empty cursor, any other that of the page
+  /// before. A key that has a value all the while is in exactly one page, a deleted one in none.
+  /// A page of any size takes a walk through all keys of the network: ask for large ones. Refused
+  /// if a member does not answer within ten seconds, or in a split may have other keys.
+  fn handle_list_keys(&self, prefix: Vec<u8>, cursor: Vec<u8>, limit: i32) -> thrift::Result<KeyPage>;
   fn handle_topology(&self) -> thrift::Result<Topology>;
   /// A page of the pairs whose primary the callee is in that placement. Refused unless the
   /// callee is settled in it (see `stats`), so that a client that scans all members at one
   /// placement sees every key once.
   fn handle_scan(&self, placement_id: i64, cursor: Cursor) -> thrift::Result<Page>;
+  /// `scan` of keys without their values, or of their numbers only.
+  fn handle_scan_keys(&self, placement_id: i64, cursor: Cursor, range: KeyRange, counts_only: bool) -> thrift::Result<ScannedKeys>;
   /// Forwards writes to their primary, the process of that generation, which assigns their
   /// versions. A process that was declared down since then refuses: the caller has turned
   /// to another primary. Without writes only the clock is returned.
@@ -3800,11 +4281,17 @@ impl <H: StoreSyncHandler> StoreSyncProcessor<H> {
   fn process_fetch_many(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_fetch_many(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
+  fn process_list_keys(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_list_keys(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
   fn process_topology(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_topology(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_scan(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_scan(&self.handler, incoming_sequence_number, i_prot, o_prot)
+  }
+  fn process_scan_keys(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    TStoreProcessFunctions::process_scan_keys(&self.handler, incoming_sequence_number, i_prot, o_prot)
   }
   fn process_write_as_primary(&self, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     TStoreProcessFunctions::process_write_as_primary(&self.handler, incoming_sequence_number, i_prot, o_prot)
@@ -4370,6 +4857,66 @@ impl TStoreProcessFunctions {
       },
     }
   }
+  pub fn process_list_keys<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreListKeysArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_list_keys(args.prefix, args.cursor, args.limit) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("list_keys", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreListKeysResult { result_value: Some(handler_return), refused: None };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::User(usr_err) => {
+            if usr_err.downcast_ref::<Refused>().is_some() {
+              let err = usr_err.downcast::<Refused>().expect("downcast already checked");
+              let ret_err = StoreListKeysResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("list_keys", TMessageType::Reply, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              ret_err.write_to_out_protocol(o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            } else {
+              let ret_err = {
+                ApplicationError::new(
+                  ApplicationErrorKind::Unknown,
+                  usr_err.to_string()
+                )
+              };
+              let message_ident = TMessageIdentifier::new("list_keys", TMessageType::Exception, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            }
+          },
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("list_keys", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("list_keys", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
   pub fn process_topology<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
     let _ = StoreTopologyArgs::read_from_in_protocol(i_prot)?;
     match handler.handle_topology() {
@@ -4458,6 +5005,66 @@ impl TStoreProcessFunctions {
               )
             };
             let message_ident = TMessageIdentifier::new("scan", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+        }
+      },
+    }
+  }
+  pub fn process_scan_keys<H: StoreSyncHandler>(handler: &H, incoming_sequence_number: i32, i_prot: &mut dyn TInputProtocol, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let args = StoreScanKeysArgs::read_from_in_protocol(i_prot)?;
+    match handler.handle_scan_keys(args.placement_id, args.cursor, args.range, args.counts_only) {
+      Ok(handler_return) => {
+        let message_ident = TMessageIdentifier::new("scan_keys", TMessageType::Reply, incoming_sequence_number);
+        o_prot.write_message_begin(&message_ident)?;
+        let ret = StoreScanKeysResult { result_value: Some(handler_return), refused: None };
+        ret.write_to_out_protocol(o_prot)?;
+        o_prot.write_message_end()?;
+        o_prot.flush()
+      },
+      Err(e) => {
+        match e {
+          thrift::Error::User(usr_err) => {
+            if usr_err.downcast_ref::<Refused>().is_some() {
+              let err = usr_err.downcast::<Refused>().expect("downcast already checked");
+              let ret_err = StoreScanKeysResult{ result_value: None, refused: Some(*err) };
+              let message_ident = TMessageIdentifier::new("scan_keys", TMessageType::Reply, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              ret_err.write_to_out_protocol(o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            } else {
+              let ret_err = {
+                ApplicationError::new(
+                  ApplicationErrorKind::Unknown,
+                  usr_err.to_string()
+                )
+              };
+              let message_ident = TMessageIdentifier::new("scan_keys", TMessageType::Exception, incoming_sequence_number);
+              o_prot.write_message_begin(&message_ident)?;
+              thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
+              o_prot.write_message_end()?;
+              o_prot.flush()
+            }
+          },
+          thrift::Error::Application(app_err) => {
+            let message_ident = TMessageIdentifier::new("scan_keys", TMessageType::Exception, incoming_sequence_number);
+            o_prot.write_message_begin(&message_ident)?;
+            thrift::Error::write_application_error_to_out_protocol(&app_err, o_prot)?;
+            o_prot.write_message_end()?;
+            o_prot.flush()
+          },
+          _ => {
+            let ret_err = {
+              ApplicationError::new(
+                ApplicationErrorKind::Unknown,
+                e.to_string()
+              )
+            };
+            let message_ident = TMessageIdentifier::new("scan_keys", TMessageType::Exception, incoming_sequence_number);
             o_prot.write_message_begin(&message_ident)?;
             thrift::Error::write_application_error_to_out_protocol(&ret_err, o_prot)?;
             o_prot.write_message_end()?;
@@ -5031,11 +5638,17 @@ impl <H: StoreSyncHandler> TProcessor for StoreSyncProcessor<H> {
       "fetch_many" => {
         self.process_fetch_many(message_ident.sequence_number, i_prot, o_prot)
       },
+      "list_keys" => {
+        self.process_list_keys(message_ident.sequence_number, i_prot, o_prot)
+      },
       "topology" => {
         self.process_topology(message_ident.sequence_number, i_prot, o_prot)
       },
       "scan" => {
         self.process_scan(message_ident.sequence_number, i_prot, o_prot)
+      },
+      "scan_keys" => {
+        self.process_scan_keys(message_ident.sequence_number, i_prot, o_prot)
       },
       "write_as_primary" => {
         self.process_write_as_primary(message_ident.sequence_number, i_prot, o_prot)
@@ -5993,8 +6606,8 @@ impl StoreWriteManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Write> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_17 = Write::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_17);
+            let list_elem_20 = Write::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_20);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -6069,8 +6682,8 @@ impl StoreWriteManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_18 = WriteResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_18);
+            let list_elem_21 = WriteResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_21);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -6138,8 +6751,8 @@ impl StoreFetchManyArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_19 = i_prot.read_bytes()?;
-            val.push(list_elem_19);
+            let list_elem_22 = i_prot.read_bytes()?;
+            val.push(list_elem_22);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -6214,8 +6827,8 @@ impl StoreFetchManyResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_20 = ReadResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_20);
+            let list_elem_23 = ReadResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_23);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -6247,6 +6860,153 @@ impl StoreFetchManyResult {
         e.write_to_out_protocol(o_prot)?;
       }
       o_prot.write_list_end()?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.refused {
+      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreListKeysArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreListKeysArgs {
+  prefix: Vec<u8>,
+  cursor: Vec<u8>,
+  limit: i32,
+}
+
+impl StoreListKeysArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreListKeysArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<Vec<u8>> = None;
+    let mut f_2: Option<Vec<u8>> = None;
+    let mut f_3: Option<i32> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_bytes()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = i_prot.read_bytes()?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = i_prot.read_i32()?;
+          f_3 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("StoreListKeysArgs.prefix", &f_1)?;
+    verify_required_field_exists("StoreListKeysArgs.cursor", &f_2)?;
+    verify_required_field_exists("StoreListKeysArgs.limit", &f_3)?;
+    let ret = StoreListKeysArgs {
+      prefix: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      cursor: f_2.expect("auto-generated code should have checked for presence of required fields"),
+      limit: f_3.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("list_keys_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("prefix", TType::String, 1))?;
+    o_prot.write_bytes(&self.prefix)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("cursor", TType::String, 2))?;
+    o_prot.write_bytes(&self.cursor)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("limit", TType::I32, 3))?;
+    o_prot.write_i32(self.limit)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreListKeysResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreListKeysResult {
+  result_value: Option<KeyPage>,
+  refused: Option<Refused>,
+}
+
+impl StoreListKeysResult {
+  fn ok_or(self) -> thrift::Result<KeyPage> {
+    if self.refused.is_some() {
+      Err(thrift::Error::User(Box::new(self.refused.unwrap())))
+    } else if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreListKeys"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreListKeysResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<KeyPage> = None;
+    let mut f_1: Option<Refused> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = KeyPage::read_from_in_protocol(i_prot)?;
+          f_0 = Some(val);
+        },
+        1 => {
+          let val = Refused::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreListKeysResult {
+      result_value: f_0,
+      refused: f_1,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreListKeysResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
+      fld_var.write_to_out_protocol(o_prot)?;
       o_prot.write_field_end()?
     }
     if let Some(ref fld_var) = self.refused {
@@ -6495,6 +7255,164 @@ impl StoreScanResult {
 }
 
 //
+// StoreScanKeysArgs
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreScanKeysArgs {
+  placement_id: i64,
+  cursor: Cursor,
+  range: KeyRange,
+  counts_only: bool,
+}
+
+impl StoreScanKeysArgs {
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreScanKeysArgs> {
+    i_prot.read_struct_begin()?;
+    let mut f_1: Option<i64> = None;
+    let mut f_2: Option<Cursor> = None;
+    let mut f_3: Option<KeyRange> = None;
+    let mut f_4: Option<bool> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        1 => {
+          let val = i_prot.read_i64()?;
+          f_1 = Some(val);
+        },
+        2 => {
+          let val = Cursor::read_from_in_protocol(i_prot)?;
+          f_2 = Some(val);
+        },
+        3 => {
+          let val = KeyRange::read_from_in_protocol(i_prot)?;
+          f_3 = Some(val);
+        },
+        4 => {
+          let val = i_prot.read_bool()?;
+          f_4 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    verify_required_field_exists("StoreScanKeysArgs.placement_id", &f_1)?;
+    verify_required_field_exists("StoreScanKeysArgs.cursor", &f_2)?;
+    verify_required_field_exists("StoreScanKeysArgs.range", &f_3)?;
+    verify_required_field_exists("StoreScanKeysArgs.counts_only", &f_4)?;
+    let ret = StoreScanKeysArgs {
+      placement_id: f_1.expect("auto-generated code should have checked for presence of required fields"),
+      cursor: f_2.expect("auto-generated code should have checked for presence of required fields"),
+      range: f_3.expect("auto-generated code should have checked for presence of required fields"),
+      counts_only: f_4.expect("auto-generated code should have checked for presence of required fields"),
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("scan_keys_args");
+    o_prot.write_struct_begin(&struct_ident)?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("placement_id", TType::I64, 1))?;
+    o_prot.write_i64(self.placement_id)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("cursor", TType::Struct, 2))?;
+    self.cursor.write_to_out_protocol(o_prot)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("range", TType::Struct, 3))?;
+    self.range.write_to_out_protocol(o_prot)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_begin(&TFieldIdentifier::new("counts_only", TType::Bool, 4))?;
+    o_prot.write_bool(self.counts_only)?;
+    o_prot.write_field_end()?;
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
+// StoreScanKeysResult
+//
+
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+struct StoreScanKeysResult {
+  result_value: Option<ScannedKeys>,
+  refused: Option<Refused>,
+}
+
+impl StoreScanKeysResult {
+  fn ok_or(self) -> thrift::Result<ScannedKeys> {
+    if self.refused.is_some() {
+      Err(thrift::Error::User(Box::new(self.refused.unwrap())))
+    } else if self.result_value.is_some() {
+      Ok(self.result_value.unwrap())
+    } else {
+      Err(
+        thrift::Error::Application(
+          ApplicationError::new(
+            ApplicationErrorKind::MissingResult,
+            "no result received for StoreScanKeys"
+          )
+        )
+      )
+    }
+  }
+  fn read_from_in_protocol(i_prot: &mut dyn TInputProtocol) -> thrift::Result<StoreScanKeysResult> {
+    i_prot.read_struct_begin()?;
+    let mut f_0: Option<ScannedKeys> = None;
+    let mut f_1: Option<Refused> = None;
+    loop {
+      let field_ident = i_prot.read_field_begin()?;
+      if field_ident.field_type == TType::Stop {
+        break;
+      }
+      let field_id = field_id(&field_ident)?;
+      match field_id {
+        0 => {
+          let val = ScannedKeys::read_from_in_protocol(i_prot)?;
+          f_0 = Some(val);
+        },
+        1 => {
+          let val = Refused::read_from_in_protocol(i_prot)?;
+          f_1 = Some(val);
+        },
+        _ => {
+          i_prot.skip(field_ident.field_type)?;
+        },
+      };
+      i_prot.read_field_end()?;
+    }
+    i_prot.read_struct_end()?;
+    let ret = StoreScanKeysResult {
+      result_value: f_0,
+      refused: f_1,
+    };
+    Ok(ret)
+  }
+  fn write_to_out_protocol(&self, o_prot: &mut dyn TOutputProtocol) -> thrift::Result<()> {
+    let struct_ident = TStructIdentifier::new("StoreScanKeysResult");
+    o_prot.write_struct_begin(&struct_ident)?;
+    if let Some(ref fld_var) = self.result_value {
+      o_prot.write_field_begin(&TFieldIdentifier::new("result_value", TType::Struct, 0))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    if let Some(ref fld_var) = self.refused {
+      o_prot.write_field_begin(&TFieldIdentifier::new("refused", TType::Struct, 1))?;
+      fld_var.write_to_out_protocol(o_prot)?;
+      o_prot.write_field_end()?
+    }
+    o_prot.write_field_stop()?;
+    o_prot.write_struct_end()
+  }
+}
+
+//
 // StoreWriteAsPrimaryArgs
 //
 
@@ -6520,8 +7438,8 @@ impl StoreWriteAsPrimaryArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Write> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_21 = Write::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_21);
+            let list_elem_24 = Write::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_24);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -6674,8 +7592,8 @@ impl StoreReplicateArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Copy> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_22 = Copy::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_22);
+            let list_elem_25 = Copy::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_25);
           }
           i_prot.read_list_end()?;
           f_2 = Some(val);
@@ -6954,8 +7872,8 @@ impl StoreRecallWritesArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteId> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_23 = WriteId::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_23);
+            let list_elem_26 = WriteId::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_26);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -7030,8 +7948,8 @@ impl StoreRecallWritesResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<WriteResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_24 = WriteResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_24);
+            let list_elem_27 = WriteResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_27);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);
@@ -7101,8 +8019,8 @@ impl StoreFetchAsOwnerArgs {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<Vec<u8>> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_25 = i_prot.read_bytes()?;
-            val.push(list_elem_25);
+            let list_elem_28 = i_prot.read_bytes()?;
+            val.push(list_elem_28);
           }
           i_prot.read_list_end()?;
           f_1 = Some(val);
@@ -7186,8 +8104,8 @@ impl StoreFetchAsOwnerResult {
           let list_ident = i_prot.read_list_begin()?;
           let mut val: Vec<ReadResult> = Vec::with_capacity(list_ident.size as usize);
           for _ in 0..list_ident.size {
-            let list_elem_26 = ReadResult::read_from_in_protocol(i_prot)?;
-            val.push(list_elem_26);
+            let list_elem_29 = ReadResult::read_from_in_protocol(i_prot)?;
+            val.push(list_elem_29);
           }
           i_prot.read_list_end()?;
           f_0 = Some(val);

@@ -298,6 +298,16 @@ impl StoreSyncHandler for StoreHandler {
         Ok(held.into_iter().map(to_read_result).collect())
     }
 
+    fn handle_list_keys(
+        &self,
+        prefix: Vec<u8>,
+        cursor: Vec<u8>,
+        limit: i32,
+    ) -> thrift::Result<wire::KeyPage> {
+        let page = self.store.list_keys(&prefix, &cursor, limit);
+        Ok(page.map_err(refused)?.into())
+    }
+
     fn handle_topology(&self) -> thrift::Result<wire::Topology> {
         let routing = self.store.routing();
         let current = routing.current();
@@ -314,6 +324,20 @@ impl StoreSyncHandler for StoreHandler {
         let cursor = cursor.try_into().map_err(refused)?;
         let page = self.store.scan(placement_id as u64, &cursor);
         Ok(page.map_err(refused)?.into())
+    }
+
+    fn handle_scan_keys(
+        &self,
+        placement_id: i64,
+        cursor: wire::Cursor,
+        range: wire::KeyRange,
+        counts_only: bool,
+    ) -> thrift::Result<wire::ScannedKeys> {
+        let cursor = cursor.try_into().map_err(refused)?;
+        let scanned = self
+            .store
+            .scan_keys(placement_id as u64, &cursor, &range, counts_only);
+        scanned.map_err(refused)
     }
 
     fn handle_write_as_primary(

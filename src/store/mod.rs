@@ -62,7 +62,7 @@
 //! or the smaller one stops (`split`, [`quorum`]). Tombstones are kept for sixty sweeps, and as long
 //! as a member may return that is out of reach. An unanswered write takes effect for good, or not
 //! at all. A rebalance involves every member: a store is for dozens of nodes. There are no vector
-//! clocks, Merkle trees, hinted handoffs, consensus, times to live, ordered scans or transactions.
+//! clocks, Merkle trees, hinted handoffs, consensus, times to live or transactions. [Listings](list) are sorted by who asks for them.
 //!
 //! With a [data directory](durable) entries are on disk too, and a network that has ended as a whole
 //! is restored from the directories of its nodes.
@@ -80,6 +80,8 @@ mod handoff;
 pub mod key_writes;
 mod legacy;
 pub mod limits;
+pub mod list;
+pub mod network_scan;
 mod owner_calls;
 pub mod placement;
 mod primary;

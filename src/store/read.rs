@@ -1,11 +1,12 @@
 //! Reading keys: from this node's table, or from another owner.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::debug;
 
 use super::placement::{Key, NodeId};
-use super::rebalance::{ReadRoute, Rule};
+use super::rebalance::{ReadRoute, Routing, Rule};
 use super::remote_read::{ReadReply, ReadRequest};
 use super::store::Store;
 use super::table::{Cursor, PAGE, Page, SCAN_LIMIT};
@@ -214,15 +215,7 @@ impl Store {
     /// # Errors
     /// This node is not settled in that placement.
     pub(super) fn scan(&self, placement_id: u64, cursor: &Cursor) -> Result<Page, Refusal> {
-        let settled = || {
-            let routing = self.routing();
-            let is_settled = routing.is_settled() && routing.is_serving();
-            let is_same = routing.current().id() == placement_id;
-            (is_settled && is_same && self.is_current(&routing)).then_some(routing)
-        };
-        let refusal = || "this node is not settled in that placement";
-        let routing = settled().ok_or_else(refusal)?;
-        self.check_missing()?;
+        let routing = self.settled_in(placement_id)?;
         let (current, me) = (routing.current(), routing.me());
         let is_primary = |key: Key<'_>| current.is_primary(me, key);
         let mut page = self
@@ -230,11 +223,26 @@ impl Store {
             .page(cursor, PAGE, SCAN_LIMIT, |_| true, is_primary);
         page.entries.retain(|(_, entry)| !entry.is_tombstone());
         // Keys are dropped only after the placement has changed.
-        settled().ok_or_else(refusal)?;
+        self.settled_in(placement_id)?;
         if !self.are_finished(&page.unfinished) {
             return Err("writes of some of the keys are not finished".into());
         }
         Ok(page)
+    }
+
+    /// The routing while this node may be scanned in that placement.
+    ///
+    /// # Errors
+    /// It is not settled in it, or keys may be on the other side of a split.
+    pub(super) fn settled_in(&self, placement_id: u64) -> Result<Arc<Routing>, Refusal> {
+        let routing = self.routing().clone();
+        let is_settled = routing.is_settled() && routing.is_serving();
+        let is_same = routing.current().id() == placement_id;
+        if !is_settled || !is_same || !self.is_current(&routing) {
+            return Err("this node is not settled in that placement".into());
+        }
+        self.check_missing()?;
+        Ok(routing)
     }
 
     /// Where `key` is read now.

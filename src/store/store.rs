@@ -108,6 +108,9 @@ pub struct Store {
     pub(super) sent: AtomicU64,
     /// Attempts of calls after the first one.
     pub(super) retries: AtomicU64,
+    /// Held while this node reads a page of keys from all members, so that it does so for one caller
+    /// at a time. Guards nothing else, and no other request takes it.
+    pub(super) listing: Mutex<()>,
     /// Tests wait this long before each page, in milliseconds, to see a rebalance in progress.
     #[cfg(feature = "testing")]
     pub(super) page_delay: AtomicU64,
@@ -174,6 +177,7 @@ impl Store {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            listing: Mutex::default(),
             #[cfg(feature = "testing")]
             page_delay: AtomicU64::new(0),
             quorum: Mutex::default(),

@@ -221,9 +221,34 @@ impl Table {
     ) -> Page {
         let mut page = Page::default();
         let (mut bytes, mut scanned) = (0, 0);
+        page.next = self.walk(cursor, end, may_be_wanted, |row| {
+            scanned += 1;
+            if wanted(row.key()) {
+                bytes += row.size();
+                page.entries.push((row.key().bytes.into(), row.entry()));
+                if row.is_unfinished.get() {
+                    page.unfinished.push((row.key().bytes.into(), row.version));
+                }
+            }
+            bytes < max_bytes && scanned < max_scanned
+        });
+        page
+    }
+
+    /// Visits the rows from `cursor` on and before the stripe `end`, in short parts, as long as
+    /// `visit` returns true. Returns where to continue. Stripes for which `may_be_wanted` is false,
+    /// by the points of their keys, are skipped. `visit` is called while the stripe is locked, and
+    /// must be quick.
+    pub(super) fn walk(
+        &self,
+        cursor: &Cursor,
+        end: usize,
+        may_be_wanted: impl Fn(RangeInclusive<u32>) -> bool,
+        mut visit: impl FnMut(&Row<'_>) -> bool,
+    ) -> Option<Cursor> {
         let mut next = Some(cursor.clone());
-        let has_room = |bytes, scanned| bytes < max_bytes && scanned < max_scanned;
-        while let Some(at) = next.take_if(|at| at.stripe < end && has_room(bytes, scanned)) {
+        let mut goes_on = true;
+        while let Some(at) = next.take_if(|at| at.stripe < end && goes_on) {
             if at.after.is_none() && !may_be_wanted(points_of(at.stripe)) {
                 next = next_stripe(at.stripe);
                 continue;
@@ -231,17 +256,10 @@ impl Table {
             let stripe = self.stripe(at.stripe);
             let mut last = None;
             for row in rows_after(&stripe, at.after.as_deref()).take(LOCKED_SCAN) {
-                if !has_room(bytes, scanned) {
-                    break;
-                }
-                scanned += 1;
                 last = Some(row);
-                if wanted(row.key()) {
-                    bytes += row.size();
-                    page.entries.push((row.key().bytes.into(), row.entry()));
-                    if row.is_unfinished.get() {
-                        page.unfinished.push((row.key().bytes.into(), row.version));
-                    }
+                goes_on = visit(row);
+                if !goes_on {
+                    break;
                 }
             }
             next = match last {
@@ -252,8 +270,7 @@ impl Table {
                 None => next_stripe(at.stripe),
             };
         }
-        page.next = next;
-        page
+        next
     }
 
     /// For each bucket of a stripe, a digest of the rows in it that `wanted` selects. Those of two
@@ -299,19 +316,12 @@ impl Table {
 
     /// Visits the rows of a stripe, in short parts.
     fn each_row(&self, stripe: usize, mut visit: impl FnMut(&Row<'_>)) {
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let mut last = None;
-            let locked = self.stripe(stripe);
-            for row in rows_after(&locked, after.as_deref()).take(LOCKED_SCAN) {
-                last = Some(row.key().bytes);
-                visit(row);
-            }
-            after = last.map(<[u8]>::to_vec);
-            if after.is_none() {
-                return;
-            }
-        }
+        let after = None;
+        let visit = |row: &Row<'_>| {
+            visit(row);
+            true
+        };
+        self.walk(&Cursor { stripe, after }, stripe + 1, |_| true, visit);
     }
 
     /// Drops rows of one stripe, from 0 to [`STRIPES`] - 1, that `keep` rejects. Returns how
@@ -465,10 +475,10 @@ fn estimated_size(key: Key<'_>, entry: &Entry) -> usize {
 /// A key with its entry in one allocation, or a key alone to search by. Rows are ordered like
 /// their keys: most comparisons are decided by the points, without reading the bytes.
 #[derive(Debug)]
-struct Row<'a> {
+pub(super) struct Row<'a> {
     point: u32,
-    version: i64,
-    is_tombstone: bool,
+    pub version: i64,
+    pub is_tombstone: bool,
     is_unfinished: Cell<bool>,
     /// Sweeps that count the age and have passed the row.
     age: Cell<u8>,
@@ -514,7 +524,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn key(&self) -> Key<'_> {
+    pub fn key(&self) -> Key<'_> {
         let bytes = match &self.bytes {
             Bytes::Stored(key_and_value, length) => &key_and_value[..*length as usize],
             Bytes::Wanted(bytes) => bytes,
@@ -541,6 +551,16 @@ impl<'a> Row<'a> {
             deleted_at: written_at(self.version),
             age: self.age.get(),
         })
+    }
+
+    /// Its write is finished: it may be read.
+    pub fn is_finished(&self) -> bool {
+        !self.is_unfinished.get()
+    }
+
+    /// The bytes of the value.
+    pub fn value_len(&self) -> usize {
+        self.size() - OVERHEAD - self.key().bytes.len()
     }
 
     /// The estimated bytes in a table.

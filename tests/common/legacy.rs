@@ -514,6 +514,25 @@ impl StoreSyncHandler for Handler {
         unreachable!("not a method of the original")
     }
 
+    fn handle_list_keys(
+        &self,
+        _: Vec<u8>,
+        _: Vec<u8>,
+        _: i32,
+    ) -> thrift::Result<diststore::KeyPage> {
+        unreachable!("not a method of the original")
+    }
+
+    fn handle_scan_keys(
+        &self,
+        _: i64,
+        _: diststore::Cursor,
+        _: diststore::KeyRange,
+        _: bool,
+    ) -> thrift::Result<diststore::ScannedKeys> {
+        unreachable!("not a method of the original")
+    }
+
     fn handle_scan(
         &self,
         _placement_id: i64,

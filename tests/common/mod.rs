@@ -64,6 +64,7 @@ pub fn program(name: &str) -> &'static str {
         "storestatus" => env!("CARGO_BIN_EXE_storestatus"),
         "storeload" => env!("CARGO_BIN_EXE_storeload"),
         "storedump" => env!("CARGO_BIN_EXE_storedump"),
+        "storelist" => env!("CARGO_BIN_EXE_storelist"),
         "storebench" => env!("CARGO_BIN_EXE_storebench"),
         _ => panic!("there is no program {name}"),
     }

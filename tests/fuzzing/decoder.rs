@@ -54,6 +54,8 @@ const METHODS: [&str; 33] = [
     "pull",
     "stats",
     "events",
+    "list_keys",
+    "scan_keys",
 ];
 
 /// The number of a method. All unknown methods share one number.

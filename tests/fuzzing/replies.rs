@@ -18,6 +18,7 @@ use thrifty_p2p::locator::{self, TBaseSyncClient, TLocatorSyncClient};
 use thrifty_p2p::membership::{Config, Gossip, Membership, Now, Outcome, Request};
 use thrifty_p2p::rpc::dialer::{call, limits};
 use thrifty_p2p::store::handler::SERVICE;
+use thrifty_p2p::store::list::KeyPage;
 use thrifty_p2p::store::placement::{Key, NodeId};
 use thrifty_p2p::store::rebalance::{
     MemberSnapshot, PlacementHistory, Rebalance, RebalanceStatus, Rules,
@@ -119,6 +120,13 @@ impl Replies {
             "fetch_many" => client.fetch_many(Vec::new()).map(drop),
             "topology" => client.topology().map(drop),
             "scan" => self.on_page(client.scan(0, Default::default())?),
+            "list_keys" => {
+                let page = client.list_keys(Vec::new(), Vec::new(), 1)?;
+                KeyPage::try_from(page).map(drop)
+            }
+            "scan_keys" => client
+                .scan_keys(0, Default::default(), Default::default(), false)
+                .map(drop),
             "write_as_primary" => client.write_as_primary(Vec::new(), 0).map(drop),
             "replicate" => client
                 .replicate(Default::default(), Vec::new(), 0, 0)

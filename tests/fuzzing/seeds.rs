@@ -7,9 +7,10 @@ use thrift::protocol::{
     TMessageType, TOutputProtocol, TSerializable, TType,
 };
 use thrifty_p2p::diststore::{
-    Copy, Cursor, KeyValue, NodeId, NodeStats, Page, Phase, PlacementHistory, PrimaryReply, Pull,
-    ReadResult, RebalanceStatus, Refused, Rejection, ReplicateResult, Saved, ServerStats,
-    StatusReply, StoreSyncClient, TStoreSyncClient, Topology, Write, WriteId, WriteResult,
+    Copy, Cursor, KeyPage, KeyRange, KeyValue, ListedKey, NodeId, NodeStats, Page, Phase,
+    PlacementHistory, PrimaryReply, Pull, ReadResult, RebalanceStatus, Refused, Rejection,
+    ReplicateResult, Saved, ScannedKeys, ServerStats, StatusReply, StoreSyncClient,
+    TStoreSyncClient, Topology, Write, WriteId, WriteResult,
 };
 use thrifty_p2p::locator::{
     Event, EventKind, Events, Gossip, Location, Member, Status, TBaseSyncClient, TLocatorSyncClient,
@@ -98,6 +99,10 @@ fn saved() -> Saved {
 
 fn pair(value: Option<Vec<u8>>) -> KeyValue {
     KeyValue::new(b"key".to_vec(), value, VERSION)
+}
+
+fn listed() -> ListedKey {
+    ListedKey::new(b"key".to_vec(), 5, VERSION)
 }
 
 fn write(value: Option<Vec<u8>>) -> Write {
@@ -192,8 +197,13 @@ fn requests() -> Vec<Seed> {
             c.write_many(vec![write(value()), write(None)])
         }),
         request("fetch_many", |c| c.fetch_many(vec![key(), Vec::new()])),
+        request("list_keys", |c| c.list_keys(key(), key(), 10)),
         request("topology", |c| c.topology()),
         request("scan", |c| c.scan(PLACEMENT_ID, Cursor::new(7, key()))),
+        request("scan_keys", |c| {
+            let range = KeyRange::new(key(), key(), value());
+            c.scan_keys(PLACEMENT_ID, Cursor::new(7, key()), range, false)
+        }),
         request("write_as_primary", |c| {
             c.write_as_primary(vec![write(value())], UNIX_MILLIS)
         }),
@@ -380,6 +390,11 @@ fn replies() -> Vec<Seed> {
             ),
         ),
         record("scan", &page),
+        record("list_keys", &KeyPage::new(vec![listed()], b"kez".to_vec())),
+        record(
+            "scan_keys",
+            &ScannedKeys::new(vec![listed()], vec![0, 1], Cursor::new(9, None), true),
+        ),
         record(
             "write_as_primary",
             &PrimaryReply::new(
