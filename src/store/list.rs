@@ -37,10 +37,6 @@ const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// The bytes of a listed key beyond its own.
 const OVERHEAD: usize = 40;
 
-/// While clients keep a node busy, it scans this part of [`SCAN_LIMIT`] in a call: about a
-/// millisecond.
-const BUSY_PART: usize = 8;
-
 /// A key that has a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListedKey {
@@ -71,9 +67,9 @@ struct Selection {
 }
 
 impl Selection {
-    /// Adds keys before `end`.
     fn add(&mut self, keys: Vec<ListedKey>) {
-        self.keys.extend(keys);
+        let is_before_end = |key: &ListedKey| self.end.as_ref().is_none_or(|end| key.key < *end);
+        self.keys.extend(keys.into_iter().filter(is_before_end));
         if self.keys.len() > self.max_keys {
             self.keys.select_nth_unstable(self.max_keys);
             self.end_at(self.max_keys);
@@ -271,7 +267,8 @@ impl Store {
         let routing = self.settled_in(placement_id)?;
         let (current, me) = (routing.current(), routing.me());
         let is_busy = self.throttle.is_busy(Instant::now());
-        let max_scanned = SCAN_LIMIT / if is_busy { BUSY_PART } else { 1 };
+        // While clients keep the node busy, one stripe: a millisecond for a million keys.
+        let end = if is_busy { cursor.stripe + 1 } else { STRIPES };
         let prefix = range.prefix.as_deref().unwrap_or_default();
         let first = range.first.as_deref().unwrap_or_default();
         let is_wanted = |key: Key<'_>| {
@@ -300,9 +297,9 @@ impl Store {
                     keys.push(wire::ListedKey::new(key, value, row.version));
                 }
             }
-            bytes < PAGE && scanned < max_scanned
+            bytes < PAGE && scanned < SCAN_LIMIT
         };
-        let next = self.table.walk(cursor, STRIPES, |_| true, visit);
+        let next = self.table.walk(cursor, end, |_| true, visit);
         // Keys are dropped only after the placement has changed.
         self.settled_in(placement_id)?;
         if !unfinished.is_empty() {

@@ -62,7 +62,8 @@
 //! or the smaller one stops (`split`, [`quorum`]). Tombstones are kept for sixty sweeps, and as long
 //! as a member may return that is out of reach. An unanswered write takes effect for good, or not
 //! at all. A rebalance involves every member: a store is for dozens of nodes. There are no vector
-//! clocks, Merkle trees, hinted handoffs, consensus, times to live or transactions. [Listings](list) are sorted by who asks for them.
+//! clocks, Merkle trees, hinted handoffs, consensus, times to live or transactions. Tables are not
+//! ordered by key: a [listing](list) is sorted by who asks for it.
 //!
 //! With a [data directory](durable) entries are on disk too, and a network that has ended as a whole
 //! is restored from the directories of its nodes.

@@ -239,6 +239,7 @@ pub fn joiner() -> Box<dyn Decoder> {
         "unset_if",
         "write_many",
         "fetch_many",
+        "list_keys",
         "write_as_primary",
         "recall_writes",
     ];
