@@ -213,8 +213,12 @@ fn an_implausible_copy_is_rejected_and_not_kept() {
     let target = Target::start(&["--max-value", "1000"]);
     let now = target.call(|c| c.write(b"now".to_vec(), vec![])).unwrap();
     let key = Some(b"forged".to_vec());
-    let copy = |key: Option<Vec<u8>>, bytes, version| {
-        Copy::new(key, vec![0; bytes], version, 1, None, false, false, false)
+    let copy = |key: Option<Vec<u8>>, bytes, version| Copy {
+        key,
+        value: Some(vec![0; bytes]),
+        version: Some(version),
+        sequence: Some(1),
+        ..Copy::default()
     };
     let node = target.call(|c| c.topology()).unwrap().members.unwrap();
     let forgeries = [
@@ -257,7 +261,9 @@ fn a_call_for_another_placement_or_another_primary_is_refused() {
     }
     target.refuses("without a key", |c| {
         c.write_as_primary(
-            vec![diststore::Write::new(None, None, None, false, None, None)],
+            vec![diststore::Write::new(
+                None, None, None, false, None, None, None,
+            )],
             0,
         )
     });
@@ -266,6 +272,7 @@ fn a_call_for_another_placement_or_another_primary_is_refused() {
         b"value".to_vec(),
         None,
         false,
+        None,
         None,
         None,
     );

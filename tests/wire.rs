@@ -167,6 +167,12 @@ impl StoreSyncHandler for Recorded {
     fn handle_unset(&self, _: Vec<u8>) -> thrift::Result<bool> {
         Err("not recorded".into())
     }
+    fn handle_write_if(&self, _: Vec<u8>, _: Vec<u8>, _: i64) -> thrift::Result<WriteResult> {
+        Err("not recorded".into())
+    }
+    fn handle_unset_if(&self, _: Vec<u8>, _: i64) -> thrift::Result<WriteResult> {
+        Err("not recorded".into())
+    }
     fn handle_write_many(&self, _: Vec<diststore::Write>) -> thrift::Result<Vec<WriteResult>> {
         Err("not recorded".into())
     }

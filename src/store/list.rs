@@ -239,7 +239,7 @@ impl Store {
     /// seconds at most.
     ///
     /// # Errors
-    /// The limit is not positive; another listing takes long; as for [`list`].
+    /// The limit is not positive; another listing takes long; a member does not answer in time.
     pub fn list_keys(&self, prefix: &[u8], cursor: &[u8], limit: i32) -> Result<KeyPage, Refusal> {
         self.check_quorum()?;
         let max_keys = usize::try_from(limit).unwrap_or(0).min(MAX_PAGE_KEYS);

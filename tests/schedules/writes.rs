@@ -237,24 +237,25 @@ async fn prepare(
         return Err(Reply::Unfinished);
     };
     pause().await;
-    let mut world = net.borrow_mut();
-    let own = world.processes[me].table.version(key).unwrap_or_default();
+    let (own, routing, recent, now) = {
+        let world = net.borrow();
+        let process = &world.processes[me];
+        let own = process.table.version(key).unwrap_or_default();
+        let recent = process.recent.clone();
+        (own, world.routing(me), recent, world.now as u64)
+    };
     let write = (request.id, request.value.clone());
-    let routing = world.routing(me);
     let condition = request
         .condition
         .filter(|_| rules.has(Rule::MeetConditions));
     if let Some(outcome) = condition.and_then(|condition| condition.unmet(before.as_ref())) {
-        let now = world.now as u64;
-        let recent = world.processes[me].recent.clone();
         let is_noted = request.is_retry && rules.has(Rule::NoteUnmet);
         if let (Some(Condition::Version(0)), true, Some(entry)) = (condition, is_noted, before) {
-            world.count("conditions noted everywhere");
+            net.borrow_mut().count("conditions noted everywhere");
             recent.begin(request.id, now);
             return Ok(KeyWrites::note(key, ticket, entry, request.id, outcome));
         }
         recent.record(request.id, outcome, now);
-        drop(world);
         end(net, me, ticket).await;
         return Err(Reply::Done(outcome));
     }
@@ -262,18 +263,16 @@ async fn prepare(
     let mut writes = KeyWrites::new(key, ticket, (before, own), [write], millis, &routing);
     if condition.is_some() {
         writes = writes.conditional();
-        let locked = &mut world.processes[me].locked_keys;
+        let locked = &mut net.borrow_mut().processes[me].locked_keys;
         locked.insert(request.key.clone(), writes.version());
-        if own > read {
-            world.count("conditions looked at again");
-            drop(world);
-            end(net, me, writes.finish()).await;
-            return Err(Reply::Unfinished);
-        }
     }
-    world.check_assigned(me, &writes);
-    let now = world.now as u64;
-    world.processes[me].recent.begin(request.id, now);
+    if condition.is_some() && own > read {
+        net.borrow_mut().count("conditions looked at again");
+        end(net, me, writes.finish()).await;
+        return Err(Reply::Unfinished);
+    }
+    net.borrow_mut().check_assigned(me, &writes);
+    recent.begin(request.id, now);
     Ok(writes)
 }
 
