@@ -106,7 +106,10 @@ fn a_repeated_write_whose_condition_was_not_met_is_not_made_later() {
         ..write(Some("blue"), Some(0))
     };
     let version = client.read(KEY).unwrap().version;
-    assert_eq!(write_many(one, &[late.clone()]), [(true, version)]);
+    assert_eq!(
+        write_many(one, std::slice::from_ref(&late)),
+        [(true, version)]
+    );
     assert!(client.delete(KEY).unwrap());
     assert_eq!(write_many(other, &[late]), [(true, version)]);
     assert_eq!(client.get(KEY).unwrap(), None);

@@ -20,7 +20,7 @@ pub trait Decoder {
 }
 
 /// The methods that have a number of their own.
-const METHODS: [&str; 33] = [
+const METHODS: [&str; 35] = [
     "ping",
     "service_type",
     "service_types",
