@@ -251,9 +251,9 @@ fn each_help_names_only_the_exit_statuses_of_its_program() {
     for (name, statuses) in [
         ("location", "0 2 3 4 130"),
         ("storeserver", "0 2 3 4 130"),
-        ("storeput", "0 2 3 4"),
+        ("storeput", "0 2 3 4 5"),
         ("storeget", "0 1 2 3 4"),
-        ("storedel", "0 1 2 3 4"),
+        ("storedel", "0 1 2 3 4 5"),
         ("storeprimer", "0 2 3 4"),
         ("storetest", "0 1 2 3 4"),
         ("locationstatus", "0 1 2 3 4"),

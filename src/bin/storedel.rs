@@ -11,7 +11,7 @@ use thrifty_p2p::cli::{self, ClientOptions};
 ///
 /// Exits with 1 if there is no such key.
 #[derive(Parser)]
-#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::WRITE_STATUSES)]
+#[command(name = env!("CARGO_BIN_NAME"), version, disable_help_flag = true, after_help = cli::DELETE_STATUSES)]
 struct Options {
     #[command(flatten)]
     client: ClientOptions,

@@ -14,11 +14,6 @@ use thrifty_p2p::store::durable::engine::SyncMode;
 use thrifty_p2p::store::handler::{SERVICE, StoreHandler};
 use thrifty_p2p::store::limits::{MAX_KEY, MAX_VALUE, StoreLimits};
 
-/// Memory that one thread allocates and another one frees is used again, whoever needs it next. The
-/// system's allocator may keep it for other threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Ports that are tried, from 9900 upward, as in the original.
 const PORTS: u16 = 25;
 

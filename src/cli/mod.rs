@@ -58,9 +58,13 @@ macro_rules! node_statuses {
     };
 }
 
-/// The same of a program that may write on a condition.
-pub const WRITE_STATUSES: &str = "Exit status: 0 done, 1 the key is missing, 2 wrong usage, 3 no \
-    peer, 4 the call failed, 5 the key has another version than --if-version or --if-absent says.";
+/// The same of a program that makes conditional writes.
+pub const WRITE_STATUSES: &str = "Exit status: 0 done, 2 wrong usage, 3 no peer, 4 the call failed or \
+    took too long, 5 the key has another version than --if-version or --if-absent says.";
+
+/// The same of a program that makes conditional deletions.
+pub const DELETE_STATUSES: &str = "Exit status: 0 done, 1 the key is missing, 2 wrong usage, 3 no \
+    peer, 4 the call failed or took too long, 5 the key has another version than --if-version says.";
 
 /// The signals and exit statuses of a node program, for its `--help`.
 pub const NODE_STATUSES: &str = node_statuses!("");

@@ -273,10 +273,8 @@ impl Store {
         let first = range.first.as_deref().unwrap_or_default();
         let is_wanted = |key: Key<'_>| {
             let is_before_end = range.limit.as_deref().is_none_or(|end| key.bytes < end);
-            current.is_primary(me, key)
-                && key.bytes.starts_with(prefix)
-                && key.bytes >= first
-                && is_before_end
+            let is_in_range = key.bytes.starts_with(prefix) && key.bytes >= first && is_before_end;
+            is_in_range && current.is_primary(me, key)
         };
         let (mut keys, mut counts, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
         let (mut bytes, mut scanned) = (0, 0);
