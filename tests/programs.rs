@@ -95,7 +95,7 @@ fn the_json_of_a_value_represents_any_bytes() {
     assert_eq!(code(&missing), 1);
     assert_eq!(
         stdout(&missing).trim_end(),
-        r#"{"found":false,"hex":null,"key":"no","value":null}"#
+        r#"{"found":false,"hex":null,"key":"no","value":null,"version":"0"}"#
     );
 }
 
