@@ -3,7 +3,7 @@
 //! **Manifests.** The file `current` of a keyspace names the list of its tables, with a checksum that
 //! fjall writes and does not compare.
 //!
-//! **Journals.** //! Fjall takes the first batch of a journal that it cannot read for its torn end, and drops all that
+//! **Journals.** Fjall takes the first batch of a journal that it cannot read for its torn end, and drops all that
 //! follows, or does not open at all. Where every batch is synced before the next one is appended, a
 //! power cut can tear only the last one. So a batch that can be read behind one that cannot shows
 //! damage, which must not pass in silence; without one, the rest is dropped here, and told.
@@ -24,6 +24,9 @@ use crate::plural::counted;
 /// The directory of the keyspaces.
 const KEYSPACES: &str = "keyspaces";
 
+/// In a keyspace, the directory of its tables.
+const TABLES: &str = "tables";
+
 const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
@@ -37,7 +40,7 @@ const START_LENGTH: usize = 12;
 const ITEM_HEAD: usize = 20;
 
 /// Checks the manifests and journals of a database, and drops a torn end. `is_synced`: every batch was synced before
-/// the next one was appended. Returns whether there are entries in them.
+/// the next one was appended. Returns whether there are entries in it.
 ///
 /// # Errors
 /// A file is damaged, or cannot be read or cut.
@@ -45,9 +48,13 @@ pub fn check(database: &Path, is_synced: bool) -> io::Result<bool> {
     if !database.exists() {
         return Ok(false);
     }
+    let mut has_tables = false;
     if database.join(KEYSPACES).exists() {
         for keyspace in fs::read_dir(database.join(KEYSPACES))? {
-            check_manifest(&keyspace?.path())?;
+            let keyspace = keyspace?.path();
+            check_manifest(&keyspace)?;
+            let tables = fs::read_dir(keyspace.join(TABLES));
+            has_tables |= tables.is_ok_and(|mut tables| tables.next().is_some());
         }
     }
     let mut journals = Vec::new();
@@ -61,7 +68,7 @@ pub fn check(database: &Path, is_synced: bool) -> io::Result<bool> {
         }
     }
     let last = journals.iter().map(|(number, _)| *number).max();
-    let mut has_entries = false;
+    let mut has_entries = has_tables;
     for (number, path) in &journals {
         // The others were synced when they were full.
         has_entries |= check_journal(path, is_synced, Some(*number) == last)?;

@@ -33,6 +33,9 @@ const OPEN_FILES: usize = 64;
 /// Bytes of a block: rows are read one after the other.
 const BLOCK: u32 = 16 * 1024;
 
+/// Bytes of fjall's file `version`: three letters and a number.
+const VERSION_LENGTH: usize = 4;
+
 /// Threads that read rows at the start.
 const READERS: usize = 8;
 
@@ -85,11 +88,14 @@ impl Fjall {
     /// A file is damaged or cannot be read or written.
     pub fn open(path: &Path, written: SyncMode, memtable: u64) -> io::Result<Fjall> {
         let has_entries = damage::check(path, written == SyncMode::Always)?;
-        // Fjall writes this file last when it creates a database.
+        // Fjall writes this file last when it creates a database: a power cut may leave a part of it.
         let version = fs::read(path.join("version")).unwrap_or_default();
-        if path.exists() && version.iter().all(|byte| *byte == 0) {
+        let is_created = version.len() >= VERSION_LENGTH && !version.contains(&0);
+        if path.exists() && !is_created {
             if has_entries {
-                return Err(failed("open", path)("the file version is missing"));
+                return Err(failed("open", path)(
+                    "the file version is missing or damaged",
+                ));
             }
             fs::remove_dir_all(path)?;
         }
