@@ -165,7 +165,7 @@ fn a_service_of_ones_own_has_tags_and_learns_those_of_others_with_the_ring() {
     assert!(tags.contains(&rack("7")) && tags.contains(&rack("8")));
     second.node.endpoint().shutdown().request();
     second_thread.join().unwrap();
-    eventually("the first one is told of the end", SOON, || {
+    eventually("the first one sees the end", SOON, || {
         changes_of(&first, &second) == [rack("8"), rack("8")]
     });
     first.node.endpoint().shutdown().request();

@@ -309,6 +309,10 @@ impl From<WriteOutcome> for Conditional {
 
 fn check_size(value: &[u8]) -> Result<(), Error> {
     let size = value.len();
-    let why = format!("a value of {size} bytes; at most {MAX_VALUE} are accepted");
-    (size <= MAX_VALUE).then_some(()).ok_or(Error::Usage(why))
+    match size <= MAX_VALUE {
+        true => Ok(()),
+        false => Err(Error::Usage(format!(
+            "a value of {size} bytes; at most {MAX_VALUE} are accepted"
+        ))),
+    }
 }

@@ -297,12 +297,9 @@ impl Store {
             }
             let chosen = locked.indexes.iter().map(|index| &requests[*index]);
             let deadline = chosen.clone().map(|request| request.deadline).min();
-            let is_copy =
-                |request: &WriteRequest| matches!(request.condition, Some(Condition::Unchanged(_)));
-            let is_from_client = chosen.clone().any(|request| !is_copy(request));
-            let is_conditional =
-                |request: &WriteRequest| matches!(request.condition, Some(Condition::Version(_)));
-            let is_conditional = chosen.clone().any(is_conditional);
+            // A write with a condition is alone.
+            let condition = chosen.clone().find_map(|request| request.condition);
+            let is_from_client = !matches!(condition, Some(Condition::Unchanged(_)));
             let own = self.table.version(locked.key).unwrap_or_default();
             let read = before.as_ref().map_or(0, |entry| entry.version);
             let mut writes = KeyWrites::new(
@@ -313,9 +310,9 @@ impl Store {
                 now,
                 &self.routing(),
             );
-            if is_conditional {
+            if condition.is_some() {
                 writes = writes.conditional();
-                // From now on copies of others are told of this write. One that came before is waited
+                // From now on older copies of others are rejected. One that came before is waited
                 // for: the condition is looked at again when it is finished.
                 locked.lock.set_version(writes.version());
                 if self.table.version(locked.key).unwrap_or_default() > read {

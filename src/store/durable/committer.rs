@@ -37,6 +37,9 @@ const MAX_WAITING: usize = 64 * 1024 * 1024;
 /// A disk that has not answered for so long never will.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// It is given up after so many looks in that time, so that a pause of this process counts as one.
+const LOOKS: u32 = 30;
+
 /// How often the end of the committer is looked for.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -286,12 +289,15 @@ impl Committer {
         queue: &mut MutexGuard<'_, Queue>,
         is_waiting: impl Fn(&Queue) -> bool,
     ) -> bool {
-        let mut done = (queue.done, Instant::now());
+        let mut looks = 0;
         while is_waiting(queue) && !self.has_failed.load(Acquire) {
-            self.committed.wait_for(queue, self.patience);
-            if queue.done != done.0 {
-                done = (queue.done, Instant::now());
-            } else if done.1.elapsed() >= self.patience {
+            let done = queue.done;
+            let waited = self.committed.wait_for(queue, self.patience / LOOKS);
+            looks = match queue.done == done {
+                true => looks + u32::from(waited.timed_out()),
+                false => 0,
+            };
+            if looks == LOOKS {
                 let (path, patience) = (self.path.display(), self.patience);
                 let reason = format!("the disk of {path} has not answered for {patience:?}");
                 MutexGuard::unlocked(queue, || self.fail(reason));
